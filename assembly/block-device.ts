@@ -1,0 +1,393 @@
+// A worker's turn: completions in, used buffers out; available buffers in, operations out. Never waits, never calls out.
+import {
+  countRequest,
+  NO_STATUS,
+  parseRequest,
+  Request,
+  resumeRequest,
+  SUBMITTED,
+  startRequest,
+  useZeroVectors,
+} from "./block-request.ts";
+import { useScratch } from "./descriptor-chain.ts";
+import { copyToGuest, MISSED, PRESENT, useWindowTable } from "./guest-memory.ts";
+import {
+  disableKicks,
+  enableKicks,
+  hasAvailable,
+  needsCall,
+  publishUsed,
+  pushUsed,
+  takeChain,
+} from "./ring.ts";
+import {
+  CQE_RES,
+  CQE_USER_DATA,
+  EAGAIN,
+  ECANCELED,
+  EINTR,
+  IORING_OP_ASYNC_CANCEL,
+  IORING_OP_READ,
+  IORING_OP_WRITE,
+  IOVEC_SIZE,
+} from "./spec/io-uring.ts";
+import {
+  DEVICE_MEMORY_HOST_ADDRESS,
+  DEVICE_PTR,
+  FAULT_KICK_FD,
+  FAULT_TOO_MANY_IN_FLIGHT,
+  FAULT_TOO_SCATTERED,
+  IOVECS_MAX,
+  QUEUE_STRIDE,
+  REQUEST_STRIDE,
+  REQUESTS_MAX,
+  STEP_BROKEN,
+  STEP_CONTROL,
+  STEP_POLL,
+  STEP_STOPPED,
+  STEP_WAIT,
+  STEP_WINDOW_MISS,
+  WORKER_IOVECS,
+  WORKER_QUEUES,
+  WORKER_REQUESTS,
+  WORKER_SCRATCH,
+  WORKER_STRIDE,
+  WORKER_WINDOW_TABLE,
+  WORKER_ZERO_IOVECS,
+  WORKERS_PTR,
+} from "./spec/layout.ts";
+import { consumeCqe, hasSqeRoom, peekCqe, publishSqes, pushSqe } from "./uring.ts";
+import {
+  EVENT_CANCELLED,
+  EVENT_IDLE,
+  EVENT_PENDING,
+  QUEUE_BROKEN,
+  QUEUE_RUNNING,
+  QUEUE_STOPPED,
+  QUEUE_STOPPING,
+  Virtqueue,
+} from "./virtqueue.ts";
+
+/** The high half of user_data says whose completion it is, the low half which one. */
+const TAG_SHIFT: u64 = 32;
+const TAG_REQUEST: u32 = 0;
+const TAG_KICK: u32 = 1;
+const TAG_CALL: u32 = 2;
+const TAG_CONTROL: u32 = 3;
+const TAG_CANCEL: u32 = 4;
+
+/** Requests taken from one queue in one turn, so that no queue waits long for another. */
+const BUDGET: u32 = 256;
+
+/** Windows mapped in a row for one chain. */
+const MISSES_MAX: u32 = 256;
+
+/** In the scratch area: 64 bytes for descriptor-chain.ts, then what eventfds read and write. */
+const CONTROL_VALUE: usize = 64;
+const CALL_VALUE: usize = 72;
+
+let worker: usize = 0;
+let queueCount: u32 = 0;
+let requestCount: u32 = 0;
+let freeRequest: usize = 0;
+let controlFd: i32 = -1;
+let controlState: u32 = EVENT_IDLE;
+
+/** A finished request whose status byte no window shows yet. */
+let parked: usize = 0;
+let parkedStatus: i32 = 0;
+
+let outcome: u32 = 0;
+let hasMoreWork: bool = false;
+
+/** Makes this instance worker `index`, with up to `requests` requests in flight. The rings are attached already. */
+export function openWorker(index: u32, queues: u32, requests: u32, control: i32): void {
+  worker = <usize>WORKERS_PTR + <usize>index * WORKER_STRIDE;
+  queueCount = queues;
+  controlFd = control;
+  controlState = EVENT_IDLE;
+  parked = 0;
+  useWindowTable(worker + WORKER_WINDOW_TABLE);
+  useScratch(worker + WORKER_SCRATCH);
+  useZeroVectors(worker + WORKER_ZERO_IOVECS);
+  store<u64>(worker + WORKER_SCRATCH + CALL_VALUE, 1);
+  for (let i: u32 = 0; i < queues; i++) queueAt(i).index = i;
+  makeRequests(min<u32>(requests, REQUESTS_MAX));
+}
+
+function makeRequests(count: u32): void {
+  requestCount = count;
+  freeRequest = 0;
+  for (let i = count; i-- > 0; ) {
+    const request = requestAt(i);
+    request.userData = userDataOf(TAG_REQUEST, i);
+    request.table = worker + WORKER_IOVECS + <usize>i * IOVECS_MAX * IOVEC_SIZE;
+    release(request);
+  }
+}
+
+function requestAt(index: u32): Request {
+  return changetype<Request>(worker + WORKER_REQUESTS + <usize>index * REQUEST_STRIDE);
+}
+
+export function queueAt(index: u32): Virtqueue {
+  return changetype<Virtqueue>(worker + WORKER_QUEUES + <usize>index * QUEUE_STRIDE);
+}
+
+function userDataOf(tag: u32, index: u32): u64 {
+  return ((<u64>tag) << TAG_SHIFT) | index;
+}
+
+function hostAddressOf(ptr: usize): u64 {
+  return load<u64>(DEVICE_PTR, DEVICE_MEMORY_HOST_ADDRESS) + ptr;
+}
+
+function release(request: Request): void {
+  request.isFree = 1;
+  request.nextFree = changetype<Request>(freeRequest);
+  freeRequest = changetype<usize>(request);
+}
+
+function acquire(request: Request): void {
+  request.isFree = 0;
+  freeRequest = changetype<usize>(request.nextFree);
+}
+
+/** One turn. Returns how many SQEs wait for the engine, and STEP_* bits. */
+export function step(): u32 {
+  outcome = 0;
+  hasMoreWork = false;
+  if (finishParked()) {
+    completeFinished();
+    // Now, not after the next requests are built: the driver may be waiting for these.
+    for (let i: u32 = 0; i < queueCount; i++) publishUsed(queueAt(i));
+    for (let i: u32 = 0; i < queueCount; i++) submitAvailable(queueAt(i));
+  }
+  let isPolled = false;
+  for (let i: u32 = 0; i < queueCount; i++) {
+    const queue = queueAt(i);
+    notify(queue);
+    settle(queue);
+    if (queue.state === QUEUE_RUNNING && queue.kickFd < 0) isPolled = true;
+  }
+  armControl();
+  // A control command is looked at before anyone sleeps.
+  if (!hasMoreWork && (outcome & STEP_CONTROL) === 0) outcome |= isPolled ? STEP_POLL : STEP_WAIT;
+  return outcome | publishSqes();
+}
+
+// --- Completions ----------------------------------------------------------------------------------------------------
+
+function completeFinished(): void {
+  while (parked === 0) {
+    const cqe = peekCqe();
+    if (cqe === 0) return;
+    // Any completion leads to one entry at the most.
+    if (!hasSqeRoom()) {
+      hasMoreWork = true;
+      return;
+    }
+    const userData = load<u64>(cqe, CQE_USER_DATA);
+    const result = load<i32>(cqe, CQE_RES);
+    consumeCqe();
+    complete(<u32>(userData >> TAG_SHIFT), <u32>userData, result);
+  }
+}
+
+function complete(tag: u32, index: u32, result: i32): void {
+  switch (tag) {
+    case TAG_REQUEST:
+      if (index < requestCount) completeRequest(requestAt(index), result);
+      break;
+    case TAG_KICK:
+      if (index < queueCount) completeKick(queueAt(index), result);
+      break;
+    case TAG_CALL:
+      if (index < queueCount) queueAt(index).callState = EVENT_IDLE;
+      break;
+    case TAG_CONTROL:
+      controlState = EVENT_IDLE;
+      outcome |= STEP_CONTROL;
+      break;
+  }
+}
+
+function completeRequest(request: Request, result: i32): void {
+  if (request.isFree !== 0) return;
+  const status = resumeRequest(request, result);
+  if (status !== SUBMITTED) finish(request, status);
+}
+
+function completeKick(queue: Virtqueue, result: i32): void {
+  queue.kickState = EVENT_IDLE;
+  if (result > 0) queue.kicks++;
+  else if (result !== -ECANCELED && result !== -EINTR && result !== -EAGAIN) breakQueue(queue, FAULT_KICK_FD);
+}
+
+/** Ends a request: status byte, used element. Parks it, and returns, if no window shows the status byte. */
+function finish(request: Request, status: i32): void {
+  const length = writeStatus(request, status);
+  if (length < 0) {
+    parked = changetype<usize>(request);
+    parkedStatus = status;
+    outcome |= STEP_WINDOW_MISS;
+    hasMoreWork = true;
+    return;
+  }
+  countRequest(request, status);
+  pushUsed(request.queue, <u16>request.id, request.count, <u32>length);
+  release(request);
+}
+
+/** Bytes written into the chain, or -1 if the status byte's window is missing. */
+function writeStatus(request: Request, status: i32): i64 {
+  if (status === NO_STATUS) return 0;
+  const scratch = worker + WORKER_SCRATCH;
+  store<u8>(scratch, <u8>status);
+  const result = copyToGuest(request.statusGpa, scratch, 1);
+  if (result === MISSED) return -1;
+  // Its memory was taken away while it was in flight: there is no place to write to, and nobody to read it.
+  if (result !== PRESENT) return 0;
+  return status === 0 ? request.writtenBytes + 1 : 1;
+}
+
+function finishParked(): bool {
+  if (parked === 0) return true;
+  const request = changetype<Request>(parked);
+  parked = 0;
+  finish(request, parkedStatus);
+  return parked === 0;
+}
+
+// --- Available chains -----------------------------------------------------------------------------------------------
+
+function submitAvailable(queue: Virtqueue): void {
+  if (queue.state !== QUEUE_RUNNING) return;
+  for (let budget = BUDGET; ; budget--) {
+    if (parked !== 0) return;
+    let available = hasAvailable(queue);
+    if (available === 0) {
+      enableKicks(queue);
+      available = hasAvailable(queue);
+      if (available === 0) return;
+    }
+    if (available < 0) {
+      breakQueue(queue, available);
+      return;
+    }
+    disableKicks(queue);
+    // Every request is in flight: the completion of one goes on here.
+    if (freeRequest === 0) return;
+    if (budget === 0 || !hasSqeRoom()) {
+      hasMoreWork = true;
+      return;
+    }
+    if (!submitNext(queue)) return;
+  }
+}
+
+/** Takes the next chain and starts its request. False if that must wait for a window, or the chain broke the ring. */
+function submitNext(queue: Virtqueue): bool {
+  const request = changetype<Request>(freeRequest);
+  const parsed = parseRequest(request, queue);
+  if (parsed === MISSED) {
+    missWindow(queue);
+    return false;
+  }
+  if (parsed < 0 || queue.descriptorsInFlight + request.count > queue.size) {
+    breakQueue(queue, parsed < 0 ? parsed : FAULT_TOO_MANY_IN_FLIGHT);
+    return false;
+  }
+  queue.misses = 0;
+  acquire(request);
+  takeChain(queue, request.count);
+  const status = startRequest(request);
+  if (status !== SUBMITTED) finish(request, status);
+  return true;
+}
+
+/** The next turn reads the chain anew, with one more window. One that never fits all windows at once must not go on. */
+function missWindow(queue: Virtqueue): void {
+  if (++queue.misses > MISSES_MAX) {
+    breakQueue(queue, FAULT_TOO_SCATTERED);
+    return;
+  }
+  outcome |= STEP_WINDOW_MISS;
+  hasMoreWork = true;
+}
+
+function breakQueue(queue: Virtqueue, fault: i32): void {
+  if (queue.state === QUEUE_RUNNING) queue.state = QUEUE_BROKEN;
+  queue.fault = fault;
+  outcome |= STEP_BROKEN;
+}
+
+// --- Notifications, and the end of a queue --------------------------------------------------------------------------
+
+/** Publishes what is left to publish, and writes the call eventfd if the driver wants it: at most once a turn. */
+function notify(queue: Virtqueue): void {
+  publishUsed(queue);
+  if (needsCall(queue)) queue.callWanted = 1;
+  // One write at a time: a front-end that fills its eventfd to the brim makes the kernel hold one request, not many.
+  if (queue.callWanted === 0 || queue.callState !== EVENT_IDLE) return;
+  if (queue.callFd < 0) {
+    queue.callWanted = 0;
+    return;
+  }
+  if (!takeRoom()) return;
+  queue.callWanted = 0;
+  queue.callState = EVENT_PENDING;
+  queue.calls++;
+  const value = hostAddressOf(worker + WORKER_SCRATCH + CALL_VALUE);
+  pushSqe(IORING_OP_WRITE, queue.callFd, 0, value, 8, 0, userDataOf(TAG_CALL, queue.index));
+}
+
+function takeRoom(): bool {
+  if (hasSqeRoom()) return true;
+  hasMoreWork = true;
+  return false;
+}
+
+/** Keeps a read waiting on the kick eventfd of a queue that runs; lets go of one that is to stop. */
+function settle(queue: Virtqueue): void {
+  if (queue.state === QUEUE_RUNNING || queue.state === QUEUE_BROKEN) armKick(queue);
+  if (queue.state !== QUEUE_STOPPING || queue.inFlight !== 0) return;
+  cancelKick(queue);
+  cancelCall(queue);
+  if (queue.kickState !== EVENT_IDLE || queue.callState !== EVENT_IDLE) return;
+  queue.state = QUEUE_STOPPED;
+  outcome |= STEP_STOPPED;
+}
+
+function armKick(queue: Virtqueue): void {
+  if (queue.kickFd < 0 || queue.kickState !== EVENT_IDLE || queue.fault === FAULT_KICK_FD || !takeRoom())
+    return;
+  queue.kickState = EVENT_PENDING;
+  const value = hostAddressOf(changetype<usize>(queue) + offsetof<Virtqueue>("kickValue"));
+  pushSqe(IORING_OP_READ, queue.kickFd, 0, value, 8, 0, userDataOf(TAG_KICK, queue.index));
+}
+
+function cancelKick(queue: Virtqueue): void {
+  if (queue.kickState !== EVENT_PENDING || !takeRoom()) return;
+  queue.kickState = EVENT_CANCELLED;
+  pushCancel(TAG_KICK, queue.index);
+}
+
+function cancelCall(queue: Virtqueue): void {
+  // A call that is wanted goes out first.
+  if (queue.callWanted !== 0 && queue.callState === EVENT_IDLE) hasMoreWork = true;
+  if (queue.callState !== EVENT_PENDING || !takeRoom()) return;
+  queue.callState = EVENT_CANCELLED;
+  pushCancel(TAG_CALL, queue.index);
+}
+
+function pushCancel(tag: u32, index: u32): void {
+  pushSqe(IORING_OP_ASYNC_CANCEL, -1, 0, userDataOf(tag, index), 0, 0, userDataOf(TAG_CANCEL, index));
+}
+
+function armControl(): void {
+  if (controlState !== EVENT_IDLE || !takeRoom()) return;
+  controlState = EVENT_PENDING;
+  const value = hostAddressOf(worker + WORKER_SCRATCH + CONTROL_VALUE);
+  pushSqe(IORING_OP_READ, controlFd, 0, value, 8, 0, userDataOf(TAG_CONTROL, 0));
+}

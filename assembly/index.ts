@@ -1,0 +1,59 @@
+// The exports of the core, and nothing else. It imports env.memory alone; ARCHITECTURE.md says how a host drives it.
+import { openWorker, queueAt, step } from "./block-device.ts";
+import * as guestMemory from "./guest-memory.ts";
+import { ringBase, startRing } from "./ring.ts";
+import { attachRings } from "./uring.ts";
+import { EVENT_IDLE, QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING } from "./virtqueue.ts";
+
+export { attachRings, openWorker, step };
+
+/** Starts a stopped queue. `base` is that of VHOST_USER_SET_VRING_BASE; a descriptor of -1 is none. */
+export function startQueue(
+  index: u32,
+  size: u32,
+  flags: u32,
+  desc: usize,
+  driver: usize,
+  device: usize,
+  base: u32,
+  kickFd: i32,
+  callFd: i32,
+): void {
+  const queue = queueAt(index);
+  startRing(queue, size, flags, desc, driver, device, base);
+  queue.kickFd = kickFd;
+  queue.callFd = callFd;
+  queue.kickState = EVENT_IDLE;
+  queue.callState = EVENT_IDLE;
+  queue.callWanted = 0;
+  queue.state = QUEUE_RUNNING;
+}
+
+/** Takes no more from the queue. It has stopped, at some later step, when isStopped() says so. */
+export function stopQueue(index: u32): void {
+  const queue = queueAt(index);
+  if (queue.state === QUEUE_RUNNING || queue.state === QUEUE_BROKEN) queue.state = QUEUE_STOPPING;
+}
+
+export function isStopped(index: u32): bool {
+  return queueAt(index).state === QUEUE_STOPPED;
+}
+
+/** Where the queue stands, as VHOST_USER_GET_VRING_BASE replies it. */
+export function queueBase(index: u32): u32 {
+  return ringBase(queueAt(index));
+}
+
+export function setCallFd(index: u32, callFd: i32): void {
+  queueAt(index).callFd = callFd;
+}
+
+/** The FAULT_* that broke the queue, or 0. */
+export function queueFault(index: u32): i32 {
+  return queueAt(index).state === QUEUE_BROKEN ? queueAt(index).fault : 0;
+}
+
+/** After STEP_WINDOW_MISS: the guest physical address that no window shows. */
+export function missedGpa(): u64 {
+  return guestMemory.missedGpa;
+}

@@ -1,0 +1,112 @@
+// The linear memory that the core and its host share, and what step() returns. Numbers only.
+//
+//   0x0000_0000  null guard: never mapped
+//   0x0001_0000  static data of the core
+//   0x0002_0000  device block: what every worker must know of the disk
+//   0x0003_0000  region table: guest memory for the kernel, by host address
+//   0x0004_0000  zeroes: the source of a write-zeroes that the file system can't do itself
+//   0x0200_0000  workers, WORKER_STRIDE apart: tables, rings, requests, I/O vectors
+//   0x2000_0000  guest memory for the core, by window
+
+export const WASM_PAGE_SIZE = 65536;
+/** 4 GiB of address space: the most a 32-bit memory has. */
+export const MEMORY_PAGES = 65536;
+
+export const DEVICE_PTR = 0x20000;
+export const REGION_TABLE_PTR = 0x30000;
+export const ZEROES_PTR = 0x40000;
+export const ZEROES_SIZE = 0x10000;
+export const HEAD_END = 0x50000;
+
+export const WORKERS_PTR = 0x2000000;
+export const WORKER_STRIDE = 0x2000000;
+export const WORKERS_MAX = 15;
+
+export const GUEST_PTR = 0x20000000;
+/** One past the last page for guest memory: the last 64 KiB stay unmapped, so that no sum of pointer and length wraps. */
+export const GUEST_END = 0xffff0000;
+
+/** Device block. Written by the host before the first ring starts; write-through may change at any time. */
+export const DEVICE_SIZE = 128;
+export const DEVICE_CAPACITY_SECTORS = 0; // u64
+export const DEVICE_MEMORY_HOST_ADDRESS = 8; // u64: where linear memory begins in the host's address space
+export const DEVICE_FILE_FD = 16; // i32
+export const DEVICE_UNALIGNED_FD = 20; // i32: the same file for what O_DIRECT refuses
+export const DEVICE_DIRECT_MASK = 24; // u32: bits that O_DIRECT wants clear in addresses, lengths and offsets
+export const DEVICE_BLOCK_SECTORS = 28; // u32
+export const DEVICE_READ_ONLY = 32; // u32: 0 or 1
+export const DEVICE_WRITE_THROUGH = 36; // u32: 0 or 1
+export const DEVICE_DISCARD_UNMAPS = 40; // u32: 0 or 1
+export const DEVICE_MAX_DISCARD_SECTORS = 44; // u32
+export const DEVICE_MAX_WRITE_ZEROES_SECTORS = 48; // u32
+export const DEVICE_MAX_RANGES = 52; // u32: segments in one discard or write zeroes
+export const DEVICE_ID = 56; // u8[20]
+
+/** A region: gpa u64, byteLength u64, hostAddress u64. A window: gpa u64, byteLength u64, ptr u32. */
+export const TABLE_ENTRY_SIZE = 32;
+export const ENTRY_GPA = 0;
+export const ENTRY_LENGTH = 8;
+export const ENTRY_TARGET = 16;
+export const REGIONS_MAX = 512;
+export const WINDOWS_MAX = 512;
+
+/** A worker's part of linear memory, as offsets from its start. */
+export const WORKER_WINDOW_TABLE = 0;
+export const WORKER_QUEUES = 0x4000;
+export const WORKER_ZERO_IOVECS = 0x8000;
+export const WORKER_SCRATCH = 0xc000;
+export const WORKER_SQES = 0x20000;
+export const WORKER_RINGS = 0x40000;
+export const WORKER_REQUESTS = 0x60000;
+export const WORKER_IOVECS = 0x100000;
+
+/** Requests that one worker has in flight at the most; the others wait in their rings. */
+export const REQUESTS_MAX = 1024;
+export const REQUEST_STRIDE = 256;
+/** IOV_MAX of the kernel, and more than any driver builds (Windows: up to 515). */
+export const IOVECS_MAX = 1024;
+/** Discard and write-zeroes segments that a request can hold. */
+export const RANGES_MAX = 256;
+
+export const QUEUES_MAX = 64;
+export const QUEUE_STRIDE = 256;
+
+/** Counters at the start of each queue's state, u64 each, for the host to read. */
+export const QUEUE_READS = 0;
+export const QUEUE_READ_BYTES = 8;
+export const QUEUE_WRITES = 16;
+export const QUEUE_WRITTEN_BYTES = 24;
+export const QUEUE_FLUSHES = 32;
+export const QUEUE_DISCARDS = 40;
+export const QUEUE_WRITE_ZEROES = 48;
+export const QUEUE_IDS = 56;
+export const QUEUE_FAILURES = 64;
+export const QUEUE_KICKS = 72;
+export const QUEUE_CALLS = 80;
+export const QUEUE_COUNTERS_SIZE = 88;
+
+/** Ring formats and options for startQueue(). */
+export const QUEUE_F_PACKED = 1;
+export const QUEUE_F_EVENT_IDX = 2;
+
+/** step(): the low half counts new SQEs, the high half says what else the host must do. */
+export const STEP_SUBMIT_MASK = 0xffff;
+export const STEP_WAIT = 0x10000; // nothing to do until a completion comes
+export const STEP_CONTROL = 0x20000; // the control eventfd was written: look for commands
+export const STEP_WINDOW_MISS = 0x40000; // map a window over missedGpa(), then step again
+export const STEP_BROKEN = 0x80000; // a ring broke: takeFault() says which and why
+export const STEP_POLL = 0x100000; // wait, but not for long: some ring has no kick eventfd
+export const STEP_STOPPED = 0x200000; // a ring that was asked to stop has stopped
+
+/** Why a ring broke. */
+export const FAULT_AVAIL_RAN_AHEAD = -1;
+export const FAULT_HEAD_PAST_QUEUE = -2;
+export const FAULT_NEXT_PAST_TABLE = -3;
+export const FAULT_CHAIN_TOO_LONG = -4;
+export const FAULT_READABLE_AFTER_WRITABLE = -5;
+export const FAULT_NESTED_INDIRECT = -6;
+export const FAULT_INDIRECT_LENGTH = -7;
+export const FAULT_ADDRESS = -8;
+export const FAULT_TOO_MANY_IN_FLIGHT = -9;
+export const FAULT_KICK_FD = -10;
+export const FAULT_TOO_SCATTERED = -11;

@@ -1,0 +1,96 @@
+// One virtqueue's state. What is done with it stands in ring.ts, and in split-ring.ts and packed-ring.ts by format.
+import {
+  QUEUE_CALLS,
+  QUEUE_COUNTERS_SIZE,
+  QUEUE_F_EVENT_IDX,
+  QUEUE_F_PACKED,
+  QUEUE_STRIDE,
+} from "./spec/layout.ts";
+
+export const QUEUE_STOPPED: u32 = 0;
+export const QUEUE_RUNNING: u32 = 1;
+/** Takes nothing new; waits for what is in flight. */
+export const QUEUE_STOPPING: u32 = 2;
+/** The driver broke the ring; it stays broken until it is stopped. */
+export const QUEUE_BROKEN: u32 = 3;
+
+/** An eventfd's SQE: none, in the kernel, or in the kernel with a cancellation behind it. */
+export const EVENT_IDLE: u32 = 0;
+export const EVENT_PENDING: u32 = 1;
+export const EVENT_CANCELLED: u32 = 2;
+
+@unmanaged
+export class Virtqueue {
+  reads: u64;
+  readBytes: u64;
+  writes: u64;
+  writtenBytes: u64;
+  flushes: u64;
+  discards: u64;
+  writeZeroes: u64;
+  ids: u64;
+  failures: u64;
+  kicks: u64;
+  calls: u64;
+
+  /** Where the kernel puts the counter it reads from the kick eventfd. */
+  kickValue: u64;
+
+  state: u32;
+  index: u32;
+  size: u32;
+  flags: u32;
+
+  /** Descriptor table, or packed descriptor ring. */
+  desc: usize;
+  /** What the driver writes: avail ring, or driver event suppression. */
+  driver: usize;
+  /** What the device writes: used ring, or device event suppression. */
+  device: usize;
+
+  /** Split: free-running. Packed: a slot of the ring. */
+  nextAvail: u16;
+  nextUsed: u16;
+  /** Packed only (2.8.1): both start at 1. */
+  availWrap: u32;
+  usedWrap: u32;
+
+  /** Requests taken and not yet used; descriptors of the ring that they hold. */
+  inFlight: u32;
+  descriptorsInFlight: u32;
+
+  /** Used since the last publish, and since the driver's wish for a call was last looked at. */
+  staged: u32;
+  sinceCall: u32;
+  /** Packed: the first descriptor of the batch that is staged, published last. */
+  stagedFirst: usize;
+  stagedFirstFlags: u32;
+
+  /** The event index last written for the driver, or NO_EVENT. */
+  kickEvent: u32;
+  kicksEnabled: u32;
+
+  /** -1: none. */
+  kickFd: i32;
+  callFd: i32;
+  kickState: u32;
+  callState: u32;
+  callWanted: u32;
+  fault: i32;
+  /** Window misses in a row, for the chain that is next. */
+  misses: u32;
+
+  get isPacked(): bool {
+    return (this.flags & QUEUE_F_PACKED) !== 0;
+  }
+
+  get hasEventIdx(): bool {
+    return (this.flags & QUEUE_F_EVENT_IDX) !== 0;
+  }
+}
+if (offsetof<Virtqueue>("calls") !== QUEUE_CALLS) ERROR("Virtqueue.calls");
+if (offsetof<Virtqueue>("kickValue") !== QUEUE_COUNTERS_SIZE) ERROR("Virtqueue.kickValue");
+if (<i32>offsetof<Virtqueue>() > QUEUE_STRIDE) ERROR("Virtqueue");
+
+/** No event index equals this: they are 16 bits wide. */
+export const NO_EVENT: u32 = 0xffffffff;

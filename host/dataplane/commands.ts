@@ -1,0 +1,40 @@
+// What the main thread and a worker say to each other. The worker looks when its control eventfd was written.
+import type { WindowPlan } from "../memory/guest-memory.ts";
+import type { EngineName } from "./engine.ts";
+
+/** A worker's start: what it shares with the main thread. `queueCount` queues, numbered within the worker. */
+export interface WorkerSetup {
+  index: number;
+  queueCount: number;
+  memory: WebAssembly.Memory;
+  memoryHostAddress: number;
+  core: WebAssembly.Module;
+  controlFd: number;
+  imageFds: number[];
+  engine: EngineName | "auto";
+  port: import("node:worker_threads").MessagePort;
+}
+
+export interface QueueStart {
+  size: number;
+  /** QUEUE_F_*. */
+  flags: number;
+  descPtr: number;
+  driverPtr: number;
+  devicePtr: number;
+  base: number;
+  kickFd: number;
+  callFd: number;
+}
+
+/** Each is answered by a Done with the same id; a stop when the queue has stopped, with its base. */
+export type Command =
+  | { type: "start"; id: number; queue: number; start: QueueStart; windows: WindowPlan | undefined }
+  | { type: "stop"; id: number; queue: number }
+  | { type: "set-call"; id: number; queue: number; callFd: number }
+  | { type: "quit"; id: number };
+
+export type Report =
+  | { type: "ready"; engine: EngineName; whyNotUring: string | undefined }
+  | { type: "done"; id: number; base?: number }
+  | { type: "broken"; queue: number; fault: number };

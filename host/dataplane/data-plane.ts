@@ -1,0 +1,215 @@
+// The workers as the control plane sees them: rings are started and stopped here, and answered for later.
+import { closeSync } from "node:fs";
+import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import * as layout from "../../assembly/spec/layout.ts";
+import type { Disk } from "../device/disk.ts";
+import { createEventfd, signalEventfd } from "../linux/eventfd.ts";
+import type { Log } from "../log.ts";
+import type { GuestMemory } from "../memory/guest-memory.ts";
+import type { Command, Report, WorkerSetup } from "./commands.ts";
+import { compileCore } from "./core.ts";
+import { writeDeviceBlock, writeWriteThrough } from "./device-block.ts";
+import type { EngineName } from "./engine.ts";
+import { describeFault } from "./faults.ts";
+
+export interface DataPlaneOptions {
+  queueCount: number;
+  threads: number;
+  engine: EngineName | "auto";
+}
+
+/** A ring to start. The caller keeps the descriptors open until stop() has resolved. */
+export interface VringStart {
+  index: number;
+  size: number;
+  packed: boolean;
+  eventIdx: boolean;
+  descPtr: number;
+  /** Avail ring, or driver event suppression. */
+  driverPtr: number;
+  /** Used ring, or device event suppression. */
+  devicePtr: number;
+  /** As in VHOST_USER_SET_VRING_BASE. */
+  base: number;
+  /** -1: none, so the ring is polled. */
+  kickFd: number;
+  /** -1: none. */
+  callFd: number;
+}
+
+/** Requests by what became of them, and notifications, over all queues since the data plane was opened. */
+export type Counters = Record<(typeof COUNTERS)[number], bigint>;
+
+const COUNTERS = [
+  "reads",
+  "readBytes",
+  "writes",
+  "writtenBytes",
+  "flushes",
+  "discards",
+  "writeZeroes",
+  "ids",
+  "failures",
+  "kicks",
+  "calls",
+] as const;
+
+type Unnumbered<T> = T extends { id: number } ? Omit<T, "id"> : never;
+
+/** One worker thread, and the commands it has not answered yet. */
+class WorkerHandle {
+  readonly ready: Promise<Extract<Report, { type: "ready" }>>;
+  onBroken: ((queue: number, fault: number) => void) | undefined;
+
+  private readonly thread: Worker;
+  private readonly port: MessagePort;
+  private readonly controlFd = createEventfd();
+  private readonly unanswered = new Map<number, (report: { base?: number }) => void>();
+  private lastId = 0;
+
+  constructor(setup: Omit<WorkerSetup, "port" | "controlFd">) {
+    const { port1, port2 } = new MessageChannel();
+    this.port = port1;
+    const workerData: WorkerSetup = { ...setup, port: port2, controlFd: this.controlFd };
+    this.thread = new Worker(new URL("worker.mjs", import.meta.url), { workerData, transferList: [port2] });
+    this.ready = new Promise((resolve, reject) => {
+      this.thread.once("error", reject);
+      this.port.on("message", (report: Report) => {
+        if (report.type === "ready") resolve(report);
+        else if (report.type === "broken") this.onBroken?.(report.queue, report.fault);
+        else this.answer(report);
+      });
+    });
+  }
+
+  /** A worker that dies later takes the process with it: inflight I/O can't be accounted for without it. */
+  failWith(onError: (error: Error) => void): void {
+    this.thread.on("error", onError);
+  }
+
+  send(command: Unnumbered<Command>): Promise<{ base?: number }> {
+    const id = ++this.lastId;
+    const answer = new Promise<{ base?: number }>((resolve) => {
+      this.unanswered.set(id, resolve);
+    });
+    this.port.postMessage({ ...command, id });
+    signalEventfd(this.controlFd);
+    return answer;
+  }
+
+  async quit(): Promise<void> {
+    const exited = new Promise((resolve) => {
+      this.thread.once("exit", resolve);
+    });
+    await this.send({ type: "quit" });
+    await exited;
+    this.port.close();
+    closeSync(this.controlFd);
+  }
+
+  private answer({ id, ...report }: Extract<Report, { type: "done" }>): void {
+    this.unanswered.get(id)?.(report);
+    this.unanswered.delete(id);
+  }
+}
+
+export class DataPlane {
+  /** A ring broke: it takes nothing more until it is stopped and started again. */
+  onBroken: ((index: number, reason: string) => void) | undefined;
+
+  private constructor(
+    private readonly memory: GuestMemory,
+    private readonly workers: readonly WorkerHandle[],
+    private readonly queueCount: number,
+    readonly engine: EngineName,
+  ) {
+    workers.forEach((worker, w) => {
+      worker.onBroken = (queue, fault) => {
+        this.onBroken?.(queue * workers.length + w, describeFault(fault));
+      };
+      worker.failWith((error) => {
+        throw error;
+      });
+    });
+  }
+
+  static async open(
+    memory: GuestMemory,
+    disk: Disk,
+    options: DataPlaneOptions,
+    log: Log,
+  ): Promise<DataPlane> {
+    writeDeviceBlock(memory.linear, disk);
+    const core = await compileCore();
+    const count = Math.min(options.threads, options.queueCount, layout.WORKERS_MAX);
+    const workers = Array.from(
+      { length: count },
+      (_, index) =>
+        new WorkerHandle({
+          index,
+          queueCount: Math.ceil((options.queueCount - index) / count),
+          memory: memory.linear.wasm,
+          memoryHostAddress: memory.linear.hostAddress,
+          core,
+          imageFds: [disk.fd, disk.unalignedFd],
+          engine: options.engine,
+        }),
+    );
+    const [first] = await Promise.all(workers.map(({ ready }) => ready));
+    const { engine, whyNotUring } = first!;
+    log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "data plane ready");
+    return new DataPlane(memory, workers, options.queueCount, engine);
+  }
+
+  async start({ index, packed, eventIdx, ...ring }: VringStart): Promise<void> {
+    const flags = (packed ? layout.QUEUE_F_PACKED : 0) | (eventIdx ? layout.QUEUE_F_EVENT_IDX : 0);
+    const { worker, queue } = this.locate(index);
+    await worker.send({ type: "start", queue, start: { ...ring, flags }, windows: this.memory.windowPlan });
+  }
+
+  /** Takes nothing more from the ring and completes what is in flight. Resolves with the vring base. */
+  async stop(index: number): Promise<number> {
+    const { worker, queue } = this.locate(index);
+    const { base } = await worker.send({ type: "stop", queue });
+    return base!;
+  }
+
+  /** Resolves when the ring no longer uses its former call descriptor. */
+  async setCall(index: number, callFd: number): Promise<void> {
+    const { worker, queue } = this.locate(index);
+    await worker.send({ type: "set-call", queue, callFd });
+  }
+
+  /** With write-through, writes are stable when they complete. Takes effect with the next write. */
+  setWriteThrough(on: boolean): void {
+    writeWriteThrough(this.memory.linear, on);
+  }
+
+  counters(): Counters {
+    const totals = Object.fromEntries(COUNTERS.map((name) => [name, 0n])) as Counters;
+    for (let index = 0; index < this.queueCount; index++) {
+      const ptr = this.countersPtr(index);
+      COUNTERS.forEach((name, i) => {
+        totals[name] += this.memory.linear.view.getBigUint64(ptr + 8 * i, true);
+      });
+    }
+    return totals;
+  }
+
+  /** Ends the workers. All rings must have been stopped. */
+  async close(): Promise<void> {
+    await Promise.all(this.workers.map((worker) => worker.quit()));
+  }
+
+  /** Queues are dealt to the workers in turn. */
+  private locate(index: number): { worker: WorkerHandle; queue: number } {
+    const count = this.workers.length;
+    return { worker: this.workers[index % count]!, queue: Math.floor(index / count) };
+  }
+
+  private countersPtr(index: number): number {
+    const count = this.workers.length;
+    const worker = layout.WORKERS_PTR + (index % count) * layout.WORKER_STRIDE;
+    return worker + layout.WORKER_QUEUES + Math.floor(index / count) * layout.QUEUE_STRIDE;
+  }
+}

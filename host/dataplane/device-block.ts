@@ -1,0 +1,31 @@
+// The device block of linear memory: what the core must know of the disk.
+import * as layout from "../../assembly/spec/layout.ts";
+import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
+import type { Disk } from "../device/disk.ts";
+import type { LinearMemory } from "../memory/linear-memory.ts";
+
+/** Before any ring starts. */
+export function writeDeviceBlock({ view, hostAddress }: LinearMemory, disk: Disk): void {
+  const u32 = (field: number, value: number) => view.setUint32(layout.DEVICE_PTR + field, value, true);
+  const u64 = (field: number, value: bigint) => view.setBigUint64(layout.DEVICE_PTR + field, value, true);
+  u64(layout.DEVICE_CAPACITY_SECTORS, disk.capacitySectors);
+  u64(layout.DEVICE_MEMORY_HOST_ADDRESS, BigInt(hostAddress));
+  u32(layout.DEVICE_FILE_FD, disk.fd);
+  u32(layout.DEVICE_UNALIGNED_FD, disk.unalignedFd);
+  u32(layout.DEVICE_DIRECT_MASK, disk.directMask);
+  u32(layout.DEVICE_BLOCK_SECTORS, disk.blockSize / SECTOR_SIZE);
+  u32(layout.DEVICE_READ_ONLY, Number(disk.readOnly));
+  u32(layout.DEVICE_DISCARD_UNMAPS, Number(disk.discardUnmaps));
+  u32(layout.DEVICE_MAX_DISCARD_SECTORS, disk.maxDiscardSectors);
+  u32(layout.DEVICE_MAX_WRITE_ZEROES_SECTORS, disk.maxWriteZeroesSectors);
+  u32(layout.DEVICE_MAX_RANGES, disk.maxRanges);
+  Buffer.from(disk.serial, "latin1").forEach((byte, i) => {
+    view.setUint8(layout.DEVICE_PTR + layout.DEVICE_ID + i, byte);
+  });
+}
+
+/** At any time, also while requests run. */
+export function writeWriteThrough({ wasm }: LinearMemory, on: boolean): void {
+  const words = new Int32Array(wasm.buffer, layout.DEVICE_PTR, layout.DEVICE_SIZE / 4);
+  Atomics.store(words, layout.DEVICE_WRITE_THROUGH / 4, Number(on));
+}

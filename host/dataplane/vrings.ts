@@ -1,0 +1,154 @@
+// All rings of the device: each runs in the data plane exactly while what the front-end has said of it asks for that.
+import { VIRTIO_F_RING_EVENT_IDX, VIRTIO_F_RING_PACKED } from "../../assembly/spec/virtqueue.ts";
+import { ProtocolError } from "../errors.ts";
+import { hasFeature } from "../feature-bits.ts";
+import { signalPeer } from "../linux/eventfd.ts";
+import type { Log } from "../log.ts";
+import type { GuestMemory } from "../memory/guest-memory.ts";
+import type { DataPlane } from "./data-plane.ts";
+import { NO_FD, type RingAddresses, type RingFormat, Vring } from "./vring.ts";
+
+export type RingRunner = Pick<DataPlane, "start" | "stop" | "setCall">;
+
+export class Vrings {
+  private readonly all: Vring[];
+  private format: RingFormat = { packed: false, eventIdx: false };
+
+  constructor(
+    count: number,
+    private readonly memory: Pick<GuestMemory, "userToPtr" | "regionCount">,
+    private readonly runner: RingRunner,
+    private readonly log: Log,
+  ) {
+    this.all = Array.from({ length: count }, (_, index) => new Vring(index));
+  }
+
+  at(index: number, request: string): Vring {
+    const vring = this.all[index];
+    if (vring === undefined) throw new ProtocolError(request, `ring ${index} of ${this.all.length}`);
+    return vring;
+  }
+
+  /** Running rings go on undisturbed, so their format can't change. */
+  negotiate(features: bigint): void {
+    const packed = hasFeature(features, VIRTIO_F_RING_PACKED);
+    const eventIdx = hasFeature(features, VIRTIO_F_RING_EVENT_IDX);
+    const changes = packed !== this.format.packed || eventIdx !== this.format.eventIdx;
+    if (changes && this.all.some((vring) => vring.isRunning)) {
+      throw new ProtocolError("SET_FEATURES", "the format of running rings can't change");
+    }
+    this.format = { packed, eventIdx };
+  }
+
+  async enableAll(): Promise<void> {
+    for (const vring of this.all) await this.setEnabled(vring, true);
+  }
+
+  async setEnabled(vring: Vring, isEnabled: boolean): Promise<void> {
+    vring.isEnabled = isEnabled;
+    await this.settle(vring);
+  }
+
+  async setAddresses(vring: Vring, addresses: RingAddresses): Promise<void> {
+    if (isSame(vring.addresses, addresses)) return;
+    await this.stop(vring);
+    vring.addresses = addresses;
+    this.checkAddresses(vring);
+    await this.settle(vring);
+  }
+
+  /**
+   * Starts the ring, now rather than at the first kick: that may have come, and have been read by a predecessor,
+   * before this descriptor did.
+   */
+  async setKick(vring: Vring, fd: number): Promise<void> {
+    await this.stop(vring);
+    vring.setKick(fd);
+    await this.settle(vring);
+  }
+
+  async setCall(vring: Vring, fd: number): Promise<void> {
+    if (vring.isRunning) await this.runner.setCall(vring.index, fd);
+    vring.setCall(fd);
+    // What completed since the call before went away, or was served by a predecessor, was told to nobody.
+    if (fd !== NO_FD) signalPeer(fd);
+  }
+
+  /** GET_VRING_BASE: the ring is stopped, with nothing left in flight, until the next kick descriptor. */
+  async stopAndDrain(vring: Vring): Promise<number> {
+    await this.stop(vring);
+    vring.closeNotifiers();
+    return vring.base ?? 0;
+  }
+
+  /** Changes guest memory while no ring runs, and lets those that ran go on from where they were. */
+  async whileStopped(change: () => void): Promise<void> {
+    await Promise.all(this.all.map((vring) => this.stop(vring)));
+    try {
+      change();
+    } finally {
+      for (const vring of this.all) await this.resume(vring);
+    }
+  }
+
+  /** A ring takes no more requests; the front-end learns it, the other rings go on. */
+  reportBroken(index: number, reason: string): void {
+    const { errFd } = this.all[index]!;
+    this.log.error({ ring: index, reason }, "ring broken");
+    if (errFd !== NO_FD) signalPeer(errFd);
+  }
+
+  async reset(): Promise<void> {
+    await Promise.all(this.all.map((vring) => this.stop(vring)));
+    for (const vring of this.all) vring.reset();
+    this.format = { packed: false, eventIdx: false };
+  }
+
+  async close(): Promise<void> {
+    await this.reset();
+    for (const vring of this.all) vring.setErr(NO_FD);
+  }
+
+  private async settle(vring: Vring): Promise<void> {
+    const shouldRun = vring.isReady && this.memory.regionCount > 0;
+    if (shouldRun && !vring.isRunning) await this.start(vring);
+    if (!shouldRun) await this.stop(vring);
+  }
+
+  private async start(vring: Vring): Promise<void> {
+    await this.runner.start(vring.describe(this.memory, this.format));
+    vring.isRunning = true;
+    this.log.debug({ ring: vring.index, size: vring.size, base: vring.base, ...this.format }, "ring started");
+  }
+
+  private async stop(vring: Vring): Promise<void> {
+    if (!vring.isRunning) return;
+    vring.base = await this.runner.stop(vring.index);
+    vring.isRunning = false;
+    this.log.debug({ ring: vring.index, base: vring.base }, "ring stopped");
+  }
+
+  private async resume(vring: Vring): Promise<void> {
+    try {
+      await this.settle(vring);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.reportBroken(vring.index, error.reason);
+    }
+  }
+
+  /** Refuses addresses with the request that brought them, if what they must fit is known by then. */
+  private checkAddresses(vring: Vring): void {
+    if (vring.size === undefined || this.memory.regionCount === 0) return;
+    try {
+      vring.locate(this.memory, this.format);
+    } catch (error) {
+      vring.addresses = undefined;
+      throw error;
+    }
+  }
+}
+
+function isSame(a: RingAddresses | undefined, b: RingAddresses): boolean {
+  return a?.descriptor === b.descriptor && a.available === b.available && a.used === b.used;
+}

@@ -1,0 +1,134 @@
+// A data-plane thread: steps the core, enters the engine, and minds the main thread's commands. Entry of worker.mjs.
+import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import {
+  STEP_BROKEN,
+  STEP_CONTROL,
+  STEP_POLL,
+  STEP_STOPPED,
+  STEP_SUBMIT_MASK,
+  STEP_WAIT,
+  STEP_WINDOW_MISS,
+  WORKER_STRIDE,
+  WORKERS_PTR,
+} from "../../assembly/spec/layout.ts";
+import type { Command, Report, WorkerSetup } from "./commands.ts";
+import { type Core, instantiateCore } from "./core.ts";
+import type { Engine, Patience } from "./engine.ts";
+import { ThreadsEngine } from "./threads-engine.ts";
+import { UringEngine } from "./uring-engine.ts";
+import { Windows } from "./windows.ts";
+
+class Worker {
+  private readonly port: MessagePort;
+  private readonly windows: Windows;
+  /** Stop commands whose queue has not stopped yet: queue to command id. */
+  private readonly stops = new Map<number, number>();
+  private readonly broken = new Set<number>();
+  private quitId: number | undefined;
+
+  constructor(
+    private readonly setup: WorkerSetup,
+    private readonly core: Core,
+    private readonly engine: Engine,
+  ) {
+    this.port = setup.port;
+    this.windows = new Windows(new DataView(setup.memory.buffer), setup.memoryHostAddress, setup.index);
+    engine.attach(core);
+    core.openWorker(setup.index, setup.queueCount, engine.requestCount, setup.controlFd);
+  }
+
+  /** Turns until told to quit. With io_uring this never yields to the event loop. */
+  async run(): Promise<void> {
+    while (this.quitId === undefined) {
+      const turn = this.core.step();
+      if (turn & STEP_WINDOW_MISS) this.windows.map(this.core.missedGpa());
+      if (turn & STEP_BROKEN) this.reportBroken();
+      if (turn & STEP_STOPPED) this.reportStopped();
+      const pause = this.engine.enter(turn & STEP_SUBMIT_MASK, patienceOf(turn));
+      if (pause) await pause;
+      if (turn & STEP_CONTROL) this.takeCommands();
+    }
+    this.engine.close();
+    this.report({ type: "done", id: this.quitId });
+    this.port.close();
+  }
+
+  private report(report: Report): void {
+    this.port.postMessage(report);
+  }
+
+  private takeCommands(): void {
+    for (;;) {
+      const received = receiveMessageOnPort(this.port);
+      if (!received) return;
+      this.perform(received.message as Command);
+    }
+  }
+
+  private perform(command: Command): void {
+    const { core } = this;
+    switch (command.type) {
+      case "start": {
+        const { size, flags, descPtr, driverPtr, devicePtr, base, kickFd, callFd } = command.start;
+        this.windows.use(command.windows);
+        this.broken.delete(command.queue);
+        core.startQueue(command.queue, size, flags, descPtr, driverPtr, devicePtr, base, kickFd, callFd);
+        this.report({ type: "done", id: command.id });
+        break;
+      }
+      case "stop":
+        core.stopQueue(command.queue);
+        this.stops.set(command.queue, command.id);
+        this.reportStopped();
+        break;
+      case "set-call":
+        core.setCallFd(command.queue, command.callFd);
+        this.report({ type: "done", id: command.id });
+        break;
+      case "quit":
+        this.quitId = command.id;
+        break;
+    }
+  }
+
+  private reportStopped(): void {
+    for (const [queue, id] of this.stops) {
+      if (!this.core.isStopped(queue)) continue;
+      this.stops.delete(queue);
+      this.report({ type: "done", id, base: this.core.queueBase(queue) });
+    }
+  }
+
+  private reportBroken(): void {
+    for (let queue = 0; queue < this.setup.queueCount; queue++) {
+      const fault = this.core.queueFault(queue);
+      if (fault === 0 || this.broken.has(queue)) continue;
+      this.broken.add(queue);
+      this.report({ type: "broken", queue, fault });
+    }
+  }
+}
+
+function patienceOf(turn: number): Patience {
+  if (turn & STEP_WAIT) return "wait";
+  return turn & STEP_POLL ? "wait-briefly" : "go-on";
+}
+
+function openEngine(setup: WorkerSetup): { engine: Engine; whyNotUring?: string } {
+  const workerPtr = WORKERS_PTR + setup.index * WORKER_STRIDE;
+  const openThreads = () => new ThreadsEngine(setup.memory, workerPtr, new Set(setup.imageFds));
+  if (setup.engine === "threads") return { engine: openThreads() };
+  try {
+    return { engine: UringEngine.open(setup.memoryHostAddress, workerPtr) };
+  } catch (error) {
+    if (setup.engine === "io_uring") throw error;
+    return { engine: openThreads(), whyNotUring: (error as Error).message };
+  }
+}
+
+const setup = workerData as WorkerSetup;
+const core = await instantiateCore(setup.core, setup.memory);
+const { engine, whyNotUring } = openEngine(setup);
+const worker = new Worker(setup, core, engine);
+setup.port.postMessage({ type: "ready", engine: engine.name, whyNotUring } satisfies Report);
+await worker.run();

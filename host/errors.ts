@@ -1,0 +1,29 @@
+// What can go wrong, by whose fault it is.
+import { getSystemErrorMap } from "node:util";
+
+/** The front-end broke the protocol: a non-zero reply if it asked for one, or the end of the connection. */
+export class ProtocolError extends Error {
+  constructor(
+    readonly request: string,
+    readonly reason: string,
+  ) {
+    super(`${request}: ${reason}`);
+    this.name = "ProtocolError";
+  }
+}
+
+/** vringd can't start with what it was given. The message is one sentence: what, where, and what would help. */
+export class StartError extends Error {
+  constructor(sentence: string) {
+    super(sentence);
+    this.name = "StartError";
+  }
+}
+
+/** The words of an error that the kernel gave, such as "permission denied". */
+export function reasonOf(error: unknown): string {
+  const { errno, message } = error as { errno?: number; message?: string };
+  // Node gives errno negated, as libuv does.
+  const known = errno === undefined ? undefined : getSystemErrorMap().get(-Math.abs(errno));
+  return known?.[1] ?? message ?? String(error);
+}

@@ -1,0 +1,42 @@
+// Event file descriptors, and what may stand in for one.
+import { fstatSync, readlinkSync } from "node:fs";
+import * as libc from "./libc.ts";
+
+const EFD_CLOEXEC = 0o2000000;
+const EFD_NONBLOCK = 0o4000;
+const POLLOUT = 4;
+
+const one = Buffer.alloc(8);
+one.writeBigUInt64LE(1n);
+const drained = Buffer.alloc(8);
+
+export function createEventfd(): number {
+  return libc.checked("eventfd", libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+/** Adds one. A counter that is full is as good as signalled, so the result doesn't matter. */
+export function signalEventfd(fd: number): void {
+  libc.write(fd, one, 8);
+}
+
+const pollfd = Buffer.alloc(8); // fd i32, events i16, revents i16
+
+/** The same for a descriptor of the peer, which may block when it is full: then it is as good as signalled. */
+export function signalPeer(fd: number): void {
+  pollfd.writeInt32LE(fd, 0);
+  pollfd.writeInt16LE(POLLOUT, 4);
+  if (libc.poll(pollfd, 1, 0) === 1) libc.write(fd, one, 8);
+}
+
+/** Takes the counter to zero; true if it was more. */
+export function drainEventfd(fd: number): boolean {
+  return libc.read(fd, drained, 8) === 8;
+}
+
+/**
+ * Whether reading this descriptor waits for a signal. vhost-user allows eventfds and pipes ("Support for platforms
+ * other than Linux"); a regular file would be readable for ever and make its reader spin.
+ */
+export function isNotifier(fd: number): boolean {
+  return fstatSync(fd).isFIFO() || readlinkSync(`/proc/self/fd/${fd}`) === "anon_inode:[eventfd]";
+}

@@ -1,0 +1,44 @@
+// Who holds a lock: open file description locks name no process, but /proc shows them beside each descriptor (proc(5)).
+import { readdirSync, readFileSync } from "node:fs";
+
+export interface Process {
+  pid: number;
+  name: string;
+}
+
+/** A process, other than this one, with an open file description lock on the inode; those of other users stay hidden. */
+export function findLockHolder(inode: bigint): Process | undefined {
+  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
+  const pid = pids.find((candidate) => holdsLock(candidate, inode));
+  return pid === undefined ? undefined : { pid: Number(pid), name: read(`/proc/${pid}/comm`).trim() };
+}
+
+function holdsLock(pid: string, inode: bigint): boolean {
+  return list(`/proc/${pid}/fdinfo`).some((fd) =>
+    read(`/proc/${pid}/fdinfo/${fd}`)
+      .split("\n")
+      .some((line) => isLockOn(line, inode)),
+  );
+}
+
+/** "lock:	1: OFDLCK  ADVISORY  READ -1 08:01:1234 100 100": the device is the file system's own, which stat() may not show. */
+function isLockOn(line: string, inode: bigint): boolean {
+  return line.startsWith("lock:") && line.includes(" OFDLCK ") && line.includes(`:${inode} `);
+}
+
+// Processes and descriptors come and go meanwhile, and most belong to others: what can't be read is as empty.
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+function read(file: string): string {
+  try {
+    return readFileSync(file, "latin1");
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,63 @@
+// Mappings of files and of nothing into address space.
+import * as libc from "./libc.ts";
+
+export const PAGE_SIZE = 4096;
+
+const PROT_NONE = 0;
+const PROT_READ = 1;
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 0x1;
+const MAP_PRIVATE = 0x2;
+const MAP_FIXED = 0x10;
+const MAP_ANONYMOUS = 0x20;
+const MAP_NORESERVE = 0x4000;
+const MADV_DONTDUMP = 16;
+const HUGETLBFS_MAGIC = 0x958458f6;
+
+/** Maps part of a file anywhere, shared, readable and writable. Returns the address. */
+export function mapShared(fd: number, offset: bigint, byteLength: number): number {
+  return libc.checked(
+    "mmap",
+    libc.mmap(0, byteLength, PROT_READ_WRITE, MAP_SHARED | MAP_NORESERVE, fd, offset),
+  );
+}
+
+/**
+ * Maps part of a file at `address`, over whatever is mapped there.
+ *
+ * SAFETY: only for addresses in our own reserved linear memory.
+ */
+export function mapSharedAt(address: number, fd: number, offset: bigint, byteLength: number): void {
+  const flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
+  libc.checked("mmap", libc.mmap(address, byteLength, PROT_READ_WRITE, flags, fd, offset));
+}
+
+/** Replaces what is mapped at `address` with address space that faults on every access. */
+export function reserveAt(address: number, byteLength: number): void {
+  const flags = MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE;
+  libc.checked("mmap", libc.mmap(address, byteLength, PROT_NONE, flags, -1, 0));
+}
+
+/** Replaces what is mapped at `address` with zeroed private memory. */
+export function allocateAt(address: number, byteLength: number, options?: { readOnly: boolean }): void {
+  const flags = MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE;
+  const protection = options?.readOnly ? PROT_READ : PROT_READ_WRITE;
+  libc.checked("mmap", libc.mmap(address, byteLength, protection, flags, -1, 0));
+}
+
+export function unmap(address: number, byteLength: number): void {
+  libc.checked("munmap", libc.munmap(address, byteLength));
+}
+
+/** Keeps guest memory out of core dumps. Refused for hugetlbfs by old kernels, which is no reason to fail. */
+export function excludeFromCoreDumps(address: number, byteLength: number): void {
+  libc.madvise(address, byteLength, MADV_DONTDUMP);
+}
+
+/** The unit in which mmap() takes offsets of this file: the page size of hugetlbfs, or 4096. */
+export function mappingGranularity(fd: number): number {
+  const statfs = Buffer.alloc(120);
+  libc.checked("fstatfs", libc.fstatfs(fd, statfs));
+  const isHuge = statfs.readBigUInt64LE(0) === BigInt(HUGETLBFS_MAGIC);
+  return isHuge ? Number(statfs.readBigUInt64LE(8)) : PAGE_SIZE;
+}

@@ -1,0 +1,43 @@
+// Waiting for a descriptor in the event loop of the thread that asks.
+import koffi from "koffi";
+import * as libc from "./libc.ts";
+
+const F_DUPFD_CLOEXEC = 1030;
+
+// The watcher dies silently once its handle is collected, so every live one is held here.
+const live = new Set<{ close(): void }>();
+
+/** Calls back whenever `fd` can be read, or has been hung up, until stopped. Stop before closing `fd`. */
+export function whenReadable(fd: number, callback: () => void): { stop(): void } {
+  return watch(fd, { readable: true, disconnect: true }, callback);
+}
+
+/**
+ * The same for writing. libuv has one watcher a descriptor, and koffi aborts the process at the second: a duplicate
+ * lets the same descriptor be watched for reading meanwhile.
+ */
+export function whenWritable(fd: number, callback: () => void): { stop(): void } {
+  const duplicate = libc.checked("fcntl", libc.fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  const watcher = watch(duplicate, { writable: true, disconnect: true }, callback);
+  let isLive = true;
+  return {
+    stop() {
+      if (!isLive) return;
+      isLive = false;
+      watcher.stop();
+      libc.close(duplicate);
+    },
+  };
+}
+
+type Interest = { readable?: true; writable?: true; disconnect?: true };
+
+function watch(fd: number, interest: Interest, callback: () => void): { stop(): void } {
+  const handle = koffi.node.poll(fd, interest, callback);
+  live.add(handle);
+  return {
+    stop() {
+      if (live.delete(handle)) handle.close();
+    },
+  };
+}

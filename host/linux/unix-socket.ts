@@ -1,0 +1,191 @@
+// Unix stream sockets that carry descriptors beside bytes (unix(7), SCM_RIGHTS).
+import * as libc from "./libc.ts";
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0o2000000;
+const SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+const SO_ACCEPTCONN = 30;
+const SCM_RIGHTS = 1;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+const MSG_CTRUNC = 0x8;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+const EAGAIN = 11;
+const EINTR = 4;
+
+/** The longest path that fits sockaddr_un with its closing NUL. */
+export const SOCKET_PATH_MAX = 107;
+
+/** Descriptors in one message: SCM_MAX_FD of the kernel. */
+const FDS_MAX = 253;
+
+function addressOfPath(path: string): Buffer {
+  const bytes = Buffer.from(path);
+  if (bytes.length > SOCKET_PATH_MAX) throw new RangeError(`longer than ${SOCKET_PATH_MAX} bytes`);
+  const address = Buffer.alloc(2 + bytes.length + 1);
+  address.writeUInt16LE(AF_UNIX, 0);
+  bytes.copy(address, 2);
+  return address;
+}
+
+function createSocket(): number {
+  return libc.checked("socket", libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+function closeOnFailure<T>(fd: number, action: (fd: number) => T): T {
+  try {
+    return action(fd);
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+}
+
+/** A listening socket at `path`, which must not exist yet. */
+export function listenUnix(path: string): number {
+  const address = addressOfPath(path);
+  return closeOnFailure(createSocket(), (fd) => {
+    libc.checked("bind", libc.bind(fd, address, address.length));
+    libc.checked("listen", libc.listen(fd, 8));
+    return fd;
+  });
+}
+
+export function connectUnix(path: string): number {
+  const address = addressOfPath(path);
+  return closeOnFailure(createSocket(), (fd) => {
+    libc.checked("connect", libc.connect(fd, address, address.length));
+    return fd;
+  });
+}
+
+/** The next connection, non-blocking, or undefined if there is none yet. */
+export function acceptUnix(fd: number): number | undefined {
+  const accepted = libc.accept4(fd, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (accepted >= 0) return accepted;
+  const errno = libc.errno();
+  // A connection that was aborted before it was accepted (ECONNABORTED) is as none.
+  if (errno === EAGAIN || errno === EINTR || errno === 103) return undefined;
+  throw new libc.SystemError("accept", errno);
+}
+
+/** Two connected sockets, both non-blocking. */
+export function unixPair(): [number, number] {
+  const pair = Buffer.alloc(8);
+  const type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+  libc.checked("socketpair", libc.socketpair(AF_UNIX, type, 0, pair));
+  return [pair.readInt32LE(0), pair.readInt32LE(4)];
+}
+
+/** Whether `fd` is a listening socket; throws if it is no socket. */
+export function isListening(fd: number): boolean {
+  return socketOption(fd, SO_ACCEPTCONN, 4).readInt32LE(0) !== 0;
+}
+
+/** The process at the other end, as it was when it connected. */
+export function peerPid(fd: number): number {
+  return socketOption(fd, SO_PEERCRED, 12).readInt32LE(0);
+}
+
+function socketOption(fd: number, name: number, byteLength: number): Buffer {
+  const value = Buffer.alloc(byteLength);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(byteLength);
+  libc.checked("getsockopt", libc.getsockopt(fd, SOL_SOCKET, name, value, length));
+  return value;
+}
+
+/*
+ * struct msghdr (x86-64, 56 bytes)      struct cmsghdr
+ *  0 name         24 iovlen              0 len u64 (with header)
+ *  8 namelen      32 control             8 level i32
+ * 16 iov          40 controllen         12 type i32
+ *                 48 flags              16 descriptors, i32 each
+ */
+const MSGHDR_SIZE = 56;
+const CMSG_HEADER = 16;
+const CONTROL_SIZE = CMSG_HEADER + 4 * FDS_MAX + 4;
+
+/** One recvmsg or sendmsg at a time: its structures are made once and kept. */
+class Message {
+  private readonly iovec = Buffer.alloc(16);
+  readonly control = Buffer.alloc(CONTROL_SIZE);
+  readonly header = Buffer.alloc(MSGHDR_SIZE);
+
+  constructor() {
+    this.header.writeBigUInt64LE(BigInt(libc.addressOf(this.iovec)), 16);
+    this.header.writeBigUInt64LE(1n, 24);
+    this.header.writeBigUInt64LE(BigInt(libc.addressOf(this.control)), 32);
+  }
+
+  prepare(bytes: Uint8Array, controlLength: number): void {
+    this.iovec.writeBigUInt64LE(BigInt(libc.addressOf(bytes)), 0);
+    this.iovec.writeBigUInt64LE(BigInt(bytes.length), 8);
+    this.header.writeBigUInt64LE(BigInt(controlLength), 40);
+    this.header.writeInt32LE(0, 48);
+  }
+
+  descriptors(): number[] {
+    const fds: number[] = [];
+    const end = Number(this.header.readBigUInt64LE(40));
+    for (let at = 0; at + CMSG_HEADER <= end; ) {
+      const length = Number(this.control.readBigUInt64LE(at));
+      if (length < CMSG_HEADER) break;
+      const isRights =
+        this.control.readInt32LE(at + 8) === SOL_SOCKET && this.control.readInt32LE(at + 12) === SCM_RIGHTS;
+      for (let fd = at + CMSG_HEADER; isRights && fd + 4 <= at + length; fd += 4) {
+        fds.push(this.control.readInt32LE(fd));
+      }
+      at += (length + 7) & ~7;
+    }
+    return fds;
+  }
+}
+
+const message = new Message();
+
+export interface Received {
+  /** Bytes read into the buffer; 0 when the peer has closed. */
+  byteLength: number;
+  /** Descriptors that came with them, close-on-exec. The caller owns them. */
+  fds: number[];
+  /** More descriptors were sent than fit. */
+  truncated: boolean;
+}
+
+/** Reads what is there, without waiting: undefined if nothing is. */
+export function receive(fd: number, into: Uint8Array): Received | undefined {
+  message.prepare(into, CONTROL_SIZE);
+  const byteLength = libc.recvmsg(fd, message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (byteLength === -1) {
+    const errno = libc.errno();
+    if (errno === EAGAIN || errno === EINTR) return undefined;
+    throw new libc.SystemError("recvmsg", errno);
+  }
+  const truncated = (message.header.readInt32LE(48) & MSG_CTRUNC) !== 0;
+  return { byteLength, fds: message.descriptors(), truncated };
+}
+
+/** Writes as much as fits, without waiting, and returns how much did. The descriptors go with the first byte. */
+export function send(fd: number, bytes: Uint8Array, fds: readonly number[] = []): number {
+  const controlLength = fds.length === 0 ? 0 : CMSG_HEADER + 4 * fds.length;
+  if (controlLength > 0) {
+    message.control.writeBigUInt64LE(BigInt(controlLength), 0);
+    message.control.writeInt32LE(SOL_SOCKET, 8);
+    message.control.writeInt32LE(SCM_RIGHTS, 12);
+    fds.forEach((sent, i) => {
+      message.control.writeInt32LE(sent, CMSG_HEADER + 4 * i);
+    });
+  }
+  message.prepare(bytes, (controlLength + 7) & ~7);
+  const sent = libc.sendmsg(fd, message.header, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent === -1) {
+    const errno = libc.errno();
+    if (errno === EAGAIN || errno === EINTR) return 0;
+    throw new libc.SystemError("sendmsg", errno);
+  }
+  return sent;
+}

@@ -1,0 +1,42 @@
+// Log lines on stderr: for people, or as JSON for machines. No line is written for a request of the guest.
+import { writeSync } from "node:fs";
+import type { Logger } from "pino";
+
+export type Log = Logger;
+
+export const LOG_LEVELS = ["error", "warn", "info", "debug"] as const;
+export const LOG_FORMATS = ["text", "json"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+export type LogFormat = (typeof LOG_FORMATS)[number];
+
+/** pino takes as long to load as the rest of the start, so only those load it who are going to log. */
+export async function createLog(level: LogLevel, format: LogFormat): Promise<Log> {
+  const { pino } = await import("pino");
+  const write = format === "json" ? writeLine : (line: string) => writeLine(formatText(line));
+  const options = { level, base: null, formatters: { level: (label: string) => ({ level: label }) } };
+  return pino(options, { write });
+}
+
+const STDERR = 2;
+
+function writeLine(line: string): void {
+  try {
+    writeSync(STDERR, line);
+  } catch {
+    // A full pipe or a closed terminal must not end the disk.
+  }
+}
+
+/** "12:00:01 info  front-end connected  queues=4" */
+export function formatText(line: string): string {
+  const { level, time, msg, ...fields } = JSON.parse(line);
+  const clock = new Date(time).toTimeString().slice(0, 8);
+  const details = Object.entries(fields).map(([name, value]) => `  ${name}=${formatValue(value)}`);
+  return `${clock} ${level.padEnd(5)} ${msg ?? ""}${details.join("")}\n`;
+}
+
+function formatValue(value: unknown): string {
+  if (typeof value === "string") return /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);
+  const { stack } = (value ?? {}) as { stack?: string };
+  return stack ?? JSON.stringify(value);
+}

@@ -1,0 +1,301 @@
+// Guest memory: the front-end's regions, mapped for the kernel (by host address) and for the core (in linear memory).
+import { closeSync, fstatSync } from "node:fs";
+import {
+  ENTRY_GPA,
+  ENTRY_LENGTH,
+  ENTRY_TARGET,
+  GUEST_END,
+  GUEST_PTR,
+  REGION_TABLE_PTR,
+  REGIONS_MAX,
+  TABLE_ENTRY_SIZE,
+  WINDOWS_MAX,
+  WORKER_STRIDE,
+  WORKER_WINDOW_TABLE,
+  WORKERS_PTR,
+} from "../../assembly/spec/layout.ts";
+import { excludeFromCoreDumps, mappingGranularity, mapShared, mapSharedAt, unmap } from "../linux/mapping.ts";
+import { LinearMemory } from "./linear-memory.ts";
+
+/** "Memory region description" of vhost-user. */
+export interface RegionDescription {
+  gpa: bigint;
+  byteLength: bigint;
+  userAddress: bigint;
+  mmapOffset: bigint;
+}
+
+/** Guest memory that can't be used: the front-end's fault. */
+export class GuestMemoryError extends Error {
+  override readonly name = "GuestMemoryError";
+}
+
+/** What a worker needs to map windows itself, when a guest is larger than linear memory. */
+export interface WindowPlan {
+  /** Windows of this size, in bytes, one after the other from each worker's part. */
+  windowSize: number;
+  windowsPerWorker: number;
+  firstPtr: number;
+  regions: WindowRegion[];
+}
+
+/** Offsets and lengths in bytes; `offset` is where `gpa` lies in the file. */
+export interface WindowRegion {
+  gpa: bigint;
+  byteLength: bigint;
+  fd: number;
+  offset: bigint;
+  /** What offsets in a mapping of the file must be a multiple of. */
+  granularity: number;
+}
+
+/** A region as mapped. The mapping may begin before it, where mmap() wants an aligned offset. */
+interface Region extends RegionDescription {
+  fd: number;
+  granularity: number;
+  mappedOffset: bigint;
+  mappedLength: number;
+  /** Where `gpa` is: for the kernel, and for the core if the region is mapped whole. */
+  hostAddress: number;
+  ptr: number | undefined;
+}
+
+/** Windows are large since drivers keep headers close together; see ARCHITECTURE.md, "Guests of any size". */
+const WINDOW_SIZE = 32 * 1024 * 1024;
+
+/** Linear memory that large guests' rings may take. */
+const PINNED_SIZE = 256 * 1024 * 1024;
+
+const U64_END = 1n << 64n;
+
+export class GuestMemory {
+  readonly linear: LinearMemory;
+  private regions: Region[] = [];
+  private plan: WindowPlan | undefined;
+  private readonly pinned = new Map<string, number>();
+  private pinnedEnd = GUEST_PTR;
+
+  /** Kept for as long as the device is, across front-ends. */
+  constructor(private readonly workerCount: number) {
+    this.linear = new LinearMemory(workerCount);
+  }
+
+  get regionCount(): number {
+    return this.regions.length;
+  }
+
+  /** Set while the guest is larger than linear memory. */
+  get windowPlan(): WindowPlan | undefined {
+    return this.plan;
+  }
+
+  /**
+   * Replaces all regions. Takes the descriptors. Only while no ring runs. Throws GuestMemoryError, with no region
+   * left, if one can't be used.
+   */
+  replace(regions: readonly { description: RegionDescription; fd: number }[]): void {
+    this.clear();
+    this.regions = regions.map(({ description, fd }) => unmapped(description, fd));
+    this.mapOrClear();
+  }
+
+  /** Adds a region. Takes the descriptor. Throws GuestMemoryError, with the other regions as they were. */
+  add(description: RegionDescription, fd: number): void {
+    const region = unmapped(description, fd);
+    const others = this.regions;
+    try {
+      checkRegion(region, others);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    this.unmapAll();
+    this.regions = [...others, region];
+    this.mapOrClear();
+  }
+
+  /** Removes the region with this guest address, user address and size. Throws GuestMemoryError if there is none. */
+  remove(description: RegionDescription): void {
+    const region = this.regions.find(
+      (known) =>
+        known.gpa === description.gpa &&
+        known.userAddress === description.userAddress &&
+        known.byteLength === description.byteLength,
+    );
+    if (!region) throw new GuestMemoryError("no such region");
+    this.unmapAll();
+    closeSync(region.fd);
+    this.regions = this.regions.filter((known) => known !== region);
+    this.mapOrClear();
+  }
+
+  clear(): void {
+    this.unmapAll();
+    for (const region of this.regions) closeSync(region.fd);
+    this.regions = [];
+  }
+
+  /** The pointer to `byteLength` bytes at an address of the front-end's, or undefined where no region holds them. */
+  userToPtr(userAddress: bigint, byteLength: number): number | undefined {
+    const region = this.regions.find(
+      (known) =>
+        userAddress >= known.userAddress &&
+        userAddress + BigInt(byteLength) <= known.userAddress + known.byteLength,
+    );
+    if (!region) return undefined;
+    const offset = userAddress - region.userAddress;
+    return region.ptr === undefined ? this.pin(region, offset, byteLength) : region.ptr + Number(offset);
+  }
+
+  private mapOrClear(): void {
+    try {
+      this.regions.forEach((region, i) => {
+        checkRegion(region, this.regions.slice(0, i));
+      });
+      this.mapAll();
+    } catch (error) {
+      this.clear();
+      throw error;
+    }
+  }
+
+  private mapAll(): void {
+    if (!this.mapWhole()) this.mapForWindows();
+    this.regions.forEach((region, i) => {
+      this.writeEntry(REGION_TABLE_PTR, i, region, region.hostAddress);
+      excludeFromCoreDumps(region.hostAddress - leadOf(region), region.mappedLength);
+    });
+  }
+
+  /** Maps every region into linear memory, if they fit: each is its own window. */
+  private mapWhole(): boolean {
+    const { hostAddress } = this.linear;
+    let end = GUEST_PTR;
+    const places = this.regions.map((region) => {
+      const start = roundUp(hostAddress + end, region.granularity) - hostAddress;
+      end = start + region.mappedLength;
+      return start;
+    });
+    if (end > GUEST_END) return false;
+    this.regions.forEach((region, i) => {
+      const start = places[i]!;
+      mapSharedAt(hostAddress + start, region.fd, region.mappedOffset, region.mappedLength);
+      region.ptr = start + leadOf(region);
+      region.hostAddress = hostAddress + region.ptr;
+      for (let worker = 0; worker < this.workerCount; worker++) {
+        this.writeEntry(windowTableOf(worker), i, region, region.ptr);
+      }
+    });
+    return true;
+  }
+
+  /** Maps every region outside linear memory, for the kernel alone. Workers map windows of them for the core. */
+  private mapForWindows(): void {
+    for (const region of this.regions) {
+      const start = mapShared(region.fd, region.mappedOffset, region.mappedLength);
+      region.hostAddress = start + leadOf(region);
+    }
+    const windowSize = Math.max(WINDOW_SIZE, ...this.regions.map(({ granularity }) => granularity));
+    const { hostAddress } = this.linear;
+    const firstPtr = roundUp(hostAddress + GUEST_PTR + PINNED_SIZE, windowSize) - hostAddress;
+    const windows = Math.floor((GUEST_END - firstPtr) / windowSize / this.workerCount);
+    if (windows === 0) throw new GuestMemoryError("memory pages too large for this many threads");
+    this.plan = {
+      windowSize,
+      windowsPerWorker: Math.min(windows, WINDOWS_MAX),
+      firstPtr,
+      regions: this.regions.map(({ gpa, byteLength, fd, mmapOffset, granularity }) => ({
+        gpa,
+        byteLength,
+        fd,
+        offset: mmapOffset,
+        granularity,
+      })),
+    };
+  }
+
+  /** Maps the pages of a ring for as long as its memory stays. */
+  private pin(region: Region, offset: bigint, byteLength: number): number | undefined {
+    const granularity = BigInt(region.granularity);
+    const fileOffset = region.mmapOffset + offset;
+    const start = fileOffset - (fileOffset % granularity);
+    const lead = Number(fileOffset - start);
+    const length = roundUp(lead + byteLength, region.granularity);
+    const key = `${region.gpa} ${start} ${length}`;
+    let ptr = this.pinned.get(key);
+    if (ptr === undefined) {
+      const { hostAddress } = this.linear;
+      ptr = roundUp(hostAddress + this.pinnedEnd, region.granularity) - hostAddress;
+      if (ptr + length > GUEST_PTR + PINNED_SIZE) return undefined;
+      mapSharedAt(hostAddress + ptr, region.fd, start, length);
+      this.pinnedEnd = ptr + length;
+      this.pinned.set(key, ptr);
+    }
+    return ptr + lead;
+  }
+
+  private unmapAll(): void {
+    this.linear.clearGuest();
+    for (const region of this.regions) {
+      if (region.ptr === undefined && region.hostAddress !== 0) {
+        unmap(region.hostAddress - leadOf(region), region.mappedLength);
+      }
+      region.ptr = undefined;
+      region.hostAddress = 0;
+    }
+    this.plan = undefined;
+    this.pinned.clear();
+    this.pinnedEnd = GUEST_PTR;
+    this.clearTable(REGION_TABLE_PTR, REGIONS_MAX);
+    for (let worker = 0; worker < this.workerCount; worker++) {
+      this.clearTable(windowTableOf(worker), WINDOWS_MAX);
+    }
+  }
+
+  private writeEntry(table: number, index: number, region: Region, target: number): void {
+    const entry = table + index * TABLE_ENTRY_SIZE;
+    this.linear.view.setBigUint64(entry + ENTRY_GPA, region.gpa, true);
+    this.linear.view.setBigUint64(entry + ENTRY_LENGTH, region.byteLength, true);
+    this.linear.view.setBigUint64(entry + ENTRY_TARGET, BigInt(target), true);
+  }
+
+  private clearTable(table: number, entryCount: number): void {
+    new Uint8Array(this.linear.wasm.buffer, table, entryCount * TABLE_ENTRY_SIZE).fill(0);
+  }
+}
+
+function windowTableOf(worker: number): number {
+  return WORKERS_PTR + worker * WORKER_STRIDE + WORKER_WINDOW_TABLE;
+}
+
+function leadOf(region: Region): number {
+  return Number(region.mmapOffset - region.mappedOffset);
+}
+
+function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple;
+}
+
+function unmapped(description: RegionDescription, fd: number): Region {
+  const granularity = mappingGranularity(fd);
+  const { mmapOffset, byteLength } = description;
+  const mappedOffset = mmapOffset - (mmapOffset % BigInt(granularity));
+  const mappedLength = roundUp(Number(mmapOffset - mappedOffset + byteLength), granularity);
+  return { ...description, fd, granularity, mappedOffset, mappedLength, hostAddress: 0, ptr: undefined };
+}
+
+function checkRegion(region: Region, others: readonly Region[]): void {
+  const { gpa, byteLength, userAddress, mmapOffset, fd } = region;
+  if (byteLength === 0n) throw new GuestMemoryError("a region of length 0");
+  if (gpa + byteLength > U64_END || userAddress + byteLength > U64_END || mmapOffset + byteLength > U64_END) {
+    throw new GuestMemoryError("a region that wraps around");
+  }
+  if (others.length >= REGIONS_MAX) throw new GuestMemoryError("too many regions");
+  if (others.some((other) => gpa < other.gpa + other.byteLength && other.gpa < gpa + byteLength)) {
+    throw new GuestMemoryError("regions that overlap");
+  }
+  // A mapping reaches past the end of a shorter file, and touching it there kills the process (SIGBUS).
+  if (fstatSync(fd, { bigint: true }).size < mmapOffset + byteLength) {
+    throw new GuestMemoryError("a file that is smaller than its region");
+  }
+}

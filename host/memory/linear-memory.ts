@@ -1,0 +1,34 @@
+// The 4 GiB of address space that the core works in, and what is mapped there. See assembly/spec/layout.ts.
+import {
+  GUEST_PTR,
+  HEAD_END,
+  MEMORY_PAGES,
+  WASM_PAGE_SIZE,
+  WORKER_STRIDE,
+  WORKERS_PTR,
+  ZEROES_PTR,
+  ZEROES_SIZE,
+} from "../../assembly/spec/layout.ts";
+import { addressOf } from "../linux/libc.ts";
+import { allocateAt, reserveAt } from "../linux/mapping.ts";
+
+export class LinearMemory {
+  readonly wasm = new WebAssembly.Memory({ initial: MEMORY_PAGES, maximum: MEMORY_PAGES, shared: true });
+  /** Where it begins in this process: host address = hostAddress + pointer. */
+  readonly hostAddress = addressOf(new Uint8Array(this.wasm.buffer));
+  /** Only for addresses that are mapped: others fault, and outside of Wasm nothing catches that. */
+  readonly view = new DataView(this.wasm.buffer);
+
+  /** Everything that is not mapped here, or as guest memory later, faults on access: in the core that is a trap. */
+  constructor(workerCount: number) {
+    reserveAt(this.hostAddress, MEMORY_PAGES * WASM_PAGE_SIZE);
+    allocateAt(this.hostAddress + WASM_PAGE_SIZE, HEAD_END - WASM_PAGE_SIZE);
+    allocateAt(this.hostAddress + ZEROES_PTR, ZEROES_SIZE, { readOnly: true });
+    allocateAt(this.hostAddress + WORKERS_PTR, workerCount * WORKER_STRIDE);
+  }
+
+  /** Takes back what was mapped of guest memory. */
+  clearGuest(): void {
+    reserveAt(this.hostAddress + GUEST_PTR, MEMORY_PAGES * WASM_PAGE_SIZE - GUEST_PTR);
+  }
+}

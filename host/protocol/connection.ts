@@ -1,0 +1,134 @@
+// One vhost-user socket: whole messages, with the descriptors that came along. Either side of the protocol.
+import { ProtocolError } from "../errors.ts";
+import { close, SystemError } from "../linux/libc.ts";
+import { whenReadable, whenWritable } from "../linux/readiness.ts";
+import * as socket from "../linux/unix-socket.ts";
+import { decodeHeader, HEADER_SIZE, type Header } from "./codec.ts";
+import { requestName, VHOST_USER_VERSION, VHOST_USER_VERSION_MASK } from "./messages.ts";
+
+export interface Message {
+  request: number;
+  flags: number;
+  payload: Buffer;
+  /** Whoever takes the message owns them. */
+  fds: number[];
+}
+
+/** More than any payload has: 8 regions make 264 bytes, a whole config space 268. */
+export const PAYLOAD_MAX = 4096;
+
+const EPIPE = 32;
+
+export class Connection {
+  private isClosed = false;
+  /** Descriptors of the message that is still arriving. */
+  private fds: number[] = [];
+  /** Ends the waits of receive() and send(). */
+  private readonly waits = new Set<() => void>();
+  private lastSend: Promise<void> = Promise.resolve();
+
+  constructor(readonly fd: number) {}
+
+  /**
+   * The next whole message, or undefined when the peer has gone, between messages or within one. One call at a time.
+   * After a ProtocolError the stream has lost its framing: close it.
+   */
+  async receive(): Promise<Message | undefined> {
+    try {
+      return await this.receiveMessage();
+    } catch (error) {
+      // A peer that dies with bytes of ours unread is reported as ECONNRESET, not as an end of file.
+      if (error instanceof SystemError) return undefined;
+      throw error;
+    } finally {
+      this.closeFds();
+    }
+  }
+
+  /** The descriptors are duplicated on the way: the caller keeps its own. Fails with EPIPE when the peer has gone. */
+  send(bytes: Buffer, fds: readonly number[] = []): Promise<void> {
+    const sent = this.lastSend.then(() => this.sendWhole(bytes, fds));
+    this.lastSend = sent.catch(() => {});
+    return sent;
+  }
+
+  close(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    for (const endWait of this.waits) endWait();
+    this.closeFds();
+    close(this.fd);
+  }
+
+  private async receiveMessage(): Promise<Message | undefined> {
+    const bytes = await this.receiveBytes(HEADER_SIZE, "header");
+    if (bytes === undefined) return undefined;
+    const header = decodeHeader(bytes);
+    checkHeader(header);
+    const payload = await this.receiveBytes(header.size, requestName(header.request));
+    if (payload === undefined) return undefined;
+    const fds = this.fds;
+    this.fds = [];
+    return { request: header.request, flags: header.flags, payload, fds };
+  }
+
+  /** Never reads past the end, so that the next message's descriptors stay with its first byte. */
+  private async receiveBytes(byteLength: number, what: string): Promise<Buffer | undefined> {
+    const bytes = Buffer.alloc(byteLength);
+    for (let at = 0; at < byteLength; ) {
+      if (this.isClosed) return undefined;
+      const received = socket.receive(this.fd, bytes.subarray(at));
+      if (received === undefined) {
+        await this.wait(whenReadable);
+        continue;
+      }
+      this.takeFds(received, what, what === "header" && at === 0);
+      if (received.byteLength === 0) return undefined;
+      at += received.byteLength;
+    }
+    return bytes;
+  }
+
+  /** Descriptors come with the first byte of a header ("Communication"); what comes with another belongs to nobody. */
+  private takeFds(received: socket.Received, what: string, isFirstByte: boolean): void {
+    if (isFirstByte) this.fds = received.fds;
+    else closeAll(received.fds);
+    if (received.truncated) throw new ProtocolError(what, "its descriptors did not all arrive");
+  }
+
+  private async sendWhole(bytes: Buffer, fds: readonly number[]): Promise<void> {
+    for (let at = 0; at < bytes.length; ) {
+      if (this.isClosed) throw new SystemError("sendmsg", EPIPE);
+      const sent = socket.send(this.fd, bytes.subarray(at), at === 0 ? fds : []);
+      at += sent;
+      if (sent === 0) await this.wait(whenWritable);
+    }
+  }
+
+  private wait(when: typeof whenReadable): Promise<void> {
+    return new Promise((resolve) => {
+      const end = () => {
+        watch.stop();
+        this.waits.delete(end);
+        resolve();
+      };
+      const watch = when(this.fd, end);
+      this.waits.add(end);
+    });
+  }
+
+  private closeFds(): void {
+    closeAll(this.fds);
+    this.fds = [];
+  }
+}
+
+function checkHeader({ request, flags, size }: Header): void {
+  const version = flags & VHOST_USER_VERSION_MASK;
+  if (version !== VHOST_USER_VERSION) throw new ProtocolError(requestName(request), `version ${version}`);
+  if (size > PAYLOAD_MAX) throw new ProtocolError(requestName(request), `payload of ${size} bytes`);
+}
+
+function closeAll(fds: readonly number[]): void {
+  for (const fd of fds) close(fd);
+}
