@@ -11,7 +11,7 @@ export type LogFormat = (typeof LOG_FORMATS)[number];
 
 /** pino takes as long to load as the rest of the start, so only those load it who are going to log. */
 export async function createLog(level: LogLevel, format: LogFormat): Promise<Log> {
-  const { pino } = await import("pino");
+  const { default: pino } = await import("pino");
   const write = format === "json" ? writeLine : (line: string) => writeLine(formatText(line));
   const options = { level, base: null, formatters: { level: (label: string) => ({ level: label }) } };
   return pino(options, { write });

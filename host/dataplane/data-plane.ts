@@ -54,11 +54,12 @@ const COUNTERS = [
   "calls",
 ] as const;
 
+type Ready = Extract<Report, { type: "ready" }>;
 type Unnumbered<T> = T extends { id: number } ? Omit<T, "id"> : never;
 
 /** One worker thread, and the commands it has not answered yet. */
 class WorkerHandle {
-  readonly ready: Promise<Extract<Report, { type: "ready" }>>;
+  readonly ready: Promise<Ready>;
   onBroken: ((queue: number, fault: number) => void) | undefined;
 
   private readonly thread: Worker;
@@ -113,6 +114,16 @@ class WorkerHandle {
   }
 }
 
+/** Resolves with what the first worker has to say. If one can't start, none is left running. */
+async function allReady(workers: readonly WorkerHandle[]): Promise<Ready> {
+  const results = await Promise.allSettled(workers.map(({ ready }) => ready));
+  const failed = results.find((result) => result.status === "rejected");
+  if (!failed) return (results[0] as PromiseFulfilledResult<Ready>).value;
+  const started = workers.filter((_, i) => results[i]!.status === "fulfilled");
+  await Promise.all(started.map((worker) => worker.quit()));
+  throw failed.reason;
+}
+
 export class DataPlane {
   /** A ring broke: it takes nothing more until it is stopped and started again. */
   onBroken: ((index: number, reason: string) => void) | undefined;
@@ -155,8 +166,7 @@ export class DataPlane {
           engine: options.engine,
         }),
     );
-    const [first] = await Promise.all(workers.map(({ ready }) => ready));
-    const { engine, whyNotUring } = first!;
+    const { engine, whyNotUring } = await allReady(workers);
     log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "data plane ready");
     return new DataPlane(memory, workers, options.queueCount, engine);
   }

@@ -6,8 +6,12 @@ const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
+const SO_TYPE = 3;
 const SO_PEERCRED = 17;
 const SO_ACCEPTCONN = 30;
+const SO_DOMAIN = 39;
+const F_GETFL = 3;
+const F_SETFL = 4;
 const SCM_RIGHTS = 1;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
@@ -83,6 +87,18 @@ export function unixPair(): [number, number] {
 /** Whether `fd` is a listening socket; throws if it is no socket. */
 export function isListening(fd: number): boolean {
   return socketOption(fd, SO_ACCEPTCONN, 4).readInt32LE(0) !== 0;
+}
+
+/** Whether `fd` is of the one kind that can carry vhost-user; throws if it is no socket. */
+export function isUnixStream(fd: number): boolean {
+  const option = (name: number) => socketOption(fd, name, 4).readInt32LE(0);
+  return option(SO_DOMAIN) === AF_UNIX && option(SO_TYPE) === SOCK_STREAM;
+}
+
+/** For descriptors that others have opened. */
+export function setNonBlocking(fd: number): void {
+  const flags = libc.checked("fcntl", libc.fcntl(fd, F_GETFL, 0));
+  libc.checked("fcntl", libc.fcntl(fd, F_SETFL, flags | SOCK_NONBLOCK));
 }
 
 /** The process at the other end, as it was when it connected. */

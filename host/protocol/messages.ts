@@ -6,7 +6,8 @@ export const VHOST_USER_VERSION = 1;
 export const VHOST_USER_REPLY_MASK = 1 << 2;
 export const VHOST_USER_NEED_REPLY_MASK = 1 << 3;
 
-/** The one virtio feature bit that belongs to vhost-user ("Communication"). */
+/** Feature bits beside virtio's own ("Communication", "Migration"). */
+export const VHOST_F_LOG_ALL = 26;
 export const VHOST_USER_F_PROTOCOL_FEATURES = 30;
 
 /** Protocol feature bits ("Protocol features"). */

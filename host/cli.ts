@@ -1,0 +1,242 @@
+#!/usr/bin/env node
+// The command line of vringd-blk: reads and checks options, and tells by the exit status whose mistake it was.
+import { availableParallelism } from "node:os";
+import { Command, CommanderError } from "commander";
+import { WORKERS_MAX } from "../assembly/spec/layout.ts";
+import { VIRTIO_BLK_ID_BYTES } from "../assembly/spec/virtio-blk.ts";
+import manifest from "../package.json" with { type: "json" };
+import { CAPABILITIES } from "./capabilities.ts";
+import type { DaemonOptions } from "./daemon.ts";
+import { StartError } from "./errors.ts";
+import { createLog, LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./log.ts";
+
+const NAME = "vringd-blk";
+const STATUS_FAILED = 1;
+const STATUS_USAGE = 2;
+
+const HELP_WIDTH = 80;
+
+/** A queue count that one thread can still serve alone. */
+const QUEUES_MAX = 64;
+/** As many segments as the kernel takes in one request. */
+const QUEUE_SIZE_MAX = 1024;
+const RANGE_SEGMENTS_MAX = 256;
+
+/** The command line can't be understood. The message is one sentence. */
+class UsageError extends Error {}
+
+interface CommandLine {
+  socketPath?: string;
+  fd?: number;
+  blkFile?: string;
+  readOnly?: true;
+  serial?: string;
+  blockSize?: number;
+  direct?: true;
+  discard: DaemonOptions["disk"]["discard"];
+  rangeSegments: number;
+  lock: DaemonOptions["disk"]["lock"];
+  numQueues: number;
+  queueSize: number;
+  packed?: true;
+  engine: DaemonOptions["engine"];
+  threads?: number;
+  logLevel: LogLevel;
+  logFormat: LogFormat;
+}
+
+function wholeNumber(least: number, most: number, option: string): (text: string) => number {
+  return (text) => {
+    const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= least && value <= most) return value;
+    throw new UsageError(`${option} takes a whole number from ${least} to ${most}, not "${text}"`);
+  };
+}
+
+function oneOf(choices: readonly (string | number)[], option: string): (text: string) => string {
+  return (text) => {
+    if (choices.map(String).includes(text)) return text;
+    throw new UsageError(`${option} takes one of ${choices.join(", ")}, not "${text}"`);
+  };
+}
+
+function serialNumber(text: string): string {
+  if (/^[\x20-\x7e]*$/.test(text) && text.length <= VIRTIO_BLK_ID_BYTES) return text;
+  throw new UsageError(`--serial takes at most ${VIRTIO_BLK_ID_BYTES} ASCII characters, not "${text}"`);
+}
+
+const BLOCK_SIZES = [512, 1024, 2048, 4096];
+
+function commandLine(): Command {
+  const command = new Command(NAME)
+    .description("Serves a file or a block device as a virtual machine's disk, over vhost-user.")
+    .usage("--blk-file=PATH (--socket-path=PATH | --fd=N) [options]")
+    .exitOverride()
+    .configureOutput({ outputError: () => {}, getOutHelpWidth: () => HELP_WIDTH });
+
+  command
+    .optionsGroup("Where the virtual machine connects:")
+    .option("--socket-path <PATH>", "listen on a Unix socket at this path")
+    .option(
+      "--fd <N>",
+      "use this open descriptor, of a listening or a connected socket",
+      wholeNumber(0, 0x7fffffff, "--fd"),
+    );
+
+  command
+    .optionsGroup("The disk:")
+    .option("--blk-file <PATH>", "serve this file or block device")
+    .option("--read-only", "never write to it; the guest sees a read-only disk")
+    .option(
+      "--serial <TEXT>",
+      "serial number that the guest sees, up to 20 characters (default: the file's name)",
+      serialNumber,
+    )
+    .option(
+      "--block-size <BYTES>",
+      "block size that the guest sees: 512, 1024, 2048 or 4096 (default: 512, or what the device or --direct needs)",
+      (text) => Number(oneOf(BLOCK_SIZES, "--block-size")(text)),
+    )
+    .option("--direct", "go past the host's page cache, with O_DIRECT")
+    .option(
+      "--discard <HOW>",
+      'what a discard does: "unmap" gives the space back, "ignore" does nothing',
+      oneOf(["unmap", "ignore"], "--discard"),
+      "unmap",
+    )
+    .option(
+      "--range-segments <N>",
+      "segments that one discard or write-zeroes request may have",
+      wholeNumber(1, RANGE_SEGMENTS_MAX, "--range-segments"),
+      1,
+    )
+    .option(
+      "--lock <WHEN>",
+      '"auto" keeps other writers away, as QEMU does, wherever the file system has locks; "off" trusts you',
+      oneOf(["auto", "off"], "--lock"),
+      "auto",
+    );
+
+  command
+    .optionsGroup("Queues and threads:")
+    .option(
+      "--num-queues <N>",
+      "queues that the guest may use; QEMU wants one for each virtual CPU",
+      wholeNumber(1, QUEUES_MAX, "--num-queues"),
+      16,
+    )
+    .option(
+      "--queue-size <N>",
+      "queue size to expect: requests may have N - 2 segments; queues of any size are served",
+      wholeNumber(4, QUEUE_SIZE_MAX, "--queue-size"),
+      128,
+    )
+    .option("--packed", "offer packed virtqueues too")
+    .option(
+      "--engine <NAME>",
+      'how to do I/O: "io_uring", "threads", or "auto" for the first that works',
+      oneOf(["auto", "io_uring", "threads"], "--engine"),
+      "auto",
+    )
+    .option(
+      "--threads <N>",
+      `worker threads, which share the queues, up to ${WORKERS_MAX} (default: one a queue, up to the cores)`,
+      wholeNumber(1, WORKERS_MAX, "--threads"),
+    );
+
+  command
+    .optionsGroup("Log, and questions:")
+    .option(
+      "--log-level <LEVEL>",
+      `${LOG_LEVELS.join(", ")}: the least that is worth a line`,
+      oneOf(LOG_LEVELS, "--log-level"),
+      "info",
+    )
+    .option(
+      "--log-format <FORMAT>",
+      "text or json, on standard error",
+      oneOf(LOG_FORMATS, "--log-format"),
+      "text",
+    )
+    .option("--print-capabilities", "tell management software what this can do, as JSON, and end")
+    .version(manifest.version, "--version", "tell the version, and end")
+    .helpOption("-h, --help", "tell all this, and end")
+    .addHelpText(
+      "after",
+      "\nExit status: 0 when told to end, 1 if it can't start, 2 for a wrong option.",
+    );
+  return command;
+}
+
+function readCommandLine(): CommandLine {
+  try {
+    return commandLine().parse().opts<CommandLine>();
+  } catch (error) {
+    if (!(error instanceof CommanderError) || error.exitCode === 0) throw error;
+    throw new UsageError(usageSentence(error));
+  }
+}
+
+/** Commander's own, as one sentence. */
+function usageSentence({ code, message }: CommanderError): string {
+  if (code === "commander.excessArguments") return "arguments must be options, which begin with --";
+  return message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
+}
+
+function daemonOptions(line: CommandLine): DaemonOptions {
+  const { socketPath, fd, blkFile, numQueues } = line;
+  if (socketPath !== undefined && fd !== undefined)
+    throw new UsageError("--socket-path and --fd exclude each other");
+  if (blkFile === undefined) throw new UsageError("--blk-file is missing: the file or block device to serve");
+  if (socketPath === "" || blkFile === "") throw new UsageError("a path is empty");
+  return {
+    entrance: entranceOf(line),
+    disk: {
+      path: blkFile,
+      readOnly: line.readOnly ?? false,
+      direct: line.direct ?? false,
+      blockSize: line.blockSize,
+      discard: line.discard,
+      serial: line.serial,
+      rangeSegments: line.rangeSegments,
+      lock: line.lock,
+    },
+    blk: { queueCount: numQueues, queueSize: line.queueSize, packed: line.packed ?? false },
+    engine: line.engine,
+    // More threads than queues would have nothing to do.
+    threads: Math.min(line.threads ?? availableParallelism(), numQueues, WORKERS_MAX),
+  };
+}
+
+function entranceOf({ socketPath, fd }: CommandLine): DaemonOptions["entrance"] {
+  if (socketPath !== undefined) return { socketPath };
+  if (fd !== undefined) return { fd };
+  throw new UsageError("--socket-path or --fd is missing: where the virtual machine connects");
+}
+
+async function main(): Promise<void> {
+  // "Other options and arguments should be ignored" (vhost-user, "Backend program conventions").
+  if (process.argv.includes("--print-capabilities")) {
+    process.stdout.write(`${JSON.stringify(CAPABILITIES)}\n`);
+    return;
+  }
+  const line = readCommandLine();
+  const options = daemonOptions(line);
+  const [log, { runDaemon }] = await Promise.all([
+    createLog(line.logLevel, line.logFormat),
+    // Loads koffi, which costs as much time as all the rest.
+    import("./daemon.ts"),
+  ]);
+  await runDaemon(options, log);
+}
+
+function fail(error: unknown): void {
+  if (error instanceof CommanderError) return; // --help and --version
+  const isUsage = error instanceof UsageError;
+  const isExpected = isUsage || error instanceof StartError;
+  const sentence = isExpected ? error.message : ((error as Error).stack ?? error);
+  process.stderr.write(`${NAME}: ${sentence}${isUsage ? " (see --help)" : ""}\n`);
+  process.exitCode = isUsage ? STATUS_USAGE : STATUS_FAILED;
+}
+
+main().catch(fail);

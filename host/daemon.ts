@@ -1,0 +1,130 @@
+// The device from start to end: opens the disk, serves one front-end after the other, and leaves nothing behind.
+
+import { type Counters, DataPlane, type DataPlaneOptions } from "./dataplane/data-plane.ts";
+import { BlkConfig, type BlkOptions, deviceFeatures } from "./device/blk-config.ts";
+import { Disk, type DiskOptions } from "./device/disk.ts";
+import { reasonOf, StartError } from "./errors.ts";
+import { exitNow } from "./linux/libc.ts";
+import type { Log } from "./log.ts";
+import { GuestMemory } from "./memory/guest-memory.ts";
+import type { Connection } from "./protocol/connection.ts";
+import { adopt, type FrontEnds, listenAt, vacateSocketPath } from "./protocol/listener.ts";
+import { Session } from "./protocol/session.ts";
+
+export interface DaemonOptions {
+  /** Where front-ends come in: a path to listen at, or a descriptor that was handed down. */
+  entrance: { socketPath: string } | { fd: number };
+  disk: DiskOptions;
+  blk: BlkOptions;
+  engine: DataPlaneOptions["engine"];
+  threads: number;
+}
+
+/** Requests that the kernel doesn't finish must not hold up a shutdown for ever. */
+const SHUTDOWN_MS = 5000;
+
+/** Serves until a signal ends it, or until the one connection that it was given has ended. */
+export async function runDaemon(options: DaemonOptions, log: Log): Promise<void> {
+  const stopping = abortOnSignal(log);
+  const { entrance } = options;
+  // Asked first: it is cheaper to refuse than to find the image in use by the same daemon.
+  if ("socketPath" in entrance) vacateSocketPath(entrance.socketPath);
+  const adopted = "fd" in entrance ? adopt(entrance.fd) : undefined;
+  const disk = await Disk.open(options.disk, log);
+  const device = await Device.open(disk, options, log);
+  try {
+    // The socket appears last: once it is there, it answers.
+    const frontEnds = adopted ?? listenAt((entrance as { socketPath: string }).socketPath);
+    log.info({ ...entrance, file: disk.path, sectors: Number(disk.capacitySectors) }, "ready");
+    await serveAll(frontEnds, device, stopping, log);
+  } finally {
+    await device.close();
+    disk.close();
+  }
+}
+
+async function serveAll(
+  frontEnds: FrontEnds,
+  device: Device,
+  stopping: AbortSignal,
+  log: Log,
+): Promise<void> {
+  let current: Connection | undefined;
+  const stop = () => {
+    frontEnds.close();
+    current?.close();
+  };
+  stopping.addEventListener("abort", stop);
+  try {
+    while (!stopping.aborted) {
+      current = await frontEnds.next();
+      if (current === undefined) return;
+      await device.serve(current, log);
+    }
+  } finally {
+    stop();
+  }
+}
+
+/** What stays from one front-end to the next. */
+class Device {
+  private readonly features: bigint;
+
+  private constructor(
+    private readonly disk: Disk,
+    private readonly memory: GuestMemory,
+    private readonly dataPlane: DataPlane,
+    private readonly blk: BlkOptions,
+  ) {
+    this.features = deviceFeatures(disk, blk.packed);
+  }
+
+  static async open(disk: Disk, { blk, engine, threads }: DaemonOptions, log: Log): Promise<Device> {
+    const { queueCount } = blk;
+    const memory = new GuestMemory(threads);
+    try {
+      const dataPlane = await DataPlane.open(memory, disk, { queueCount, threads, engine }, log);
+      return new Device(disk, memory, dataPlane, blk);
+    } catch (error) {
+      throw new StartError(`can't start with --engine=${engine}: ${reasonOf(error)}`);
+    }
+  }
+
+  async serve(connection: Connection, log: Log): Promise<void> {
+    const { memory, dataPlane, features, blk } = this;
+    const { queueCount } = blk;
+    const before = dataPlane.counters();
+    // A new config: the cache mode is the front-end's own, and starts with writeback.
+    const config = new BlkConfig(this.disk, blk);
+    log.info("front-end connected");
+    await new Session(connection, { memory, dataPlane, features, config, queueCount }, log).run();
+    log.info(difference(dataPlane.counters(), before), "front-end left");
+  }
+
+  async close(): Promise<void> {
+    await this.dataPlane.close();
+  }
+}
+
+function difference(after: Counters, before: Counters): Record<string, number> {
+  const entries = Object.entries(after).map(([name, value]) => [
+    name,
+    Number(value - before[name as keyof Counters]),
+  ]);
+  return Object.fromEntries(entries);
+}
+
+function abortOnSignal(log: Log): AbortSignal {
+  const controller = new AbortController();
+  const stop = (signal: string) => {
+    if (controller.signal.aborted) return;
+    log.info({ signal }, "stopping");
+    controller.abort();
+    setTimeout(() => {
+      log.error("requests are stuck in the kernel; the image stays locked until they end");
+      exitNow(1);
+    }, SHUTDOWN_MS).unref();
+  };
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, stop);
+  return controller.signal;
+}

@@ -1,0 +1,63 @@
+// Keeps two writers off one image, with the locks that QEMU takes: neither starts while the other has the file.
+import { fstatSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { StartError } from "../errors.ts";
+import { isByteLocked, lockByte, unlockBytes } from "../linux/file-lock.ts";
+import { findLockHolder } from "../linux/lock-holder.ts";
+
+/*
+ * QEMU (block/file-posix.c, raw_apply_lock_bytes) gives every permission two bytes of the file, whatever the file's
+ * size. A process shares byte 100 + n to say that it uses permission n, and byte 200 + n to say that it doesn't want
+ * others to use it. Nobody ever locks for himself alone: each looks at the opposite bytes after taking his own.
+ */
+const USED = 100;
+const UNSHARED = 200;
+const CONSISTENT_READ = 0;
+const WRITE = 1;
+const RESIZE = 3;
+const LOCK_BYTES = 200;
+
+/** Neither kind of user wants the image to change under it. */
+const UNSHARED_BY_ALL = [WRITE, RESIZE];
+
+/** A predecessor that was killed holds its locks until its last request has finished. */
+const PATIENCE_MS = 700;
+const RETRY_MS = 25;
+
+/**
+ * Locks the file for a reader or the only writer, or refuses with a StartError. All descriptors must be of the same
+ * file: each is an open file of its own, whose requests may outlive this process, so each holds the lock.
+ */
+export async function lockImage(fds: readonly number[], path: string, isReader: boolean): Promise<void> {
+  const used = isReader ? [CONSISTENT_READ] : [CONSISTENT_READ, WRITE];
+  const deadlineMs = performance.now() + PATIENCE_MS;
+  while (!tryLock(fds, used)) {
+    if (performance.now() > deadlineMs) throw inUse(fds[0]!, path);
+    // Two that try at the same time must not go on colliding.
+    await sleep(RETRY_MS * (1 + Math.random()));
+  }
+}
+
+function tryLock([first, ...others]: readonly number[], used: readonly number[]): boolean {
+  const isLocked = claim(first!, used) && !isContested(first!, used);
+  // The others would see the first one's locks as a stranger's, so they only claim.
+  if (isLocked && others.every((fd) => claim(fd, used))) return true;
+  for (const fd of [first!, ...others]) unlockBytes(fd, USED, LOCK_BYTES);
+  return false;
+}
+
+function claim(fd: number, used: readonly number[]): boolean {
+  const bytes = [...used.map((n) => USED + n), ...UNSHARED_BY_ALL.map((n) => UNSHARED + n)];
+  return bytes.every((byte) => lockByte(fd, byte));
+}
+
+function isContested(fd: number, used: readonly number[]): boolean {
+  const bytes = [...UNSHARED_BY_ALL.map((n) => USED + n), ...used.map((n) => UNSHARED + n)];
+  return bytes.some((byte) => isByteLocked(fd, byte));
+}
+
+function inUse(fd: number, path: string): StartError {
+  const holder = findLockHolder(fstatSync(fd, { bigint: true }).ino);
+  const who = holder === undefined ? "another process" : `${holder.name} (process ${holder.pid})`;
+  return new StartError(`${path} is in use by ${who}; it can be served when that has ended`);
+}

@@ -1,0 +1,448 @@
+// One front-end from its first message to its last: one method a request. It owns what the front-end has negotiated
+// and every descriptor that it sent; rings are in dataplane/vrings.ts, the disk's config space in device/blk-config.ts.
+
+import type { DataPlane } from "../dataplane/data-plane.ts";
+import { NO_FD, type Vring } from "../dataplane/vring.ts";
+import type { RingRunner } from "../dataplane/vrings.ts";
+import { Vrings } from "../dataplane/vrings.ts";
+import type { BlkConfig } from "../device/blk-config.ts";
+import { ProtocolError } from "../errors.ts";
+import { featureMask, hasFeature } from "../feature-bits.ts";
+import { isNotifier } from "../linux/eventfd.ts";
+import { close, SystemError } from "../linux/libc.ts";
+import type { Log } from "../log.ts";
+import { type GuestMemory, GuestMemoryError } from "../memory/guest-memory.ts";
+import * as codec from "./codec.ts";
+import type { Connection, Message } from "./connection.ts";
+import * as m from "./messages.ts";
+
+/** What outlives a front-end, and what each of them finds as new. */
+export interface SessionDevice {
+  memory: Pick<GuestMemory, "replace" | "add" | "remove" | "clear" | "regionCount" | "userToPtr">;
+  dataPlane: RingRunner & Pick<DataPlane, "setWriteThrough" | "onBroken">;
+  features: bigint;
+  config: BlkConfig;
+  queueCount: number;
+}
+
+/** Guest memory slots: as many as the kernel's own vhost has. */
+const MAX_MEM_SLOTS = 509;
+
+const PROTOCOL_FEATURES = featureMask([
+  m.VHOST_USER_PROTOCOL_F_MQ,
+  m.VHOST_USER_PROTOCOL_F_REPLY_ACK,
+  m.VHOST_USER_PROTOCOL_F_BACKEND_REQ,
+  m.VHOST_USER_PROTOCOL_F_CONFIG,
+  m.VHOST_USER_PROTOCOL_F_RESET_DEVICE,
+  m.VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
+  m.VHOST_USER_PROTOCOL_F_STATUS,
+]);
+
+/**
+ * VIRTIO_F_ANY_LAYOUT, from before virtio 1.0. QEMU offers it to guests by itself and passes on that they took it;
+ * any layout is what the core takes anyway.
+ */
+const FEATURES_IGNORED = featureMask([27]);
+
+/** Requests of features that aren't offered here, whose senders wait for more than an acknowledgement. */
+const REPLIED_ELSEWHERE = new Set([
+  m.VHOST_USER_IOTLB_MSG,
+  m.VHOST_USER_CREATE_CRYPTO_SESSION,
+  m.VHOST_USER_POSTCOPY_ADVISE,
+  m.VHOST_USER_POSTCOPY_END,
+  m.VHOST_USER_GET_INFLIGHT_FD,
+  m.VHOST_USER_GET_SHARED_OBJECT,
+  m.VHOST_USER_SET_DEVICE_STATE_FD,
+  m.VHOST_USER_CHECK_DEVICE_STATE,
+  m.VHOST_USER_GET_SHMEM_CONFIG,
+]);
+
+/** zero on success, non-zero on failure (VHOST_USER_PROTOCOL_F_REPLY_ACK). */
+const ACK = codec.encodeU64(0n);
+const NACK = codec.encodeU64(1n);
+const NO_PAYLOAD = Buffer.alloc(0);
+
+/** Handlers of requests with a reply of their own return its payload. */
+type Payload = Buffer | undefined;
+
+interface Request {
+  handle: (message: Message) => Payload | Promise<Payload> | void | Promise<void>;
+  /** The protocol feature that brings the request. */
+  feature?: number;
+  /** How many descriptors it may carry, where not none. */
+  fds?: (count: number) => boolean;
+  /** The reply that says it failed, where not a non-zero acknowledgement. */
+  failure?: Buffer;
+  /** A guest can bring this failure about, so it must not end the connection. */
+  isHarmless?: boolean;
+}
+
+export class Session {
+  private features = 0n;
+  private protocolFeatures = 0n;
+  private status = 0n;
+  private backendRequestFd = NO_FD;
+  private readonly vrings: Vrings;
+  private readonly requests: ReadonlyMap<number, Request>;
+
+  constructor(
+    private readonly connection: Connection,
+    private readonly device: SessionDevice,
+    private readonly log: Log,
+  ) {
+    this.vrings = new Vrings(device.queueCount, device.memory, device.dataPlane, log);
+    this.requests = this.table();
+  }
+
+  /** Serves until the front-end leaves, or breaks the protocol; then nothing of it is left. */
+  async run(): Promise<void> {
+    this.device.dataPlane.onBroken = (index, reason) => this.vrings.reportBroken(index, reason);
+    this.applyCacheMode();
+    try {
+      for (;;) {
+        const message = await this.connection.receive();
+        if (message === undefined) return;
+        await this.serve(message);
+      }
+    } catch (error) {
+      if (!isFrontEndsFault(error)) throw error;
+      this.log.warn({ reason: error.message }, "connection closed");
+    } finally {
+      await this.end();
+    }
+  }
+
+  private async end(): Promise<void> {
+    this.connection.close();
+    await this.vrings.close();
+    this.device.dataPlane.onBroken = undefined;
+    this.device.memory.clear();
+    this.setBackendRequestFd(NO_FD);
+  }
+
+  private async serve(message: Message): Promise<void> {
+    const payload = await this.answer(message);
+    if (payload === undefined) return;
+    // Version 1 and the reply flag, nothing else ("Header").
+    await this.connection.send(codec.encodeMessage(message.request, m.VHOST_USER_REPLY_MASK, payload));
+  }
+
+  private async answer(message: Message): Promise<Payload> {
+    const request = this.requests.get(message.request) ?? unknownRequest(message.request);
+    this.log.debug({ request: m.requestName(message.request), bytes: message.payload.length }, "request");
+    try {
+      this.check(request, message);
+      const payload = await request.handle(message);
+      return payload ?? (this.needsAck(message) ? ACK : undefined);
+    } catch (error) {
+      if (!isFrontEndsFault(error)) throw error;
+      return this.refuse(request, message, error);
+    } finally {
+      // Whatever no handler has taken.
+      for (const fd of message.fds) close(fd);
+    }
+  }
+
+  private check({ feature, fds }: Request, message: Message): void {
+    const name = m.requestName(message.request);
+    if (feature !== undefined && !this.hasProtocolFeature(feature)) {
+      throw new ProtocolError(name, "its protocol feature was not negotiated");
+    }
+    const { length } = message.fds;
+    if (fds === undefined ? length > 0 : !fds(length)) throw new ProtocolError(name, `${length} descriptors`);
+  }
+
+  private refuse(request: Request, message: Message, error: Error): Payload {
+    const payload = request.failure ?? (this.needsAck(message) ? NACK : undefined);
+    if (payload === undefined && !request.isHarmless) throw error;
+    this.log.warn({ reason: error.message }, "request refused");
+    return payload;
+  }
+
+  private needsAck({ flags }: Message): boolean {
+    return (
+      this.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_REPLY_ACK) &&
+      (flags & m.VHOST_USER_NEED_REPLY_MASK) !== 0
+    );
+  }
+
+  private hasProtocolFeature(bit: number): boolean {
+    return hasFeature(this.protocolFeatures, bit);
+  }
+
+  private table(): ReadonlyMap<number, Request> {
+    const config = m.VHOST_USER_PROTOCOL_F_CONFIG;
+    const slots = m.VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS;
+    const status = m.VHOST_USER_PROTOCOL_F_STATUS;
+    const upTo = (most: number) => (count: number) => count <= most;
+    return new Map<number, Request>([
+      [m.VHOST_USER_GET_FEATURES, { handle: (message) => this.getFeatures(message) }],
+      [m.VHOST_USER_SET_FEATURES, { handle: (message) => this.setFeatures(message) }],
+      [m.VHOST_USER_GET_PROTOCOL_FEATURES, { handle: (message) => this.getProtocolFeatures(message) }],
+      [m.VHOST_USER_SET_PROTOCOL_FEATURES, { handle: (message) => this.setProtocolFeatures(message) }],
+      [m.VHOST_USER_SET_OWNER, { handle: (message) => codec.decodeNothing(message) }],
+      // Deprecated: "back-ends either ignore this message, or use it to disable all rings".
+      [m.VHOST_USER_RESET_OWNER, { handle: () => undefined }],
+      [
+        m.VHOST_USER_RESET_DEVICE,
+        { handle: (message) => this.resetDevice(message), feature: m.VHOST_USER_PROTOCOL_F_RESET_DEVICE },
+      ],
+      [m.VHOST_USER_SET_STATUS, { handle: (message) => this.setStatus(message), feature: status }],
+      [m.VHOST_USER_GET_STATUS, { handle: (message) => this.getStatus(message), feature: status }],
+
+      [
+        m.VHOST_USER_SET_MEM_TABLE,
+        { handle: (message) => this.setMemTable(message), fds: upTo(m.VHOST_MEMORY_BASELINE_NREGIONS) },
+      ],
+      [m.VHOST_USER_GET_MAX_MEM_SLOTS, { handle: (message) => this.getMaxMemSlots(message), feature: slots }],
+      [
+        m.VHOST_USER_ADD_MEM_REG,
+        { handle: (message) => this.addMemReg(message), feature: slots, fds: (count) => count === 1 },
+      ],
+      [
+        m.VHOST_USER_REM_MEM_REG,
+        { handle: (message) => this.remMemReg(message), feature: slots, fds: upTo(1) },
+      ],
+
+      [m.VHOST_USER_GET_QUEUE_NUM, { handle: (message) => this.getQueueNum(message) }],
+      [m.VHOST_USER_SET_VRING_NUM, { handle: (message) => this.setVringNum(message) }],
+      [m.VHOST_USER_SET_VRING_ADDR, { handle: (message) => this.setVringAddr(message) }],
+      [m.VHOST_USER_SET_VRING_BASE, { handle: (message) => this.setVringBase(message) }],
+      [m.VHOST_USER_GET_VRING_BASE, { handle: (message) => this.getVringBase(message) }],
+      [m.VHOST_USER_SET_VRING_KICK, { handle: (message) => this.setVringKick(message), fds: upTo(1) }],
+      [m.VHOST_USER_SET_VRING_CALL, { handle: (message) => this.setVringCall(message), fds: upTo(1) }],
+      [m.VHOST_USER_SET_VRING_ERR, { handle: (message) => this.setVringErr(message), fds: upTo(1) }],
+      [m.VHOST_USER_SET_VRING_ENABLE, { handle: (message) => this.setVringEnable(message) }],
+
+      // "zero length of payload to indicate an error"
+      [
+        m.VHOST_USER_GET_CONFIG,
+        { handle: (message) => this.getConfig(message), feature: config, failure: NO_PAYLOAD },
+      ],
+      [
+        m.VHOST_USER_SET_CONFIG,
+        { handle: (message) => this.setConfig(message), feature: config, isHarmless: true },
+      ],
+      [
+        m.VHOST_USER_SET_BACKEND_REQ_FD,
+        {
+          handle: (message) => this.setBackendReqFd(message),
+          feature: m.VHOST_USER_PROTOCOL_F_BACKEND_REQ,
+          fds: (count) => count === 1,
+        },
+      ],
+    ]);
+  }
+
+  private getFeatures(message: Message): Payload {
+    codec.decodeNothing(message);
+    return codec.encodeU64(this.device.features | featureMask([m.VHOST_USER_F_PROTOCOL_FEATURES]));
+  }
+
+  /** Comes again and again, also while rings run, which it must not disturb. */
+  private async setFeatures(message: Message): Promise<void> {
+    const features = codec.decodeU64(message) & ~FEATURES_IGNORED;
+    const offered = this.device.features | featureMask([m.VHOST_USER_F_PROTOCOL_FEATURES]);
+    refuseBits("SET_FEATURES", features & ~offered);
+    this.vrings.negotiate(features);
+    this.features = features;
+    this.device.config.negotiate(features);
+    this.applyCacheMode();
+    // "Ring states": without this bit the front-end doesn't know how to enable a ring.
+    if (!hasFeature(features, m.VHOST_USER_F_PROTOCOL_FEATURES)) await this.vrings.enableAll();
+  }
+
+  private getProtocolFeatures(message: Message): Payload {
+    codec.decodeNothing(message);
+    return codec.encodeU64(PROTOCOL_FEATURES);
+  }
+
+  private setProtocolFeatures(message: Message): void {
+    const features = codec.decodeU64(message);
+    refuseBits("SET_PROTOCOL_FEATURES", features & ~PROTOCOL_FEATURES);
+    this.protocolFeatures = features;
+  }
+
+  private async resetDevice(message: Message): Promise<void> {
+    codec.decodeNothing(message);
+    await this.reset();
+  }
+
+  /** 0 resets the device (virtio 1.4, 2.1). */
+  private async setStatus(message: Message): Promise<void> {
+    const status = codec.decodeU64(message);
+    if (status > 0xffn) throw new ProtocolError("SET_STATUS", `status 0x${status.toString(16)}`);
+    if (status === 0n) await this.reset();
+    this.status = status;
+  }
+
+  private getStatus(message: Message): Payload {
+    codec.decodeNothing(message);
+    return codec.encodeU64(this.status);
+  }
+
+  /**
+   * The cache mode stays: after a reset it "can be either writeback or writethrough" (virtio 1.4, 5.2.5), and QEMU,
+   * which resets the device also to pause it, goes on showing its guest the mode that it had.
+   */
+  private async reset(): Promise<void> {
+    await this.vrings.reset();
+    this.status = 0n;
+    this.features = 0n;
+    this.device.config.negotiate(0n);
+    this.applyCacheMode();
+  }
+
+  private async setMemTable(message: Message): Promise<void> {
+    const descriptions = codec.decodeMemoryTable(message);
+    if (descriptions.length !== message.fds.length) {
+      throw new ProtocolError(
+        "SET_MEM_TABLE",
+        `${descriptions.length} regions, ${message.fds.length} descriptors`,
+      );
+    }
+    await this.changeMemory("SET_MEM_TABLE", (memory) => {
+      const fds = message.fds.splice(0);
+      memory.replace(descriptions.map((description, i) => ({ description, fd: fds[i]! })));
+    });
+  }
+
+  private getMaxMemSlots(message: Message): Payload {
+    codec.decodeNothing(message);
+    return codec.encodeU64(BigInt(MAX_MEM_SLOTS));
+  }
+
+  private async addMemReg(message: Message): Promise<void> {
+    const description = codec.decodeSingleRegion(message);
+    if (this.device.memory.regionCount >= MAX_MEM_SLOTS) {
+      throw new ProtocolError("ADD_MEM_REG", "all slots are taken");
+    }
+    await this.changeMemory("ADD_MEM_REG", (memory) => memory.add(description, message.fds.pop()!));
+  }
+
+  /** "If a file descriptor is passed, the back-end MUST close it without using it otherwise." */
+  private async remMemReg(message: Message): Promise<void> {
+    const description = codec.decodeSingleRegion(message);
+    await this.changeMemory("REM_MEM_REG", (memory) => memory.remove(description));
+  }
+
+  private async changeMemory(
+    request: string,
+    change: (memory: SessionDevice["memory"]) => void,
+  ): Promise<void> {
+    try {
+      await this.vrings.whileStopped(() => change(this.device.memory));
+    } catch (error) {
+      if (error instanceof GuestMemoryError) throw new ProtocolError(request, error.message);
+      throw error;
+    }
+  }
+
+  private getQueueNum(message: Message): Payload {
+    codec.decodeNothing(message);
+    return codec.encodeU64(BigInt(this.device.queueCount));
+  }
+
+  private setVringNum(message: Message): void {
+    const { index, num } = codec.decodeVringState(message);
+    this.vrings.at(index, "SET_VRING_NUM").setSize(num);
+  }
+
+  private async setVringAddr(message: Message): Promise<void> {
+    const { index, flags, ...addresses } = codec.decodeVringAddress(message);
+    const vring = this.vrings.at(index, "SET_VRING_ADDR");
+    // Writes to the used ring would have to be logged, which VHOST_F_LOG_ALL would offer.
+    if (flags !== 0) throw vring.refusal("SET_VRING_ADDR", `flags 0x${flags.toString(16)}`);
+    await this.vrings.setAddresses(vring, addresses);
+  }
+
+  private setVringBase(message: Message): void {
+    const { index, num } = codec.decodeVringState(message);
+    this.vrings.at(index, "SET_VRING_BASE").setBase(num);
+  }
+
+  private async getVringBase(message: Message): Promise<Payload> {
+    const { index } = codec.decodeVringState(message);
+    const num = await this.vrings.stopAndDrain(this.vrings.at(index, "GET_VRING_BASE"));
+    return codec.encodeVringState({ index, num });
+  }
+
+  private async setVringKick(message: Message): Promise<void> {
+    const vring = this.notifiedVring(message);
+    await this.vrings.setKick(vring, message.fds.pop() ?? NO_FD);
+  }
+
+  private async setVringCall(message: Message): Promise<void> {
+    const vring = this.notifiedVring(message);
+    await this.vrings.setCall(vring, message.fds.pop() ?? NO_FD);
+  }
+
+  private setVringErr(message: Message): void {
+    const vring = this.notifiedVring(message);
+    vring.setErr(message.fds.pop() ?? NO_FD);
+  }
+
+  /** The ring that a kick, call or error descriptor is for, once it is sure that there is a good one or none. */
+  private notifiedVring(message: Message): Vring {
+    const value = Number(codec.decodeU64(message) & 0xffffn);
+    const name = m.requestName(message.request);
+    const vring = this.vrings.at(value & m.VHOST_USER_VRING_IDX_MASK, name);
+    const [fd] = message.fds;
+    const hasFd = (value & m.VHOST_USER_VRING_NOFD_MASK) === 0;
+    if (hasFd !== (fd !== undefined))
+      throw vring.refusal(name, hasFd ? "no descriptor" : "an unexpected descriptor");
+    if (fd !== undefined && !isNotifier(fd)) throw vring.refusal(name, "neither an eventfd nor a pipe");
+    return vring;
+  }
+
+  private async setVringEnable(message: Message): Promise<void> {
+    const { index, num } = codec.decodeVringState(message);
+    const vring = this.vrings.at(index, "SET_VRING_ENABLE");
+    if (num > 1) throw vring.refusal("SET_VRING_ENABLE", `num ${num}`);
+    await this.vrings.setEnabled(vring, num === 1);
+  }
+
+  private getConfig(message: Message): Payload {
+    const { offset, flags, bytes } = codec.decodeConfig(message);
+    return codec.encodeConfig({ offset, flags, bytes: this.device.config.read(offset, bytes.length) });
+  }
+
+  private setConfig(message: Message): void {
+    const { offset, flags, bytes } = codec.decodeConfig(message);
+    this.device.config.write(offset, bytes, flags);
+    this.applyCacheMode();
+  }
+
+  private setBackendReqFd(message: Message): void {
+    this.setBackendRequestFd(message.fds.pop()!);
+  }
+
+  private setBackendRequestFd(fd: number): void {
+    if (this.backendRequestFd !== NO_FD) close(this.backendRequestFd);
+    this.backendRequestFd = fd;
+  }
+
+  private applyCacheMode(): void {
+    this.device.dataPlane.setWriteThrough(this.device.config.isWriteThrough);
+  }
+}
+
+/** Acknowledged with an error, or ignored if nothing is waiting for it. */
+function unknownRequest(request: number): Request {
+  return {
+    handle: () => {
+      throw new ProtocolError(m.requestName(request), "not supported");
+    },
+    fds: () => true,
+    isHarmless: !REPLIED_ELSEWHERE.has(request),
+  };
+}
+
+/** Also what the kernel says to a descriptor or an address of the front-end's. */
+function isFrontEndsFault(error: unknown): error is ProtocolError | SystemError {
+  return error instanceof ProtocolError || error instanceof SystemError;
+}
+
+function refuseBits(request: string, bits: bigint): void {
+  if (bits !== 0n) throw new ProtocolError(request, `bits 0x${bits.toString(16)} were not offered`);
+}

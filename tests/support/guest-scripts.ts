@@ -1,0 +1,114 @@
+// What guests do with the disk. Each script fails by its exit status and reports what the host can compare.
+
+/** Makes an ext4 file system, fills it, and finds everything again after a check and a new mount. */
+export const ext4RoundTrip = `
+mkfs.ext4 -q -F "$DISK"
+mkdir -p disk
+mount -t ext4 "$DISK" disk
+cd disk
+dd if=/dev/urandom of=random bs=1M count=16 2>/dev/null
+cat random random random random > big
+dd if=/dev/urandom of=/run/noise bs=3000 count=1 2>/dev/null
+noise=$(base64 /run/noise)
+mkdir small
+number=0
+while [ $number -lt 400 ]; do echo "$number $noise" > small/$number; number=$((number + 1)); done
+find . -type f | sort | xargs sha256sum > /run/sums
+sync
+report FILES $(wc -l < /run/sums)
+report KIBIBYTES $(du -sk . | cut -f1)
+report SHA256 $(sha256sum < /run/sums | cut -d' ' -f1)
+cd /run
+umount disk
+e2fsck -f -n "$DISK"
+mount -t ext4 "$DISK" disk
+cd disk
+sha256sum -c -s /run/sums
+cd /run
+umount disk
+`;
+
+/**
+ * Discards and zeroes ranges, and proves that their neighbours stay. What a discarded range reads as is the
+ * device's choice, so DISCARD tells it: zeroed, kept or unsupported. WRITE_ZEROES_MAX=0 means that Linux wrote the
+ * zeroes itself.
+ */
+export const discardCheck = `
+queue=/sys/block/\${DISK#/dev/}/queue
+report DISCARD_MAX $(cat $queue/discard_max_bytes)
+report WRITE_ZEROES_MAX $(cat $queue/write_zeroes_max_bytes)
+mebibytes() { blockdev --flushbufs "$DISK"; dd if="$DISK" bs=1M skip=$1 count=$2 2>/dev/null | sha256sum; }
+dd if=/dev/urandom of="$DISK" bs=1M count=8 conv=fsync 2>/dev/null
+zeroes=$(dd if=/dev/zero bs=1M count=2 2>/dev/null | sha256sum)
+neighbours="$(mebibytes 0 1) $(mebibytes 3 1) $(mebibytes 6 2)"
+before=$(mebibytes 1 2)
+
+if blkdiscard -o 1M -l 2M "$DISK"; then
+  case $(mebibytes 1 2) in
+    "$zeroes") report DISCARD zeroed ;;
+    "$before") report DISCARD kept ;;
+    *) report DISCARD garbage; exit 1 ;;
+  esac
+else
+  report DISCARD unsupported
+fi
+
+blkdiscard -z -o 4M -l 2M "$DISK"
+[ "$(mebibytes 4 2)" = "$zeroes" ]
+report WRITE_ZEROES zeroed
+[ "$neighbours" = "$(mebibytes 0 1) $(mebibytes 3 1) $(mebibytes 6 2)" ]
+report NEIGHBOURS kept
+`;
+
+/** Calls fsync this often. FLUSHES is how many flushes the device completed for it by Linux's own count. */
+export function flushes(count: number): string {
+  return `
+flushed() { tr -s ' ' < /sys/block/\${DISK#/dev/}/stat | sed 's/^ //' | cut -d' ' -f16; }
+report WRITE_CACHE "$(cat /sys/block/\${DISK#/dev/}/queue/write_cache)"
+before=$(flushed)
+number=0
+while [ $number -lt ${count} ]; do
+  dd if=/dev/urandom of="$DISK" bs=4k count=1 seek=$number conv=notrunc,fsync 2>/dev/null
+  number=$((number + 1))
+done
+report FSYNCS $number
+report FLUSHES $(($(flushed) - before))
+`;
+}
+
+/** Counts its boots in a file, on the root file system that it runs from. */
+export const bootFromDisk = `
+grep -q "^$DISK / ext4 " /proc/mounts
+boots=$(($(cat /boots 2>/dev/null || echo 0) + 1))
+echo $boots > /boots
+sync
+report BOOTS $boots
+`;
+
+/** Writes without end on the first boot; on the second, after a reset, checks that the disk still works. */
+export const resetUnderLoad = `
+if [ "$(dd if="$DISK" bs=6 count=1 2>/dev/null | tr -d '\\0')" != booted ]; then
+  printf booted | dd of="$DISK" conv=notrunc,fsync 2>/dev/null
+  report BOOT first
+  while :; do dd if=/dev/urandom of="$DISK" bs=64k seek=16 count=256 conv=notrunc,fsync 2>/dev/null; done
+fi
+report BOOT second
+dd if=/dev/urandom of=noise bs=1M count=4 2>/dev/null
+dd if=noise of="$DISK" bs=1M seek=1 conv=notrunc,fsync 2>/dev/null
+blockdev --flushbufs "$DISK"
+dd if="$DISK" bs=1M skip=1 count=4 2>/dev/null | cmp - noise
+`;
+
+/** Waits for a line on the console before each round of writing and reading back; "end" ends it. */
+export const roundsOnDemand = `
+round=0
+report ROUND $round
+while read -r line && [ "$line" != end ]; do
+  round=$((round + 1))
+  dd if=/dev/urandom of=noise bs=1M count=2 2>/dev/null
+  dd if=noise of="$DISK" bs=1M seek=$round conv=notrunc,fsync 2>/dev/null
+  blockdev --flushbufs "$DISK"
+  dd if="$DISK" bs=1M skip=$round count=2 2>/dev/null | cmp - noise
+  report ROUND $round
+done
+`;
