@@ -14,7 +14,7 @@ const tests = readdirSync("tests")
   .map((name) => ({ in: `tests/${name}`, out: `tests/${basename(name, ".ts")}` }));
 
 const { metafile } = await build({
-  entryPoints: [...programs, ...tests].filter((entry) => existsSync(entry.in)),
+  entryPoints: [...programs, ...tests],
   outdir: "build",
   outExtension: { ".js": ".mjs" },
   chunkNames: "[name]-[hash]",

@@ -14,6 +14,8 @@ const NAME = "vringd-blk";
 const STATUS_FAILED = 1;
 const STATUS_USAGE = 2;
 
+const EXIT_MS = 200;
+
 const HELP_WIDTH = 80;
 
 /** A queue count that one thread can still serve alone. */
@@ -161,10 +163,7 @@ function commandLine(): Command {
     .option("--print-capabilities", "tell management software what this can do, as JSON, and end")
     .version(manifest.version, "--version", "tell the version, and end")
     .helpOption("-h, --help", "tell all this, and end")
-    .addHelpText(
-      "after",
-      "\nExit status: 0 when told to end, 1 if it can't start, 2 for a wrong option.",
-    );
+    .addHelpText("after", "\nExit status: 0 when told to end, 1 if it can't start, 2 for a wrong option.");
   return command;
 }
 
@@ -237,6 +236,12 @@ function fail(error: unknown): void {
   const sentence = isExpected ? error.message : ((error as Error).stack ?? error);
   process.stderr.write(`${NAME}: ${sentence}${isUsage ? " (see --help)" : ""}\n`);
   process.exitCode = isUsage ? STATUS_USAGE : STATUS_FAILED;
+  if (!isUsage) exitSoon();
+}
+
+/** A worker that got further than the failure, and waits in native code, would keep the process for ever. */
+function exitSoon(): void {
+  setTimeout(async () => (await import("./linux/libc.ts")).exitNow(STATUS_FAILED), EXIT_MS).unref();
 }
 
 main().catch(fail);

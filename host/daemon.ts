@@ -49,20 +49,16 @@ async function serveAll(
   stopping: AbortSignal,
   log: Log,
 ): Promise<void> {
-  let current: Connection | undefined;
-  const stop = () => {
-    frontEnds.close();
-    current?.close();
-  };
-  stopping.addEventListener("abort", stop);
+  const close = () => frontEnds.close();
+  stopping.addEventListener("abort", close);
   try {
     while (!stopping.aborted) {
-      current = await frontEnds.next();
-      if (current === undefined) return;
-      await device.serve(current, log);
+      const connection = await frontEnds.next();
+      if (connection === undefined) return;
+      await device.serve(connection, stopping, log);
     }
   } finally {
-    stop();
+    close();
   }
 }
 
@@ -90,14 +86,18 @@ class Device {
     }
   }
 
-  async serve(connection: Connection, log: Log): Promise<void> {
+  async serve(connection: Connection, stopping: AbortSignal, log: Log): Promise<void> {
     const { memory, dataPlane, features, blk } = this;
     const { queueCount } = blk;
     const before = dataPlane.counters();
     // A new config: the cache mode is the front-end's own, and starts with writeback.
     const config = new BlkConfig(this.disk, blk);
     log.info("front-end connected");
-    await new Session(connection, { memory, dataPlane, features, config, queueCount }, log).run();
+    const session = new Session(connection, { memory, dataPlane, features, config, queueCount }, log);
+    const stop = () => session.stop();
+    stopping.addEventListener("abort", stop);
+    await session.run();
+    stopping.removeEventListener("abort", stop);
     log.info(difference(dataPlane.counters(), before), "front-end left");
   }
 

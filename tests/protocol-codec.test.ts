@@ -148,6 +148,11 @@ describe("what peers may send besides", () => {
     assert.deepEqual(codec.decodeMemoryTable({ request: 5, payload }), [region]);
   });
 
+  test("user-mode-linux's memory table has room for two regions and uses one", () => {
+    const payload = bytesOf(`01000000 00000000 ${REGION} ${PADDING_REGION}`);
+    assert.deepEqual(codec.decodeMemoryTable({ request: 5, payload }), [region]);
+  });
+
   test("a memory table of nothing has no regions", () => {
     assert.deepEqual(codec.decodeMemoryTable({ request: 5, payload: Buffer.alloc(8) }), []);
   });

@@ -81,6 +81,12 @@ export class Vrings {
     return vring.base ?? 0;
   }
 
+  /** All rings are stopped, each where it is: GET_VRING_BASE may still ask for that. */
+  async stopAll(): Promise<void> {
+    await Promise.all(this.all.map((vring) => this.stop(vring)));
+    for (const vring of this.all) vring.setKick(undefined);
+  }
+
   /** Changes guest memory while no ring runs, and lets those that ran go on from where they were. */
   async whileStopped(change: () => void): Promise<void> {
     await Promise.all(this.all.map((vring) => this.stop(vring)));
@@ -99,7 +105,7 @@ export class Vrings {
   }
 
   async reset(): Promise<void> {
-    await Promise.all(this.all.map((vring) => this.stop(vring)));
+    await this.stopAll();
     for (const vring of this.all) vring.reset();
     this.format = { packed: false, eventIdx: false };
   }

@@ -34,9 +34,11 @@ export function drainEventfd(fd: number): boolean {
 }
 
 /**
- * Whether reading this descriptor waits for a signal. vhost-user allows eventfds and pipes ("Support for platforms
- * other than Linux"); a regular file would be readable for ever and make its reader spin.
+ * Whether reading this descriptor waits for a signal: an eventfd, a pipe ("Support for platforms other than Linux"), or
+ * a socket, which is what user-mode-linux makes its pipes of. A regular file would be readable for ever and make its
+ * reader spin.
  */
 export function isNotifier(fd: number): boolean {
-  return fstatSync(fd).isFIFO() || readlinkSync(`/proc/self/fd/${fd}`) === "anon_inode:[eventfd]";
+  const stats = fstatSync(fd);
+  return stats.isFIFO() || stats.isSocket() || readlinkSync(`/proc/self/fd/${fd}`) === "anon_inode:[eventfd]";
 }

@@ -78,10 +78,13 @@ interface Request {
 }
 
 export class Session {
-  private features = 0n;
   private protocolFeatures = 0n;
   private status = 0n;
   private backendRequestFd = NO_FD;
+  private resolveStopped!: (value: undefined) => void;
+  private readonly stopped = new Promise<undefined>((resolve) => {
+    this.resolveStopped = resolve;
+  });
   private readonly vrings: Vrings;
   private readonly requests: ReadonlyMap<number, Request>;
 
@@ -94,13 +97,13 @@ export class Session {
     this.requests = this.table();
   }
 
-  /** Serves until the front-end leaves, or breaks the protocol; then nothing of it is left. */
+  /** Serves until the front-end leaves or breaks the protocol, or until stopped; then nothing of it is left. */
   async run(): Promise<void> {
     this.device.dataPlane.onBroken = (index, reason) => this.vrings.reportBroken(index, reason);
     this.applyCacheMode();
     try {
       for (;;) {
-        const message = await this.connection.receive();
+        const message = await Promise.race([this.connection.receive(), this.stopped]);
         if (message === undefined) return;
         await this.serve(message);
       }
@@ -112,9 +115,18 @@ export class Session {
     }
   }
 
+  /** Ends run() after the request at hand. */
+  stop(): void {
+    this.resolveStopped(undefined);
+  }
+
+  /**
+   * The rings come first: when its connection breaks, QEMU looks how far they have got, and would have repeated what
+   * finishes after that.
+   */
   private async end(): Promise<void> {
-    this.connection.close();
     await this.vrings.close();
+    this.connection.close();
     this.device.dataPlane.onBroken = undefined;
     this.device.memory.clear();
     this.setBackendRequestFd(NO_FD);
@@ -124,7 +136,9 @@ export class Session {
     const payload = await this.answer(message);
     if (payload === undefined) return;
     // Version 1 and the reply flag, nothing else ("Header").
-    await this.connection.send(codec.encodeMessage(message.request, m.VHOST_USER_REPLY_MASK, payload));
+    const reply = codec.encodeMessage(message.request, m.VHOST_USER_REPLY_MASK, payload);
+    // A front-end that doesn't read must not hold up a stop.
+    await Promise.race([this.connection.send(reply), this.stopped]);
   }
 
   private async answer(message: Message): Promise<Payload> {
@@ -245,7 +259,6 @@ export class Session {
     const offered = this.device.features | featureMask([m.VHOST_USER_F_PROTOCOL_FEATURES]);
     refuseBits("SET_FEATURES", features & ~offered);
     this.vrings.negotiate(features);
-    this.features = features;
     this.device.config.negotiate(features);
     this.applyCacheMode();
     // "Ring states": without this bit the front-end doesn't know how to enable a ring.
@@ -263,34 +276,32 @@ export class Session {
     this.protocolFeatures = features;
   }
 
+  /**
+   * The cache mode stays: after a reset it "can be either writeback or writethrough" (virtio 1.4, 5.2.5), and QEMU
+   * goes on showing its guest the mode that it had.
+   */
   private async resetDevice(message: Message): Promise<void> {
     codec.decodeNothing(message);
-    await this.reset();
+    await this.vrings.reset();
+    this.status = 0n;
+    this.device.config.negotiate(0n);
+    this.applyCacheMode();
   }
 
-  /** 0 resets the device (virtio 1.4, 2.1). */
+  /**
+   * 0 stops the device (virtio 1.4, 2.1), but that is all: QEMU sends it to pause, too, up to 8.0 before it asks with
+   * GET_VRING_BASE where the rings have stopped, and goes on from there.
+   */
   private async setStatus(message: Message): Promise<void> {
     const status = codec.decodeU64(message);
     if (status > 0xffn) throw new ProtocolError("SET_STATUS", `status 0x${status.toString(16)}`);
-    if (status === 0n) await this.reset();
+    if (status === 0n) await this.vrings.stopAll();
     this.status = status;
   }
 
   private getStatus(message: Message): Payload {
     codec.decodeNothing(message);
     return codec.encodeU64(this.status);
-  }
-
-  /**
-   * The cache mode stays: after a reset it "can be either writeback or writethrough" (virtio 1.4, 5.2.5), and QEMU,
-   * which resets the device also to pause it, goes on showing its guest the mode that it had.
-   */
-  private async reset(): Promise<void> {
-    await this.vrings.reset();
-    this.status = 0n;
-    this.features = 0n;
-    this.device.config.negotiate(0n);
-    this.applyCacheMode();
   }
 
   private async setMemTable(message: Message): Promise<void> {
@@ -391,7 +402,7 @@ export class Session {
     const hasFd = (value & m.VHOST_USER_VRING_NOFD_MASK) === 0;
     if (hasFd !== (fd !== undefined))
       throw vring.refusal(name, hasFd ? "no descriptor" : "an unexpected descriptor");
-    if (fd !== undefined && !isNotifier(fd)) throw vring.refusal(name, "neither an eventfd nor a pipe");
+    if (fd !== undefined && !isNotifier(fd)) throw vring.refusal(name, "no eventfd, pipe or socket");
     return vring;
   }
 

@@ -119,6 +119,17 @@ export class BlkDriver {
     options: { indirect?: boolean } = {},
   ): Promise<Completion> {
     const segments = this.allocateSegments(readableLengths, writableLengths);
+    const completion = await this.submitAt(segments, readable, options);
+    for (const { gpa, length } of segments) this.memory.free(gpa, length);
+    return completion;
+  }
+
+  /** The same with buffers that lie where the caller says, which may be over the border of two regions. */
+  async submitAt(
+    segments: readonly Segment[],
+    readable: Uint8Array,
+    options: { indirect?: boolean } = {},
+  ): Promise<Completion> {
     this.fill(segments, readable);
     const token = this.queue.add(segments, options);
     const used = new Promise<number>((resolve, reject) => this.pending.set(token, { resolve, reject }));
@@ -126,10 +137,8 @@ export class BlkDriver {
     this.queue.kick();
     void this.pump();
     const usedLength = await withTimeout(used, this.requestTimeoutMs, "the request did not finish");
-    const written = segments.filter((s) => s.writable).map((s) => this.memory.bytes(s.gpa, s.length));
-    const copy = Buffer.concat(written);
-    for (const { gpa, length } of segments) this.memory.free(gpa, length);
-    return { usedLength, written: copy };
+    const written = segments.filter((s) => s.writable).map((s) => this.memory.read(s.gpa, s.length));
+    return { usedLength, written: Buffer.concat(written) };
   }
 
   /** Keeps `depth` reads of `blockSize` bytes in flight until `count` are done. Nothing else may use the queue. */
@@ -167,11 +176,10 @@ export class BlkDriver {
   private fill(segments: readonly Segment[], readable: Uint8Array): void {
     let at = 0;
     for (const { gpa, length, writable } of segments) {
-      const bytes = this.memory.bytes(gpa, length);
       if (writable) {
-        bytes.fill(STATUS_UNWRITTEN);
+        this.memory.write(gpa, Buffer.alloc(length, STATUS_UNWRITTEN));
       } else {
-        bytes.set(readable.subarray(at, at + length));
+        this.memory.write(gpa, readable.subarray(at, at + length));
         at += length;
       }
     }

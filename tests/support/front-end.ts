@@ -48,6 +48,17 @@ const ACCEPTED_PROTOCOL_FEATURES = [
 const QUEUE_SIZE = 128;
 const CONFIG_SIZE = 60;
 
+export interface QueueStart {
+  /** Left out: that of a ring which was never used. */
+  base?: number;
+  /** Whether the driver kicks once the ring is set up: true if left out. */
+  kick?: boolean;
+  /** Descriptors to send none of (VHOST_USER_VRING_NOFD_MASK): the back-end polls, or the driver does. */
+  without?: readonly ("kick" | "call")[];
+  /** Whether to enable the ring too: true if left out. */
+  enable?: boolean;
+}
+
 /** The inflight region, mapped. It outlives the connection that it came by. */
 interface Inflight {
   fd: number;
@@ -142,28 +153,52 @@ export class FrontEnd extends Requests {
   }
 
   /** Makes a queue of the negotiated format and starts it. */
-  async addQueue(size = this.options.queueSize ?? QUEUE_SIZE): Promise<Virtqueue> {
-    const Queue = this.hasFeature(VIRTIO_F_RING_PACKED) ? PackedVirtqueue : SplitVirtqueue;
-    const queue = new Queue(this.memory, { size, eventIdx: this.hasFeature(VIRTIO_F_RING_EVENT_IDX) });
-    this.queues.push(queue);
+  async addQueue(size?: number): Promise<Virtqueue> {
+    const queue = this.makeQueue(size);
     await this.startQueue(this.queues.length - 1);
     return queue;
   }
 
+  /** Makes a queue of the negotiated format, and tells nobody. */
+  makeQueue(size = this.options.queueSize ?? QUEUE_SIZE, regionIndex = 0): Virtqueue {
+    const Queue = this.hasFeature(VIRTIO_F_RING_PACKED) ? PackedVirtqueue : SplitVirtqueue;
+    const eventIdx = this.hasFeature(VIRTIO_F_RING_EVENT_IDX);
+    const queue = new Queue(this.memory, { size, eventIdx, regionIndex });
+    this.queues.push(queue);
+    return queue;
+  }
+
+  /** Stops a ring and starts an empty one in its place, as a driver does that resets its device. */
+  async renewQueue(index: number): Promise<Virtqueue> {
+    await this.stopQueue(index);
+    const { size } = this.queues[index]!;
+    this.queues[index]!.close();
+    delete this.disks[index];
+    const queue = this.makeQueue(size);
+    this.queues.pop();
+    this.queues[index] = queue;
+    await this.startQueue(index);
+    return queue;
+  }
+
   /** The kick starts the ring ("Ring states"), and makes up for one that an earlier back-end did not see. */
-  async startQueue(index: number, base = this.queues[index]!.initialBase): Promise<void> {
+  async startQueue(index: number, start: QueueStart | number = {}): Promise<void> {
     const queue = this.queues[index]!;
+    const options = typeof start === "number" ? { base: start } : start;
+    const { base = queue.initialBase, kick = true, without = [], enable = true } = options;
     await this.accepted("SET_VRING_NUM", this.setVringNum(index, queue.size));
     await this.accepted("SET_VRING_BASE", this.setVringBase(index, base));
     this.bases[index] = base;
     await this.accepted("SET_VRING_ADDR", this.setVringAddr(this.vringAddress(index)));
     await this.accepted("SET_VRING_ERR", this.setVringErr(index, queue.errFd));
-    await this.accepted("SET_VRING_KICK", this.setVringKick(index, queue.kickFd));
-    await this.accepted("SET_VRING_CALL", this.setVringCall(index, queue.callFd));
-    if (this.hasFeature(m.VHOST_USER_F_PROTOCOL_FEATURES)) {
+    const kickFd = without.includes("kick") ? undefined : queue.kickFd;
+    const callFd = without.includes("call") ? undefined : queue.callFd;
+    await this.accepted("SET_VRING_KICK", this.setVringKick(index, kickFd));
+    await this.accepted("SET_VRING_CALL", this.setVringCall(index, callFd));
+    if (enable && this.hasFeature(m.VHOST_USER_F_PROTOCOL_FEATURES)) {
       await this.accepted("SET_VRING_ENABLE", this.setVringEnable(index, true));
     }
-    queue.kick(true);
+    if (kick) queue.kick(true);
   }
 
   /** Stops a ring and returns the base to start it from again. */

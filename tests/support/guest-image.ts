@@ -7,7 +7,6 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
-  realpathSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -18,7 +17,7 @@ import { basename, delimiter, dirname, join } from "node:path";
 /** Starts what the guest's init has to say to the test, anywhere on a console line. */
 export const MARK = "@guest";
 
-/** A shell besides busybox's, because that one prefers its own blkdiscard, which cannot write zeroes, to any other. */
+/** The shell is not busybox's, which prefers busybox's own blkdiscard; that one cannot write zeroes. */
 const PROGRAMS = ["busybox", "dash", "mkfs.ext4", "e2fsck", "blkdiscard"];
 const DISK_WAIT_TRIES = 100;
 
@@ -46,10 +45,7 @@ export function buildInitramfs(options: Initramfs): Buffer {
 }
 
 /** Makes an ext4 disk image with the guest's programs on it, for guests with rootFromDisk. */
-export function makeRootImage(
-  path: string,
-  { sizeMiB = 128, programs = [] as readonly string[] } = {},
-): void {
+export function makeRootImage(path: string, sizeMiB = 128, programs: readonly string[] = []): void {
   const tree = programTree(programs);
   addFile(tree, "sbin/init", "#!/bin/sh\nexec sh /run/guest/main\n", 0o755);
   const directory = mkdtempSync(join(tmpdir(), "vringd-root-"));
@@ -165,10 +161,11 @@ function programTree(further: readonly string[] = []): FileTree {
   tree.set("bin/sh", symbolicLink("/sbin/dash"));
   for (const name of [...PROGRAMS, ...further]) {
     const path = requireProgram(name);
-    // Before busybox's applets in the guest's PATH.
+    // sbin stands before bin, and so before busybox's applets, in the guest's PATH.
     addFile(tree, name === "busybox" ? "bin/busybox" : `sbin/${name}`, readFileSync(path), 0o755);
-    for (const library of sharedLibraries(path))
+    for (const library of sharedLibraries(path)) {
       addFile(tree, library.slice(1), readFileSync(library), 0o755);
+    }
   }
   return tree;
 }
@@ -176,7 +173,7 @@ function programTree(further: readonly string[] = []): FileTree {
 function requireProgram(name: string): string {
   const path = findProgram(name);
   if (path === undefined) throw new Error(`The guest needs ${name}, which is not installed.`);
-  return realpathSync(path);
+  return path;
 }
 
 function sharedLibraries(path: string): string[] {
@@ -191,33 +188,26 @@ function sharedLibraries(path: string): string[] {
 
 /** The files of the modules and of all they depend on, in the order to load them; built-in ones have none. */
 function moduleFiles(directory: string, names: readonly string[]): string[] {
-  const dependencies = new Map<string, string[]>();
-  for (const line of readFileSync(join(directory, "modules.dep"), "utf8").split("\n")) {
-    const [path = "", ...needed] = line.split(/:? /).map((word) => word.replace(/:$/, ""));
-    dependencies.set(path, needed.filter(Boolean));
-  }
-  const builtIn = readFileSync(join(directory, "modules.builtin"), "utf8").split("\n");
-
+  const lines = readFileSync(join(directory, "modules.dep"), "utf8").split("\n");
+  const builtIn = readFileSync(join(directory, "modules.builtin"), "utf8").split("\n").map(moduleName);
   const files = new Set<string>();
-  for (const name of names) {
-    const isNamed = (path: string) =>
-      basename(path)
-        .replace(/\.ko(\.xz)?$/, "")
-        .replaceAll("-", "_") === name;
-    const path = [...dependencies.keys()].find(isNamed);
-    if (path === undefined && builtIn.some(isNamed)) continue;
-    if (path === undefined) throw new Error(`${directory} has no module ${name}.`);
-    // A dependency stands after the ones that need it.
-    for (const needed of [path, ...(dependencies.get(path) ?? [])].reverse())
-      files.add(join(directory, needed));
+  for (const name of names.filter((name) => !builtIn.includes(name))) {
+    const line = lines.find((line) => moduleName(line.split(":")[0]!) === name);
+    if (line === undefined) throw new Error(`${directory} has no module ${name}.`);
+    // "path: dependency dependency", each before the ones that it depends on itself.
+    for (const path of line.split(/:? /).reverse()) files.add(join(directory, path.replace(/:$/, "")));
   }
   return [...files];
 }
 
+function moduleName(path: string): string {
+  const name = basename(path).replace(/\.ko(\.xz)?$/, "");
+  return name.replaceAll("-", "_");
+}
+
 function readModule(path: string): Buffer {
-  return path.endsWith(".xz")
-    ? execFileSync("xz", ["-dc", path], { maxBuffer: 1 << 26 })
-    : readFileSync(path);
+  if (path.endsWith(".xz")) return execFileSync("xz", ["-dc", path], { maxBuffer: 2 ** 26 });
+  return readFileSync(path);
 }
 
 /** The newc format of cpio(5): a header of 13 numbers, the name, the content, each padded to 4 bytes. */

@@ -33,13 +33,13 @@ export const DEFAULT_MEMORY_MIB = 512;
 const CONSOLE_TAIL_LINES = 40;
 
 /**
- * Runs a command whose private directory is $0. Told to end, or when our process dies however it dies, it leaves
- * neither the directory nor a process of the command behind: user-mode Linux is several.
- * A shell gives a background command its own input only when told to.
+ * Runs a command whose private directory is $0. When it is told to end, as it also is when our process dies, neither
+ * the directory nor any process of the command stays behind: user-mode Linux is several, in a group of their own.
+ * Descriptor 3 is there because a shell gives a background command no standard input by itself.
  */
 const GUARD = `
 exec 3<&0
-trap 'kill -KILL $! -$!; rm -rf "$0"; exit 143' TERM INT HUP
+trap 'kill -KILL $! -$!; wait; rm -rf "$0"; exit 143' TERM INT HUP
 setsid "$@" <&3 3<&- &
 wait $!
 `;
@@ -92,9 +92,9 @@ export class GuestProcess {
         clearTimeout(timer);
         rmSync(directory, { recursive: true, force: true });
         this.#end = `ended (${signal ?? `status ${status}`})`;
-        for (const { pattern, reject } of this.#waiters)
+        for (const { pattern, reject } of this.#waiters) {
           reject(this.#failure(`${this.#end} before ${pattern}`));
-        this.#waiters.clear();
+        }
       });
   }
 
@@ -130,6 +130,11 @@ export class GuestProcess {
   async waitForReport(key: string, timeoutMs?: number): Promise<string> {
     const line = await this.waitFor(new RegExp(`${MARK} report ${key}=.*\n`), timeoutMs);
     return line.slice(line.indexOf("=") + 1).trimEnd();
+  }
+
+  /** Makes the next waitFor pass over all that the console shows by now. */
+  protected skipConsole(): void {
+    this.#cursor = this.#console.length;
   }
 
   /** Types a line on the guest's console, which is the script's standard input. */

@@ -1,6 +1,6 @@
 // Guests of QEMU: Debian's own kernel on an emulated PC, with the disk as a vhost-user-blk-pci device.
 import { once } from "node:events";
-import { accessSync, constants, readdirSync, writeFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -81,6 +81,7 @@ export class QemuGuest extends GuestProcess {
     // -no-reboot, by which a panic ends QEMU at once, is off until then: SeaBIOS answers a reset with one more.
     await this.qmp("set-action", { reboot: "reset" });
     await this.qmp("system_reset");
+    this.skipConsole();
     await this.waitForScript();
     await this.qmp("set-action", { reboot: "shutdown" });
   }
@@ -165,7 +166,8 @@ function qemuArguments(options: QemuGuestOptions, kernelPath: string, directory:
 
 /** The newest cloud kernel, which boots soonest, or else the newest one. */
 function findKernel(): { path: string; modulesDirectory: string } | undefined {
-  const releases = readdirSync("/boot")
+  const files = existsSync("/boot") ? readdirSync("/boot") : [];
+  const releases = files
     .filter((name) => name.startsWith("vmlinuz-"))
     .map((name) => name.slice("vmlinuz-".length))
     .sort((a, b) => a.localeCompare(b, "en", { numeric: true }));

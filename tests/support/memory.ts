@@ -1,7 +1,7 @@
 // Guest memory as a front-end has it: memfds, mapped here and described to the back-end. An allocator for drivers.
 
-import { close, viewOf } from "../../host/linux/libc.ts";
-import { mapShared, unmap } from "../../host/linux/mapping.ts";
+import { checked, close, ftruncate, memfdCreate, viewOf } from "../../host/linux/libc.ts";
+import { allocateAt, mapShared } from "../../host/linux/mapping.ts";
 import { createMemfd } from "../../host/linux/memfd.ts";
 import type { MemoryRegion } from "../../host/protocol/codec.ts";
 
@@ -10,7 +10,10 @@ export interface RegionLayout {
   gpa: number;
   byteLength: number;
   userAddress: number;
+  /** Any: the front-end maps the memfd from its start. */
   mmapOffset?: number;
+  /** From hugetlbfs. Fails with ENOMEM where the machine has no such pages free. */
+  hugePages?: boolean;
 }
 
 /** Not at zero, and no two kinds of address alike, so that mixing them up cannot work by chance. */
@@ -21,13 +24,16 @@ export const DEFAULT_LAYOUT: readonly RegionLayout[] = [
 const ALLOCATION_MIN = 64;
 const ALIGNMENT_MAX = 4096;
 
+const MFD_CLOEXEC = 1;
+const MFD_HUGETLB = 4;
+
 export class Region {
   readonly fd: number;
   readonly gpa: number;
   readonly byteLength: number;
   readonly userAddress: number;
   readonly mmapOffset: number;
-  private readonly address: number;
+  private readonly mapping: number;
   private allocated = 0;
   private readonly freeBySize = new Map<number, number[]>();
 
@@ -36,8 +42,9 @@ export class Region {
     this.byteLength = layout.byteLength;
     this.userAddress = layout.userAddress;
     this.mmapOffset = layout.mmapOffset ?? 0;
-    this.fd = createMemfd("guest", this.mmapOffset + this.byteLength);
-    this.address = mapShared(this.fd, BigInt(this.mmapOffset), this.byteLength);
+    const create = layout.hugePages ? createHugeMemfd : createMemfd;
+    this.fd = create("guest", this.mmapOffset + this.byteLength);
+    this.mapping = mapShared(this.fd, 0n, this.mmapOffset + this.byteLength);
   }
 
   /** As SET_MEM_TABLE and ADD_MEM_REG describe it. */
@@ -55,7 +62,7 @@ export class Region {
   }
 
   view(gpa: number, byteLength: number): ArrayBuffer {
-    return viewOf(this.address + (gpa - this.gpa), byteLength);
+    return viewOf(this.mapping + this.mmapOffset + (gpa - this.gpa), byteLength);
   }
 
   /** Guest memory, aligned to its size up to a page. Returns the guest address. */
@@ -78,9 +85,16 @@ export class Region {
   }
 
   close(): void {
-    unmap(this.address, this.byteLength);
+    // Not unmapped: after a failed test a driver may still be at work, and should not end the process.
+    allocateAt(this.mapping, this.mmapOffset + this.byteLength);
     close(this.fd);
   }
+}
+
+function createHugeMemfd(name: string, byteLength: number): number {
+  const fd = checked("memfd_create", memfdCreate(name, MFD_CLOEXEC | MFD_HUGETLB));
+  checked("ftruncate", ftruncate(fd, byteLength));
+  return fd;
 }
 
 function allocationSize(byteLength: number): number {
@@ -111,6 +125,26 @@ export class Memory {
     return new Uint8Array(this.view(gpa, byteLength));
   }
 
+  /** Writes over the borders of regions too. */
+  write(gpa: number, bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; ) {
+      const part = bytes.subarray(at, at + this.spanFrom(gpa + at, bytes.length - at));
+      this.bytes(gpa + at, part.length).set(part);
+      at += part.length;
+    }
+  }
+
+  /** A copy, also of what lies over the borders of regions. */
+  read(gpa: number, byteLength: number): Buffer {
+    const copy = Buffer.alloc(byteLength);
+    for (let at = 0; at < byteLength; ) {
+      const span = this.spanFrom(gpa + at, byteLength - at);
+      copy.set(this.bytes(gpa + at, span), at);
+      at += span;
+    }
+    return copy;
+  }
+
   userAddressOf(gpa: number): number {
     const region = this.regionAt(gpa, 0);
     return region.userAddress + (gpa - region.gpa);
@@ -118,6 +152,11 @@ export class Memory {
 
   close(): void {
     for (const region of this.regions.splice(0)) region.close();
+  }
+
+  private spanFrom(gpa: number, byteLength: number): number {
+    const region = this.regionAt(gpa, 1);
+    return Math.min(byteLength, region.gpa + region.byteLength - gpa);
   }
 
   private regionAt(gpa: number, byteLength: number): Region {

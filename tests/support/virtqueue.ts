@@ -51,7 +51,7 @@ export const NOTHING_USED = -1;
 export abstract class Virtqueue {
   readonly size: number;
   readonly kickFd = createEventfd();
-  readonly callFd = createEventfd();
+  callFd = createEventfd();
   readonly errFd = createEventfd();
   /** Kicks sent and calls received, to tell how well suppression works. */
   kickCount = 0;
@@ -64,7 +64,7 @@ export abstract class Virtqueue {
   /** Ring entries that each token occupies; 0 when it isn't in flight. */
   protected readonly entriesOf: Uint16Array;
   private readonly tables: IndirectTable[] = [];
-  private readonly watcher: { stop(): void };
+  private watcher: { stop(): void };
   private wake: (() => void) | undefined;
   private isClosed = false;
 
@@ -77,7 +77,7 @@ export abstract class Virtqueue {
     this.eventIdx = options.eventIdx ?? false;
     this.regionIndex = options.regionIndex ?? 0;
     this.entriesOf = new Uint16Array(options.size);
-    this.watcher = whenReadable(this.callFd, () => this.onCall());
+    this.watcher = this.watch(this.callFd);
   }
 
   abstract readonly isPacked: boolean;
@@ -140,6 +140,17 @@ export abstract class Virtqueue {
     return this.entriesOf.reduce((count, entries) => count + (entries > 0 ? 1 : 0), 0);
   }
 
+  /** Another call eventfd, once `hand` has told the device of it: from then on nobody looks at the one before. */
+  async replaceCallFd(hand: (fd: number) => Promise<void>): Promise<void> {
+    const fd = createEventfd();
+    const watcher = this.watch(fd);
+    await hand(fd);
+    this.watcher.stop();
+    close(this.callFd);
+    this.callFd = fd;
+    this.watcher = watcher;
+  }
+
   /** Ends waiting and closes the eventfds. The memory is the owner's to close. */
   close(): void {
     if (this.isClosed) return;
@@ -165,9 +176,11 @@ export abstract class Virtqueue {
     return table;
   }
 
-  private onCall(): void {
-    if (drainEventfd(this.callFd)) this.callCount++;
-    this.wake?.();
+  private watch(fd: number): { stop(): void } {
+    return whenReadable(fd, () => {
+      if (drainEventfd(fd)) this.callCount++;
+      this.wake?.();
+    });
   }
 
   private called(timeoutMs: number): Promise<void> {

@@ -1,0 +1,230 @@
+// The daemon under test: started on a scratch image in a directory of its own, watched, and never left behind.
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { until } from "./until.ts";
+
+export interface VringdOptions {
+  /** Beside --blk-file and --socket-path. */
+  args?: readonly string[];
+  /** A sparse image of this size. */
+  byteLength?: number;
+  /** On a disk rather than in memory. */
+  onDisk?: boolean;
+  /** A socket for --fd, instead of listening at a path. */
+  fd?: number;
+  /** A command to run the daemon under, such as strace. It must become the daemon, so that the pid is the daemon's. */
+  under?: readonly string[];
+}
+
+/** An exit status, or the name of the signal that ended it. */
+export type Ending = number | NodeJS.Signals;
+
+const IMAGE_SIZE = 64 << 20;
+const START_TIMEOUT_MS = 20_000;
+const STOP_TIMEOUT_MS = 10_000;
+/** What the child finds a handed-down descriptor at: the first behind the standard ones. */
+const INHERITED_FD = 3;
+
+/** The bundles lie in build/, those of the tests in build/tests/, and what they share in either. */
+const build = fileURLToPath(import.meta.url).replace(/(.*\/build\/).*/s, "$1");
+export const PROGRAM = join(build, "vringd-blk.mjs");
+
+const live = new Set<Vringd>();
+process.on("exit", () => {
+  for (const daemon of live) daemon.abandon();
+});
+// Without a listener these end the process and no "exit" is heard.
+for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.once(signal, () => process.exit(1));
+
+/** Should our own process be killed, the daemon must die with it. */
+const guard = ["setpriv", "--pdeathsig", "KILL"];
+const hasGuard = spawnSync(guard[0]!, [...guard.slice(1), "true"]).status === 0;
+
+export class Vringd {
+  readonly imagePath: string;
+  readonly socketPath: string;
+  /** Of the running daemon: its lines on stderr. */
+  log: string[] = [];
+  private child!: ChildProcess;
+  private ended!: Promise<Ending>;
+  private ending: Ending | undefined;
+
+  private constructor(
+    private readonly directory: string,
+    private readonly options: VringdOptions,
+  ) {
+    this.imagePath = join(directory, "disk.img");
+    this.socketPath = join(directory, "blk.sock");
+  }
+
+  /** Resolves once the daemon says that it is ready. */
+  static async start(options: VringdOptions = {}): Promise<Vringd> {
+    const daemon = new Vringd(makeDirectory(options.onDisk ?? false), options);
+    live.add(daemon);
+    try {
+      writeFileSync(daemon.imagePath, "");
+      truncateSync(daemon.imagePath, options.byteLength ?? IMAGE_SIZE);
+      await daemon.restart();
+    } catch (error) {
+      await daemon[Symbol.asyncDispose]();
+      throw error;
+    }
+    return daemon;
+  }
+
+  get pid(): number {
+    return this.child.pid!;
+  }
+
+  /** Starts it anew, after it has ended, on the same image and socket. */
+  async restart(args = this.options.args ?? []): Promise<void> {
+    const { under = [], fd } = this.options;
+    const entrance = fd === undefined ? `--socket-path=${this.socketPath}` : `--fd=${INHERITED_FD}`;
+    const command = [
+      ...(hasGuard ? guard : []),
+      ...under,
+      process.execPath,
+      PROGRAM,
+      `--blk-file=${this.imagePath}`,
+      entrance,
+      ...args,
+    ];
+    this.child = spawn(command[0]!, command.slice(1), {
+      stdio: ["ignore", "ignore", "pipe", fd ?? "ignore"],
+    });
+    this.log = [];
+    this.ending = undefined;
+    const { log } = this;
+    createInterface(this.child.stderr!).on("line", (line) => log.push(line));
+    this.ended = new Promise((resolve, reject) => {
+      this.child.once("error", reject);
+      this.child.once("close", (status, signal) => {
+        this.ending = status ?? signal!;
+        resolve(this.ending);
+      });
+    });
+    await this.waitForLog(/ ready /, START_TIMEOUT_MS);
+  }
+
+  /** The first line that matches, once there is one. */
+  async waitForLog(pattern: RegExp, timeoutMs?: number): Promise<string> {
+    const line = await until(
+      () => this.log.find((line) => pattern.test(line)) ?? this.endedEarly(),
+      `the daemon's log shows ${pattern}`,
+      timeoutMs,
+    );
+    if (line instanceof Error) throw line;
+    return line;
+  }
+
+  linesLike(pattern: RegExp): string[] {
+    return this.log.filter((line) => pattern.test(line));
+  }
+
+  /** Resolves when the process has ended and its log is complete. */
+  async end(timeoutMs = STOP_TIMEOUT_MS): Promise<Ending> {
+    await until(() => this.ending !== undefined, "the daemon ends", timeoutMs);
+    return this.ended;
+  }
+
+  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<Ending> {
+    if (this.ending === undefined) this.child.kill(signal);
+    return this.end();
+  }
+
+  /** As when it crashes: nothing of it gets a chance to clean up. */
+  async kill9(): Promise<void> {
+    await this.stop("SIGKILL");
+  }
+
+  get hasEnded(): boolean {
+    return this.ending !== undefined;
+  }
+
+  /** Sectors of the image as they lie in the file now. */
+  imageBytes(sector: number, sectors: number): Buffer {
+    const bytes = Buffer.alloc(sectors * 512);
+    const fd = openSync(this.imagePath, "r");
+    try {
+      readSync(fd, bytes, 0, bytes.length, sector * 512);
+    } finally {
+      closeSync(fd);
+    }
+    return bytes;
+  }
+
+  /** Entries of a directory of the daemon's in /proc, such as "fd" or "task". */
+  procEntries(name: string): string[] {
+    return readdirSync(`/proc/${this.pid}/${name}`);
+  }
+
+  proc(name: string): string {
+    return readFileSync(`/proc/${this.pid}/${name}`, "latin1");
+  }
+
+  /** A field of /proc/PID/status in KiB, such as "VmRSS". */
+  memoryKiB(field: string): number {
+    return Number(new RegExp(`^${field}:\\s*(\\d+) kB`, "m").exec(this.proc("status"))?.[1]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      if (this.child !== undefined && this.ending === undefined) await this.stop();
+    } finally {
+      this.abandon();
+    }
+  }
+
+  /** Ends it without waiting, and removes all its files. */
+  abandon(): void {
+    live.delete(this);
+    if (this.ending === undefined) this.child?.kill("SIGKILL");
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  private endedEarly(): Error | undefined {
+    if (this.ending === undefined) return undefined;
+    return new Error(`the daemon ended with ${this.ending}: ${this.log.join("\n")}`);
+  }
+}
+
+function makeDirectory(onDisk: boolean): string {
+  const parent = onDisk ? diskDirectory() : memoryDirectory();
+  mkdirSync(parent, { recursive: true });
+  return mkdtempSync(join(parent, "vringd-test-"));
+}
+
+/** Not /tmp: that is memory on many systems. */
+function diskDirectory(): string {
+  return isWritable("/var/tmp") ? "/var/tmp" : join(build, "tests");
+}
+
+function memoryDirectory(): string {
+  return isWritable("/dev/shm") ? "/dev/shm" : tmpdir();
+}
+
+function isWritable(directory: string): boolean {
+  try {
+    accessSync(directory, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
