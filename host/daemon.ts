@@ -9,7 +9,7 @@ import type { Log } from "./log.ts";
 import { GuestMemory } from "./memory/guest-memory.ts";
 import type { Connection } from "./protocol/connection.ts";
 import { adopt, type FrontEnds, listenAt, vacateSocketPath } from "./protocol/listener.ts";
-import { Session } from "./protocol/session.ts";
+import { Session } from "./session/session.ts";
 
 export interface DaemonOptions {
   /** Where front-ends come in: a path to listen at, or a descriptor that was handed down. */
@@ -31,14 +31,14 @@ export async function runDaemon(options: DaemonOptions, log: Log): Promise<void>
   if ("socketPath" in entrance) vacateSocketPath(entrance.socketPath);
   const adopted = "fd" in entrance ? adopt(entrance.fd) : undefined;
   const disk = await Disk.open(options.disk, log);
-  const device = await Device.open(disk, options, log);
+  // Before the workers have started: whoever connects meanwhile waits in the backlog.
+  const frontEnds = adopted ?? listenAt((entrance as { socketPath: string }).socketPath);
   try {
-    // The socket appears last: once it is there, it answers.
-    const frontEnds = adopted ?? listenAt((entrance as { socketPath: string }).socketPath);
+    await using device = await Device.open(disk, options, log);
     log.info({ ...entrance, file: disk.path, sectors: Number(disk.capacitySectors) }, "ready");
     await serveAll(frontEnds, device, stopping, log);
   } finally {
-    await device.close();
+    frontEnds.close();
     disk.close();
   }
 }
@@ -101,7 +101,7 @@ class Device {
     log.info(difference(dataPlane.counters(), before), "front-end left");
   }
 
-  async close(): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     await this.dataPlane.close();
   }
 }

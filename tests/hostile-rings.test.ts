@@ -75,7 +75,7 @@ const CHAINS: [name: string, chain: (places: Places) => Bare[], reason: RegExp][
   ],
   [
     "an indirect table outside of guest memory",
-    () => [{ addr: MEMORY_END - 16n, len: 32, flags: INDIRECT }],
+    () => [{ addr: MEMORY_END, len: 32, flags: INDIRECT }],
     /outside guest memory/,
   ],
   [
@@ -239,7 +239,7 @@ for (const engine of ["io_uring", "threads"]) {
 
       test("breaks it with a table of 2^28 descriptors that runs through all of memory", async () => {
         publish({ addr: BigInt(REGION!.gpa), len: 0xffff_fff0, flags: INDIRECT });
-        await until(() => queue.hasUsed() || queue.takeError(), "an end of it");
+        await until(() => queue.hasUsed() || brokenLines().length > brokenBefore, "an end of it");
         await frontEnd.disk(1).read(0, 8);
       });
 
@@ -249,7 +249,7 @@ for (const engine of ["io_uring", "threads"]) {
         await reads;
         queue.publishRaw(SIZE);
         queue.kick(true);
-        await until(() => queue.takeError(), "the err eventfd is signalled");
+        await isBroken();
         assert.equal(await frontEnd.getVringBase(0), 3);
         assert.equal(queue.usedIdx, 3);
       });
@@ -257,18 +257,20 @@ for (const engine of ["io_uring", "threads"]) {
       test("changes nothing when a broken ring is broken once more", async () => {
         queue.publishRaw(SIZE);
         queue.kick(true);
-        await until(() => queue.takeError(), "the err eventfd is signalled");
+        await isBroken();
         for (let i = 0; i < 20; i++) {
           queue.publishRaw(SIZE + i);
           queue.kick(true);
         }
-        await breaksOnlyOnce();
-      });
-
-      async function breaksOnlyOnce(): Promise<void> {
         await frontEnd.disk(1).read(0, 8);
         assert.equal(brokenLines().length, brokenBefore + 1);
         assert.ok(!queue.takeError());
+      });
+
+      /** The log has its line too, which another test must not take for its own. */
+      async function isBroken(): Promise<void> {
+        await until(() => queue.takeError(), "the err eventfd is signalled");
+        await until(() => brokenLines().length > brokenBefore, "a log line");
       }
     });
 

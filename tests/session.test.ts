@@ -30,7 +30,7 @@ import {
 } from "../host/protocol/codec.ts";
 import { Connection } from "../host/protocol/connection.ts";
 import * as m from "../host/protocol/messages.ts";
-import { Session } from "../host/protocol/session.ts";
+import { Session } from "../host/session/session.ts";
 import { BLK_OPTIONS, FakeDataPlane, FakeMemory, fakeDisk } from "./support/fakes.ts";
 import { Disconnected, Requests } from "./support/requests.ts";
 

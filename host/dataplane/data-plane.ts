@@ -167,7 +167,7 @@ export class DataPlane {
         }),
     );
     const { engine, whyNotUring } = await allReady(workers);
-    log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "data plane ready");
+    log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "workers started");
     return new DataPlane(memory, workers, options.queueCount, engine);
   }
 

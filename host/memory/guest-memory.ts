@@ -95,22 +95,26 @@ export class GuestMemory {
    */
   replace(regions: readonly { description: RegionDescription; fd: number }[]): void {
     this.clear();
-    this.regions = regions.map(({ description, fd }) => unmapped(description, fd));
+    try {
+      this.regions = regions.map(({ description, fd }) => unmapped(description, fd));
+    } catch (error) {
+      for (const { fd } of regions) closeSync(fd);
+      throw error;
+    }
     this.mapOrClear();
   }
 
   /** Adds a region. Takes the descriptor. Throws GuestMemoryError, with the other regions as they were. */
   add(description: RegionDescription, fd: number): void {
-    const region = unmapped(description, fd);
-    const others = this.regions;
     try {
-      checkRegion(region, others);
+      const region = unmapped(description, fd);
+      checkRegion(region, this.regions);
+      this.unmapAll();
+      this.regions = [...this.regions, region];
     } catch (error) {
       closeSync(fd);
       throw error;
     }
-    this.unmapAll();
-    this.regions = [...others, region];
     this.mapOrClear();
   }
 

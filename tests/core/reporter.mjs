@@ -24,7 +24,8 @@ export default {
 
   onExit(_suite, node) {
     // A group passes whatever its tests do; it fails when its own code did, and its tests did not run.
-    const hasFailed = node.children.length > 0 ? !node.pass && node.children.every((c) => c.pass) : !node.pass;
+    const hasFailed =
+      node.children.length > 0 ? !node.pass && node.children.every((c) => c.pass) : !node.pass;
     if (hasFailed) reportFailure(node);
   },
 

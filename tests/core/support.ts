@@ -717,13 +717,7 @@ export function rangesAt(): u64 {
   return rangesGpa;
 }
 
-export function offerRangeOf(
-  queue: Driver,
-  type: u32,
-  sector: u64,
-  sectorCount: u32,
-  flags: u32,
-): u16 {
+export function offerRangeOf(queue: Driver, type: u32, sector: u64, sectorCount: u32, flags: u32): u16 {
   beginRanges(type);
   addRange(sector, sectorCount, flags);
   return offerRanges(queue);

@@ -1,10 +1,5 @@
 // uring.ts: the rings of io_uring, with an engine that takes and posts entries one by one.
-import {
-  CQE_RES,
-  CQE_USER_DATA,
-  IORING_OP_WRITE,
-  RWF_DSYNC,
-} from "../../assembly/spec/io-uring.ts";
+import { CQE_RES, CQE_USER_DATA, IORING_OP_WRITE, RWF_DSYNC } from "../../assembly/spec/io-uring.ts";
 import { consumeCqe, hasSqeRoom, peekCqe, publishSqes, pushSqe, unsubmitted } from "../../assembly/uring.ts";
 import { CQ_HEAD, openEngine, postCqe, SQ_HEAD, SQ_TAIL, sqeAt, takeSqes } from "./support.ts";
 
@@ -18,7 +13,15 @@ describe("the submission ring", () => {
   });
 
   test("An entry holds each field at the kernel's offset.", () => {
-    pushSqe(IORING_OP_WRITE, -7, 0x123456789abcdef0, 0xfedcba9876543210, 0x89abcdef, RWF_DSYNC, 0x0f1e2d3c4b5a6978);
+    pushSqe(
+      IORING_OP_WRITE,
+      -7,
+      0x123456789abcdef0,
+      0xfedcba9876543210,
+      0x89abcdef,
+      RWF_DSYNC,
+      0x0f1e2d3c4b5a6978,
+    );
     const sqe = sqeAt(0);
     expect<u32>(sqe.opcode).toBe(IORING_OP_WRITE);
     expect(sqe.fd).toBe(-7);

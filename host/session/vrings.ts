@@ -1,11 +1,11 @@
 // All rings of the device: each runs in the data plane exactly while what the front-end has said of it asks for that.
 import { VIRTIO_F_RING_EVENT_IDX, VIRTIO_F_RING_PACKED } from "../../assembly/spec/virtqueue.ts";
+import type { DataPlane } from "../dataplane/data-plane.ts";
 import { ProtocolError } from "../errors.ts";
 import { hasFeature } from "../feature-bits.ts";
 import { signalPeer } from "../linux/eventfd.ts";
 import type { Log } from "../log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
-import type { DataPlane } from "./data-plane.ts";
 import { NO_FD, type RingAddresses, type RingFormat, Vring } from "./vring.ts";
 
 export type RingRunner = Pick<DataPlane, "start" | "stop" | "setCall">;

@@ -1,10 +1,7 @@
 // One front-end from its first message to its last: one method a request. It owns what the front-end has negotiated
-// and every descriptor that it sent; rings are in dataplane/vrings.ts, the disk's config space in device/blk-config.ts.
+// and every descriptor that it sent; rings are in vrings.ts, the disk's config space in device/blk-config.ts.
 
 import type { DataPlane } from "../dataplane/data-plane.ts";
-import { NO_FD, type Vring } from "../dataplane/vring.ts";
-import type { RingRunner } from "../dataplane/vrings.ts";
-import { Vrings } from "../dataplane/vrings.ts";
 import type { BlkConfig } from "../device/blk-config.ts";
 import { ProtocolError } from "../errors.ts";
 import { featureMask, hasFeature } from "../feature-bits.ts";
@@ -12,9 +9,12 @@ import { isNotifier } from "../linux/eventfd.ts";
 import { close, SystemError } from "../linux/libc.ts";
 import type { Log } from "../log.ts";
 import { type GuestMemory, GuestMemoryError } from "../memory/guest-memory.ts";
-import * as codec from "./codec.ts";
-import type { Connection, Message } from "./connection.ts";
-import * as m from "./messages.ts";
+import * as codec from "../protocol/codec.ts";
+import type { Connection, Message } from "../protocol/connection.ts";
+import * as m from "../protocol/messages.ts";
+import { NO_FD, type Vring } from "./vring.ts";
+import type { RingRunner } from "./vrings.ts";
+import { Vrings } from "./vrings.ts";
 
 /** What outlives a front-end, and what each of them finds as new. */
 export interface SessionDevice {

@@ -1,0 +1,471 @@
+// Guest memory in every shape that a front-end may give it: many regions, odd offsets, changes under load, huge guests.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import {
+  BLK_HEADER_SIZE,
+  VIRTIO_BLK_S_OK,
+  VIRTIO_BLK_T_GET_ID,
+  VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_WRITE_ZEROES,
+} from "../assembly/spec/virtio-blk.ts";
+import { close } from "../host/linux/libc.ts";
+import { createMemfd } from "../host/linux/memfd.ts";
+import { type BlkDriver, encodeBlkHeader, encodeRanges } from "./support/blk-driver.ts";
+import { FrontEnd } from "./support/front-end.ts";
+import { Memory, Region, type RegionLayout } from "./support/memory.ts";
+import { type Random, tellSeed } from "./support/random.ts";
+import type { Segment } from "./support/virtqueue.ts";
+import { Vringd } from "./support/vringd.ts";
+
+const MIB = 1 << 20;
+const GIB = 2 ** 30;
+const CAPACITY = (64 * MIB) / 512;
+/** VHOST_USER_GET_MAX_MEM_SLOTS. */
+const SLOTS = 509;
+
+/** Rings and small things in the first region; the others are for a test to use. */
+const MAIN: RegionLayout = { gpa: 0x1_0000_0000, byteLength: 64 * MIB, userAddress: 0x7f5a_c000_0000 };
+
+/** A region of its own at `gpa`, with a user address that nothing else has. */
+const layoutAt = (gpa: number, byteLength: number, mmapOffset = 0): RegionLayout => ({
+  gpa,
+  byteLength,
+  userAddress: 0x5500_0000_0000 + gpa,
+  mmapOffset,
+});
+
+for (const engine of ["io_uring", "threads"]) {
+  describe(`guest memory with ${engine}`, { timeout: 120_000 }, () => {
+    let daemon: Vringd;
+
+    before(async () => {
+      daemon = await Vringd.start({
+        args: [`--engine=${engine}`, "--packed", "--threads=2", "--range-segments=64", "--serial=scattered"],
+      });
+    });
+    after(() => daemon[Symbol.asyncDispose]());
+
+    const connect = (memory: readonly RegionLayout[], options = {}) =>
+      FrontEnd.connect(daemon.socketPath, { ...options, memory });
+
+    test("may be several regions with holes between them", async (t) => {
+      const layouts = [layoutAt(0, MIB), layoutAt(3 * MIB, MIB), layoutAt(5 * GIB, MIB), layoutAt(2 ** 44, MIB)];
+      await using frontEnd = await connect([MAIN, ...layouts]);
+      const random = tellSeed(t);
+      for (const from of layouts) {
+        for (const to of layouts) {
+          await copiesThroughDisk(frontEnd, random, {
+            header: from.gpa + 64,
+            out: from.gpa + 4096,
+            back: to.gpa + 8192,
+            status: to.gpa + 128,
+            byteLength: 16 * 512,
+          });
+        }
+      }
+    });
+
+    test("may begin anywhere in its file", async (t) => {
+      const layouts = [layoutAt(6 * GIB, MIB, 0x1230), layoutAt(7 * GIB, 3 * 4096, 512), layoutAt(8 * GIB, MIB, 5)];
+      await using frontEnd = await connect([{ ...MAIN, mmapOffset: 0x2_0040 }, ...layouts]);
+      for (const { gpa, byteLength } of layouts) {
+        await copiesThroughDisk(frontEnd, tellSeed(t), {
+          header: gpa,
+          out: gpa + 64,
+          back: gpa + byteLength - 4096,
+          status: gpa + byteLength - 4097,
+          byteLength: 4096,
+        });
+      }
+    });
+
+    test("may have a length that no page size divides", async (t) => {
+      const layout = layoutAt(6 * GIB, 10_000);
+      await using frontEnd = await connect([MAIN, layout]);
+      const end = layout.gpa + layout.byteLength;
+      await copiesThroughDisk(frontEnd, tellSeed(t), {
+        header: layout.gpa,
+        out: end - 512,
+        back: end - 1536,
+        status: end - 1,
+        byteLength: 512,
+      });
+    });
+
+    describe("of two regions that touch", () => {
+      const border = 10 * GIB;
+      const layouts = [MAIN, layoutAt(border - MIB, MIB, 4096), layoutAt(border, MIB)];
+
+      test("may hold data across their border", async (t) => {
+        await using frontEnd = await connect(layouts);
+        for (const before of [1, 512, 700, 4096]) {
+          await copiesThroughDisk(frontEnd, tellSeed(t), {
+            header: border - 16_384,
+            out: border - before,
+            back: border + 16_384,
+            status: border + 8192,
+            byteLength: 4608,
+          });
+          await copiesThroughDisk(frontEnd, tellSeed(t), {
+            header: border - 16_384,
+            out: border + 16_384,
+            back: border - before,
+            status: border + 8192,
+            byteLength: 4608,
+          });
+        }
+      });
+
+      for (let before = 1; before < BLK_HEADER_SIZE; before += 7) {
+        test(`may hold a header ${before} bytes before their border`, async (t) => {
+          await using frontEnd = await connect(layouts);
+          await copiesThroughDisk(frontEnd, tellSeed(t), {
+            header: border - before,
+            out: border + 4096,
+            back: border + 8192,
+            status: border - 64,
+            byteLength: 512,
+          });
+        });
+      }
+
+      test("may hold data and status in one buffer across their border", async (t) => {
+        await using frontEnd = await connect(layouts);
+        const out = tellSeed(t).bytes(512);
+        const disk = frontEnd.disk();
+        await disk.write(8, out);
+        for (const before of [512, 1, 513 - 64]) {
+          const segments = [readable(border + 65_536, BLK_HEADER_SIZE), writable(border - before, 513)];
+          const { written } = await disk.submitAt(segments, encodeBlkHeader(VIRTIO_BLK_T_IN, 8));
+          assert.deepEqual(written, Buffer.concat([out, Buffer.of(VIRTIO_BLK_S_OK)]));
+        }
+      });
+
+      for (const packed of [false, true]) {
+        test(`may hold a ${packed ? "packed" : "split"} ring's indirect table across their border`, async (t) => {
+          await using frontEnd = await connect(layouts, { packed });
+          const disk = frontEnd.disk();
+          const out = tellSeed(t).bytes(512);
+          await disk.write(8, out);
+          const { memory } = frontEnd;
+          const [header, data, status] = [border + 4096, border + 8192, border - 512];
+          memory.write(header, encodeBlkHeader(VIRTIO_BLK_T_IN, 8));
+          // The second of three descriptors is cut by the border.
+          const table = border - 24;
+          const descriptor = (gpa: number, length: number, flags: number, next: number) => {
+            const bytes = Buffer.alloc(16);
+            bytes.writeBigUInt64LE(BigInt(gpa), 0);
+            bytes.writeUInt32LE(length, 8);
+            bytes.writeUInt16LE(packed ? 0 : flags, 12);
+            bytes.writeUInt16LE(packed ? flags & 2 : next, 14);
+            return bytes;
+          };
+          const descriptors = [descriptor(header, 16, 1, 1), descriptor(data, 512, 3, 2), descriptor(status, 1, 2, 0)];
+          memory.write(table, Buffer.concat(descriptors));
+          await submitTable(frontEnd, table, 3);
+          assert.deepEqual(memory.read(data, 512), out);
+          assert.deepEqual(memory.read(status, 1), Buffer.of(VIRTIO_BLK_S_OK));
+        });
+      }
+    });
+
+    test("may be changed by ADD_MEM_REG and REM_MEM_REG while queues are under load", async (t) => {
+      await using frontEnd = await connect([MAIN], { queues: 2, queueSize: 256 });
+      const load = frontEnd.disk(1).randomReads(30_000, 32, 4096);
+      const random = tellSeed(t);
+      let rounds = 0;
+      for (let isOver = false; !isOver; rounds++) {
+        const region = frontEnd.memory.add(layoutAt(20 * GIB + rounds * MIB, MIB));
+        assert.equal(await frontEnd.addMemReg(region.description, region.fd), 0n);
+        await copiesThroughDisk(frontEnd, random, {
+          header: region.gpa,
+          out: region.gpa + 4096,
+          back: region.gpa + 65_536,
+          status: region.gpa + 100,
+          byteLength: 8192,
+        });
+        assert.equal(await frontEnd.remMemReg(region.description), 0n);
+        frontEnd.memory.remove(region);
+        isOver = await isSettled(load);
+      }
+      assert.equal((await load).failures, 0);
+      t.diagnostic(`${rounds} regions came and went`);
+      assert.ok(rounds >= 3);
+    });
+
+    test("may be replaced by SET_MEM_TABLE while queues are under load", async (t) => {
+      await using frontEnd = await connect([MAIN], { queues: 2, queueSize: 256 });
+      const load = frontEnd.disk(1).randomReads(30_000, 32, 4096);
+      const random = tellSeed(t);
+      const extra = frontEnd.memory.add(layoutAt(20 * GIB, MIB));
+      const [main] = frontEnd.memory.regions;
+      let rounds = 0;
+      for (let isOver = false; !isOver; rounds++) {
+        const both = [extra, main!];
+        const table = (regions: Region[]) =>
+          frontEnd.setMemTable(
+            regions.map(({ description }) => description),
+            regions.map(({ fd }) => fd),
+          );
+        assert.equal(await table(both), 0n);
+        await copiesThroughDisk(frontEnd, random, {
+          header: extra.gpa,
+          out: extra.gpa + 4096,
+          back: extra.gpa + 65_536,
+          status: extra.gpa + 100,
+          byteLength: 8192,
+        });
+        assert.equal(await table([main!]), 0n);
+        isOver = await isSettled(load);
+      }
+      assert.equal((await load).failures, 0);
+      t.diagnostic(`${rounds} times to and fro`);
+      assert.ok(rounds >= 3);
+    });
+
+    test(`has ${SLOTS} slots and no more, and data in all of them at once`, async (t) => {
+      const size = 64 << 10;
+      const base = 32 * GIB;
+      const layouts = Array.from({ length: SLOTS - 1 }, (_, i) => layoutAt(base + i * size, size));
+      await using frontEnd = await connect([MAIN, ...layouts]);
+      assert.equal(await frontEnd.getMaxMemSlots(), BigInt(SLOTS));
+      using surplus = new DisposableRegion(layoutAt(base + SLOTS * size, size));
+      assert.notEqual(await frontEnd.addMemReg(surplus.description, surplus.fd), 0n);
+      await copiesThroughDisk(frontEnd, tellSeed(t), {
+        header: base + 3,
+        out: base + 512,
+        back: base + 1024,
+        status: base + (SLOTS - 1) * size - 1,
+        byteLength: (SLOTS - 1) * size - 65_536,
+      });
+    });
+
+    test("may not have a file that is smaller than its region", async () => {
+      await using frontEnd = await connect([MAIN]);
+      const fd = createMemfd("short", MIB - 1);
+      const { description } = layoutDescription(layoutAt(20 * GIB, MIB));
+      assert.notEqual(await frontEnd.addMemReg(description, fd), 0n);
+      assert.notEqual(await frontEnd.addMemReg({ ...description, byteLength: 8192n, mmapOffset: BigInt(MIB) }, fd), 0n);
+      close(fd);
+      await frontEnd.disk().read(0, 8);
+    });
+
+    test("may not overlap", async () => {
+      await using frontEnd = await connect([MAIN]);
+      const fd = createMemfd("overlapping", MIB);
+      for (const gpa of [MAIN.gpa, MAIN.gpa + MAIN.byteLength - 4096, MAIN.gpa - MIB + 4096]) {
+        const { description } = layoutDescription(layoutAt(gpa, MIB));
+        assert.notEqual(await frontEnd.addMemReg(description, fd), 0n, `at 0x${gpa.toString(16)}`);
+      }
+      const { description } = layoutDescription(layoutAt(20 * GIB, MIB));
+      for (const wrong of [
+        { byteLength: 0n },
+        { gpa: 2n ** 64n - 4096n },
+        { userAddress: 2n ** 64n - 4096n },
+        { mmapOffset: 2n ** 64n - 4096n },
+      ]) {
+        assert.notEqual(await frontEnd.addMemReg({ ...description, ...wrong }, fd), 0n);
+      }
+      close(fd);
+      await frontEnd.disk().read(0, 8);
+    });
+
+    test("that was never there can't be removed", async () => {
+      await using frontEnd = await connect([MAIN]);
+      const { description } = layoutDescription(layoutAt(20 * GIB, MIB));
+      assert.notEqual(await frontEnd.remMemReg(description), 0n);
+      await frontEnd.disk().read(0, 8);
+    });
+
+    test("may be of huge pages", async (t) => {
+      const free = Number(/HugePages_Free:\s+(\d+)/.exec(readFileSync("/proc/meminfo", "latin1"))?.[1] ?? 0);
+      const pageSize = 1024 * Number(/Hugepagesize:\s+(\d+)/.exec(readFileSync("/proc/meminfo", "latin1"))?.[1]);
+      if (free < 2) return t.skip("the machine has no huge pages to give");
+      const layout = { ...layoutAt(20 * GIB, 2 * pageSize), hugePages: true };
+      await using frontEnd = await connect([MAIN, layout]);
+      await copiesThroughDisk(frontEnd, tellSeed(t), {
+        header: layout.gpa,
+        out: layout.gpa + pageSize - 2048,
+        back: layout.gpa + pageSize + 8192,
+        status: layout.gpa + 2 * pageSize - 1,
+        byteLength: 4096,
+      });
+    });
+
+    for (const gib of [16, 64]) {
+      describe(`of ${gib} GiB, more than the core can see at a time`, () => {
+        /** As QEMU lays it out: a hole for devices below 4 GiB. */
+        const low = layoutAt(0, 3 * GIB);
+        const high = layoutAt(4 * GIB, (gib - 3) * GIB, 3 * GIB);
+        const end = high.gpa + high.byteLength;
+
+        for (const packed of [false, true]) {
+          test(`serves requests from all over it (${packed ? "packed" : "split"})`, async (t) => {
+            await using frontEnd = await connect([low, high], { packed });
+            const random = tellSeed(t);
+            const anywhere = (byteLength: number) => randomGpa(random, [low, high], byteLength);
+            for (let round = 0; round < 300; round++) {
+              const byteLength = random.between(1, 16) * 512;
+              await copiesThroughDisk(frontEnd, random, {
+                header: anywhere(BLK_HEADER_SIZE),
+                out: anywhere(byteLength),
+                back: anywhere(byteLength),
+                status: anywhere(1),
+                byteLength,
+              });
+            }
+          });
+        }
+
+        test("keeps many requests in flight whose headers and statuses are thousands of windows apart", async (t) => {
+          await using frontEnd = await connect([low, high], { queues: 2, queueSize: 256 });
+          const random = tellSeed(t);
+          await Promise.all([0, 1].map((index) => scatteredReads(frontEnd, index, random, [low, high])));
+        });
+
+        test("reads an indirect table whose descriptors cross from window to window", async (t) => {
+          await using frontEnd = await connect([low, high]);
+          const disk = frontEnd.disk();
+          const random = tellSeed(t);
+          const out = random.bytes(512);
+          await disk.write(8, out);
+          const { memory } = frontEnd;
+          for (let window = 32 * MIB; window < 8 * GIB; window += 480 * MIB) {
+            const table = 4 * GIB + window - 24;
+            const data = randomGpa(random, [low, high], 512);
+            const descriptors = [
+              linked(4 * GIB + 2 * window, 16, 1, 1),
+              linked(data, 512, 3, 2),
+              linked(end - window, 1, 2, 0),
+            ];
+            memory.write(4 * GIB + 2 * window, encodeBlkHeader(VIRTIO_BLK_T_IN, 8));
+            memory.write(table, Buffer.concat(descriptors));
+            await submitTable(frontEnd, table, 3);
+            assert.deepEqual(memory.read(data, 512), out);
+            assert.deepEqual(memory.read(end - window, 1), Buffer.of(VIRTIO_BLK_S_OK));
+          }
+        });
+
+        test("takes a header byte by byte from 16 windows, and gives an ID to 20 others", async (t) => {
+          await using frontEnd = await connect([low, high]);
+          const random = tellSeed(t);
+          const bytes = (count: number, make: typeof readable) =>
+            Array.from({ length: count }, () => make(randomGpa(random, [low, high], 1), 1));
+          const segments = [...bytes(BLK_HEADER_SIZE, readable), ...bytes(21, writable)];
+          const header = encodeBlkHeader(VIRTIO_BLK_T_GET_ID, 0);
+          const { written } = await frontEnd.disk().submitAt(segments, header);
+          assert.equal(written.toString("latin1"), "scattered".padEnd(21, "\0"));
+        });
+
+        test("takes ranges to zero from many windows", async (t) => {
+          await using frontEnd = await connect([low, high]);
+          const disk = frontEnd.disk();
+          const random = tellSeed(t);
+          await disk.write(0, Buffer.alloc(1024 * 512, 3));
+          const ranges = Array.from({ length: 40 }, (_, i) => ({ sector: i * 16, sectors: 8 }));
+          const places = ranges.map(() => readable(randomGpa(random, [low, high], 16), 16));
+          const segments = [
+            readable(randomGpa(random, [low, high], 16), 16),
+            ...places,
+            writable(randomGpa(random, [low, high], 1), 1),
+          ];
+          const header = encodeBlkHeader(VIRTIO_BLK_T_WRITE_ZEROES, 0);
+          const { written } = await disk.submitAt(segments, Buffer.concat([header, encodeRanges(ranges)]));
+          assert.deepEqual(written, Buffer.of(VIRTIO_BLK_S_OK));
+          const expected = Buffer.alloc(1024 * 512, 3);
+          for (const { sector } of ranges) expected.fill(0, sector * 512, (sector + 8) * 512);
+          assert.ok((await disk.read(0, 1024)).equals(expected));
+        });
+
+        test("is given back as a whole when its front-end leaves", async () => {
+          const frontEnd = await connect([low, high]);
+          await frontEnd.disk().read(0, 8);
+          frontEnd.close();
+          await using successor = await connect([MAIN]);
+          await successor.disk().read(0, 8);
+          assert.ok(daemon.memoryKiB("RssShmem") < 64 << 10);
+        });
+      });
+    }
+  });
+}
+
+const readable = (gpa: number, length: number): Segment => ({ gpa, length, writable: false });
+const writable = (gpa: number, length: number): Segment => ({ gpa, length, writable: true });
+
+interface Places {
+  header: number;
+  out: number;
+  back: number;
+  status: number;
+  byteLength: number;
+}
+
+/** Writes random data from one place and reads it to another. */
+async function copiesThroughDisk(frontEnd: FrontEnd, random: Random, places: Places): Promise<void> {
+  const { header, out, back, status, byteLength } = places;
+  const sector = random.below(CAPACITY - byteLength / 512);
+  const data = random.bytes(byteLength);
+  const disk = frontEnd.disk();
+  const wrote = await disk.submitAt(
+    [readable(header, BLK_HEADER_SIZE), readable(out, byteLength), writable(status, 1)],
+    Buffer.concat([encodeBlkHeader(VIRTIO_BLK_T_OUT, sector), data]),
+  );
+  assert.deepEqual(wrote.written, Buffer.of(VIRTIO_BLK_S_OK));
+  const got = await disk.submitAt(
+    [readable(header, BLK_HEADER_SIZE), writable(back, byteLength), writable(status, 1)],
+    encodeBlkHeader(VIRTIO_BLK_T_IN, sector),
+  );
+  assert.equal(got.usedLength, byteLength + 1);
+  assert.ok(got.written.equals(Buffer.concat([data, Buffer.of(VIRTIO_BLK_S_OK)])), "read something else");
+}
+
+/** A load of depth 32 with every piece somewhere else. */
+async function scatteredReads(
+  frontEnd: FrontEnd,
+  index: number,
+  random: Random,
+  layouts: readonly RegionLayout[],
+): Promise<void> {
+  const disk: BlkDriver = frontEnd.disk(index);
+  const first = index * 1024;
+  const contents = random.bytes(1024 * 512);
+  await disk.write(first, contents);
+  let left = 1500;
+  const loop = async () => {
+    while (left-- > 0) {
+      const sector = random.below(1024 - 8);
+      const segments = [
+        readable(randomGpa(random, layouts, BLK_HEADER_SIZE), BLK_HEADER_SIZE),
+        writable(randomGpa(random, layouts, 4096), 4096),
+        writable(randomGpa(random, layouts, 1), 1),
+      ];
+      const { written } = await disk.submitAt(segments, encodeBlkHeader(VIRTIO_BLK_T_IN, first + sector));
+      const expected = contents.subarray(sector * 512, sector * 512 + 4096);
+      assert.ok(written.subarray(0, -1).equals(expected), "read something else");
+      assert.equal(written.at(-1), VIRTIO_BLK_S_OK);
+    }
+  };
+  await Promise.all(Array.from({ length: 32 }, loop));
+}
+
+/** Not in the first 64 MiB, where the rings and the driver's own buffers are. */
+function randomGpa(random: Random, layouts: readonly RegionLayout[], byteLength: number): number {
+  const { gpa, byteLength: size } = random.pick(layouts);
+  const first = gpa + 64 * MIB;
+  const windows = Math.floor((size - 64 * MIB - byteLength) / (32 * MIB));
+  const offset = random.below(windows) * 32 * MIB + random.below(32 * MIB);
+  return first + offset;
+}
+
+/** A split ring's descriptor. */
+function linked(gpa: number, length: number, flags: number, next: number): Buffer {
+  const bytes = Buffer.alloc(16);
+  bytes.writeBigUInt64LE(BigInt(gpa), 0);
+  bytes.writeUInt32LE(length, 8);
+  bytes.writeUInt16LE(flags, 12);
+  bytes.writeUInt16LE(next, 14);
+  return bytes;
+}
