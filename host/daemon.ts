@@ -20,12 +20,16 @@ export interface DaemonOptions {
   threads: number;
 }
 
+/** EX_SOFTWARE of sysexits.h. */
+const STATUS_BUG = 70;
+
 /** Requests that the kernel doesn't finish must not hold up a shutdown for ever. */
 const SHUTDOWN_MS = 5000;
 
 /** Serves until a signal ends it, or until the one connection that it was given has ended. */
 export async function runDaemon(options: DaemonOptions, log: Log): Promise<void> {
   const stopping = abortOnSignal(log);
+  endOnBug(log);
   const { entrance } = options;
   // Asked first: it is cheaper to refuse than to find the image in use by the same daemon.
   if ("socketPath" in entrance) vacateSocketPath(entrance.socketPath);
@@ -112,6 +116,14 @@ function difference(after: Counters, before: Counters): Record<string, number> {
     Number(value - before[name as keyof Counters]),
   ]);
   return Object.fromEntries(entries);
+}
+
+/** A bug of ours, in a worker or here, ends the process at once: an ordinary exit would wait for workers in the kernel. */
+function endOnBug(log: Log): void {
+  process.on("uncaughtException", (error) => {
+    log.error({ err: error }, "this should not have happened");
+    exitNow(STATUS_BUG);
+  });
 }
 
 function abortOnSignal(log: Log): AbortSignal {

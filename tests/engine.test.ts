@@ -1,0 +1,44 @@
+// Which engine serves, and what becomes of the daemon when the kernel refuses it.
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { FrontEnd } from "./support/front-end.ts";
+import { straceTo, whyNoStrace } from "./support/strace.ts";
+import { Vringd } from "./support/vringd.ts";
+
+/** Has the kernel answer one kind of system call with an error. */
+function refusing(call: string, error: string, when = ""): string[] {
+  return straceTo("/dev/null", "-e", `trace=${call}`, "-e", `inject=${call}:error=${error}${when}`);
+}
+
+for (const engine of ["io_uring", "threads"]) {
+  test(`--engine=${engine} is what serves, and the log says so`, async () => {
+    await using daemon = await Vringd.start({ args: [`--engine=${engine}`] });
+    await daemon.waitForLog(new RegExp(`engine=${engine} `));
+  });
+}
+
+describe("a kernel that refuses", { skip: whyNoStrace() }, () => {
+  test("io_uring gets its work done by threads, and the log says why", async () => {
+    await using daemon = await Vringd.start({ under: refusing("io_uring_setup", "EPERM") });
+    assert.match(await daemon.waitForLog(/engine=threads /), /whyNotUring="io_uring_setup: EPERM"/);
+    await using frontEnd = await FrontEnd.connect(daemon.socketPath);
+    await frontEnd.disk().write(1, Buffer.alloc(512, "vringd"));
+    assert.deepEqual(await frontEnd.disk().read(1, 1), Buffer.alloc(512, "vringd"));
+  });
+
+  test("io_uring is a reason not to start when io_uring was asked for", async () => {
+    const start = Vringd.start({ args: ["--engine=io_uring"], under: refusing("io_uring_setup", "EPERM") });
+    await assert.rejects(
+      start,
+      /ended with 1: .*can't start with --engine=io_uring: operation not permitted/,
+    );
+  });
+
+  test("a running worker ends the whole daemon, rather than leave queues unserved", async () => {
+    await using daemon = await Vringd.start({ under: refusing("io_uring_enter", "EBADF", ":when=4+") });
+    const frontEnd = await FrontEnd.connect(daemon.socketPath).catch(() => undefined);
+    assert.equal(await daemon.end(), 70);
+    await daemon.waitForLog(/io_uring_enter: EBADF/);
+    frontEnd?.close();
+  });
+});
