@@ -32,7 +32,9 @@ async function bundle(outdir, entryPoints) {
     sourcemap: "linked",
     metafile: true,
     // commander and pino are CommonJS.
-    banner: { js: 'import { createRequire as _cr } from "node:module"; const require = _cr(import.meta.url);' },
+    banner: {
+      js: 'import { createRequire as _cr } from "node:module"; const require = _cr(import.meta.url);',
+    },
     logLevel: "warning",
   });
   // A chunk's name changes with its content; a test may go.
