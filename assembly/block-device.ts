@@ -97,6 +97,9 @@ let controlState: u32 = EVENT_IDLE;
 let parked: usize = 0;
 let parkedStatus: i32 = 0;
 
+/** The queue that is first in this turn, so that each in turn has the first choice of free requests. */
+let firstQueue: u32 = 0;
+
 let outcome: u32 = 0;
 let hasMoreWork: bool = false;
 
@@ -161,7 +164,9 @@ export function step(): u32 {
     completeFinished();
     // Now, not after the next requests are built: the driver may be waiting for these.
     for (let i: u32 = 0; i < queueCount; i++) publishUsed(queueAt(i));
-    for (let i: u32 = 0; i < queueCount; i++) submitAvailable(queueAt(i));
+    if (++firstQueue >= queueCount) firstQueue = 0;
+    for (let i = firstQueue; i < queueCount; i++) submitAvailable(queueAt(i));
+    for (let i: u32 = 0; i < firstQueue; i++) submitAvailable(queueAt(i));
   }
   let isPolled = false;
   for (let i: u32 = 0; i < queueCount; i++) {
@@ -317,7 +322,8 @@ function missWindow(queue: Virtqueue): void {
 }
 
 function breakQueue(queue: Virtqueue, fault: i32): void {
-  if (queue.state === QUEUE_RUNNING) queue.state = QUEUE_BROKEN;
+  if (queue.state !== QUEUE_RUNNING) return;
+  queue.state = QUEUE_BROKEN;
   queue.fault = fault;
   outcome |= STEP_BROKEN;
 }
@@ -354,7 +360,8 @@ function settle(queue: Virtqueue): void {
   if (queue.state !== QUEUE_STOPPING || queue.inFlight !== 0) return;
   cancelKick(queue);
   cancelCall(queue);
-  if (queue.kickState !== EVENT_IDLE || queue.callState !== EVENT_IDLE) return;
+  // A call that is owed goes out first.
+  if (queue.kickState !== EVENT_IDLE || queue.callState !== EVENT_IDLE || queue.callWanted !== 0) return;
   queue.state = QUEUE_STOPPED;
   outcome |= STEP_STOPPED;
 }
@@ -374,8 +381,6 @@ function cancelKick(queue: Virtqueue): void {
 }
 
 function cancelCall(queue: Virtqueue): void {
-  // A call that is wanted goes out first.
-  if (queue.callWanted !== 0 && queue.callState === EVENT_IDLE) hasMoreWork = true;
   if (queue.callState !== EVENT_PENDING || !takeRoom()) return;
   queue.callState = EVENT_CANCELLED;
   pushCancel(TAG_CALL, queue.index);

@@ -128,7 +128,8 @@ export class Request {
   /** The first vector with something left, and how many there are from there. */
   vector: usize;
   vectorCount: u32;
-  hasOverflow: u32;
+  /** Data that found no vector. */
+  overflowBytes: u64;
   rangeIndex: u32;
   rangeCount: u32;
 }
@@ -166,7 +167,7 @@ export function parseRequest(request: Request, queue: Virtqueue): i32 {
   request.retries = 0;
   request.vector = request.table;
   request.vectorCount = 0;
-  request.hasOverflow = 0;
+  request.overflowBytes = 0;
 
   beginChain(queue);
   while (true) {
@@ -239,7 +240,7 @@ function addVector(request: Request, hostAddress: u64, byteLength: u64): void {
     }
   }
   if (count === IOVECS_MAX) {
-    request.hasOverflow = 1;
+    request.overflowBytes += byteLength;
     return;
   }
   const vector = request.table + <usize>count * IOVEC_SIZE;
@@ -281,6 +282,8 @@ export function startRequest(request: Request): i32 {
     case VIRTIO_BLK_T_FLUSH:
       return submitFlush(request);
     case VIRTIO_BLK_T_GET_ID:
+      // What was written where the status goes doesn't count.
+      request.writtenBytes = min<u64>(request.writtenBytes, request.inBytes - 1);
       return VIRTIO_BLK_S_OK;
     case VIRTIO_BLK_T_DISCARD:
     case VIRTIO_BLK_T_WRITE_ZEROES:
@@ -306,8 +309,10 @@ function isInDisk(sector: u64, sectorCount: u64): bool {
 }
 
 function startRead(request: Request): i32 {
-  if (request.vectorCount > 0) {
-    // The last byte is the status's, not data's.
+  // The last byte is the status's, not data's.
+  if (request.overflowBytes > 0) {
+    request.overflowBytes--;
+  } else if (request.vectorCount > 0) {
     const last = request.table + <usize>(request.vectorCount - 1) * IOVEC_SIZE;
     const length = load<u64>(last, IOVEC_LEN) - 1;
     store<u64>(last, length, IOVEC_LEN);
@@ -317,7 +322,7 @@ function startRead(request: Request): i32 {
 }
 
 function startTransfer(request: Request, byteLength: u64): i32 {
-  if (request.hasOverflow !== 0 || byteLength % SECTOR_SIZE !== 0) return VIRTIO_BLK_S_IOERR;
+  if (request.overflowBytes !== 0 || byteLength % SECTOR_SIZE !== 0) return VIRTIO_BLK_S_IOERR;
   if (!isInDisk(request.sector, byteLength >> SECTOR_SHIFT)) return VIRTIO_BLK_S_IOERR;
   if (byteLength === 0) return VIRTIO_BLK_S_OK;
   request.fileOffset = request.sector << SECTOR_SHIFT;

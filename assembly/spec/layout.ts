@@ -94,7 +94,7 @@ export const STEP_SUBMIT_MASK = 0xffff;
 export const STEP_WAIT = 0x10000; // nothing to do until a completion comes
 export const STEP_CONTROL = 0x20000; // the control eventfd was written: look for commands
 export const STEP_WINDOW_MISS = 0x40000; // map a window over missedGpa(), then step again
-export const STEP_BROKEN = 0x80000; // a ring broke: takeFault() says which and why
+export const STEP_BROKEN = 0x80000; // a ring broke: queueFault() says which and why
 export const STEP_POLL = 0x100000; // wait, but not for long: some ring has no kick eventfd
 export const STEP_STOPPED = 0x200000; // a ring that was asked to stop has stopped
 

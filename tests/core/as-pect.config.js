@@ -5,8 +5,6 @@ const MEMORY_PAGES = 16384;
 
 export default {
   entries: [`tests/core/${process.env.CORE_SPEC ?? "*"}.spec.ts`],
-  include: ["tests/core/*.include.ts"],
-  disclude: [/node_modules/],
   reporter: "tests/core/reporter.mjs",
 
   instantiate(_memory, createImports, instantiate, binary) {

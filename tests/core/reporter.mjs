@@ -6,7 +6,7 @@ const write = process.stdout.write.bind(process.stdout);
 
 function reportFailure(node) {
   write(`  ✖ ${node.name}\n`);
-  const [reason, ...stack] = (node.stackTrace ?? "").split("\n");
+  const [reason, ...stack] = node.stackTrace.split("\n");
   if (reason !== "Error: abort") {
     write(`      ${[reason, ...stack].join("\n      ")}\n`);
     return;
@@ -23,10 +23,8 @@ export default {
   onEnter() {},
 
   onExit(_suite, node) {
-    // A group passes whatever its tests do; it fails when its own code did, and its tests did not run.
-    const hasFailed =
-      node.children.length > 0 ? !node.pass && node.children.every((c) => c.pass) : !node.pass;
-    if (hasFailed) reportFailure(node);
+    // A group has a stack trace only when its own code failed; its other tests have not run then.
+    if (!node.pass && node.stackTrace) reportFailure(node);
   },
 
   onFinish(suite) {

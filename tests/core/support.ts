@@ -267,6 +267,12 @@ export function turn(): u32 {
   return outcome;
 }
 
+/** Forgets what was taken so far, for tests that would fill the log. */
+export function clearLog(): void {
+  log.length = 0;
+  operations.length = 0;
+}
+
 /** How many operations on the image were taken so far. */
 export function operationCount(): i32 {
   return operations.length;
