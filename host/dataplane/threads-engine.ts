@@ -22,7 +22,7 @@ import {
 } from "../../assembly/spec/io-uring.ts";
 import { REQUESTS_MAX, WORKER_RINGS, WORKER_SQES } from "../../assembly/spec/layout.ts";
 import * as fileIo from "../linux/file-io.ts";
-import { whenReadable, whenWritable } from "../linux/readiness.ts";
+import { isWritable, whenReadable, whenWritable } from "../linux/readiness.ts";
 import type { Core } from "./core.ts";
 import { BRIEF_WAIT_US, type Engine, type Patience } from "./engine.ts";
 
@@ -150,6 +150,11 @@ export class ThreadsEngine implements Engine {
       const transfer = isRead ? fileIo.readNow : fileIo.writeNow;
       this.complete(userData, transfer(fd, Number(address), length));
     };
+    // A call goes out at once if it can, as with io_uring: the next turn may cancel what still waits.
+    if (!isRead && isWritable(fd)) {
+      perform();
+      return;
+    }
     this.waiting.set(userData, isRead ? whenReadable(fd, perform) : whenWritable(fd, perform));
   }
 

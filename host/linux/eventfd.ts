@@ -1,10 +1,10 @@
 // Event file descriptors, and what may stand in for one.
 import { fstatSync, readlinkSync } from "node:fs";
 import * as libc from "./libc.ts";
+import { isWritable } from "./readiness.ts";
 
 const EFD_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
-const POLLOUT = 4;
 
 const one = Buffer.alloc(8);
 one.writeBigUInt64LE(1n);
@@ -19,13 +19,9 @@ export function signalEventfd(fd: number): void {
   libc.write(fd, one, 8);
 }
 
-const pollfd = Buffer.alloc(8); // fd i32, events i16, revents i16
-
 /** The same for a descriptor of the peer, which may block when it is full: then it is as good as signalled. */
 export function signalPeer(fd: number): void {
-  pollfd.writeInt32LE(fd, 0);
-  pollfd.writeInt16LE(POLLOUT, 4);
-  if (libc.poll(pollfd, 1, 0) === 1) libc.write(fd, one, 8);
+  if (isWritable(fd)) libc.write(fd, one, 8);
 }
 
 /** Takes the counter to zero; true if it was more. */

@@ -3,6 +3,7 @@ import koffi from "koffi";
 import * as libc from "./libc.ts";
 
 const F_DUPFD_CLOEXEC = 1030;
+const POLLOUT = 4;
 
 // The watcher dies silently once its handle is collected, so every live one is held here.
 const live = new Set<{ close(): void }>();
@@ -40,4 +41,13 @@ function watch(fd: number, interest: Interest, callback: () => void): { stop(): 
       if (live.delete(handle)) handle.close();
     },
   };
+}
+
+const pollfd = Buffer.alloc(8); // fd i32, events i16, revents i16
+
+/** Whether writing to `fd` would not wait, now. */
+export function isWritable(fd: number): boolean {
+  pollfd.writeInt32LE(fd, 0);
+  pollfd.writeInt16LE(POLLOUT, 4);
+  return libc.poll(pollfd, 1, 0) === 1;
 }
