@@ -237,6 +237,14 @@ for (const engine of ["io_uring", "threads"]) {
         });
       }
 
+      test("is served a table behind other descriptors, as only a split ring may have it", async () => {
+        writeTable(frontEnd, places.table, [{ addr: places.data, len: 513, flags: WRITE }]);
+        publish(sound(places.header), { addr: places.table, len: 16, flags: INDIRECT });
+        await until(() => queue.usedIdx === 1, "the request is used");
+        assert.deepEqual(frontEnd.memory.read(Number(places.data), 513), Buffer.alloc(513));
+        assert.ok(!queue.takeError());
+      });
+
       test("breaks it with a table of 2^28 descriptors that runs through all of memory", async () => {
         publish({ addr: BigInt(REGION!.gpa), len: 0xffff_fff0, flags: INDIRECT });
         await until(() => queue.hasUsed() || brokenLines().length > brokenBefore, "an end of it");

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import {
   BLK_HEADER_SIZE,
   VIRTIO_BLK_S_OK,
@@ -10,12 +11,23 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "../assembly/spec/virtio-blk.ts";
+import {
+  DESC_ADDR,
+  DESC_FLAGS,
+  DESC_LEN,
+  DESC_NEXT,
+  DESC_SIZE,
+  PACKED_DESC_FLAGS,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+} from "../assembly/spec/virtqueue.ts";
 import { close } from "../host/linux/libc.ts";
 import { createMemfd } from "../host/linux/memfd.ts";
 import { type BlkDriver, encodeBlkHeader, encodeRanges } from "./support/blk-driver.ts";
 import { FrontEnd } from "./support/front-end.ts";
-import { Memory, Region, type RegionLayout } from "./support/memory.ts";
+import { describeRegion, Region, type RegionLayout } from "./support/memory.ts";
 import { type Random, tellSeed } from "./support/random.ts";
+import { until } from "./support/until.ts";
 import type { Segment } from "./support/virtqueue.ts";
 import { Vringd } from "./support/vringd.ts";
 
@@ -51,7 +63,12 @@ for (const engine of ["io_uring", "threads"]) {
       FrontEnd.connect(daemon.socketPath, { ...options, memory });
 
     test("may be several regions with holes between them", async (t) => {
-      const layouts = [layoutAt(0, MIB), layoutAt(3 * MIB, MIB), layoutAt(5 * GIB, MIB), layoutAt(2 ** 44, MIB)];
+      const layouts = [
+        layoutAt(0, MIB),
+        layoutAt(3 * MIB, MIB),
+        layoutAt(5 * GIB, MIB),
+        layoutAt(2 ** 44, MIB),
+      ];
       await using frontEnd = await connect([MAIN, ...layouts]);
       const random = tellSeed(t);
       for (const from of layouts) {
@@ -68,7 +85,11 @@ for (const engine of ["io_uring", "threads"]) {
     });
 
     test("may begin anywhere in its file", async (t) => {
-      const layouts = [layoutAt(6 * GIB, MIB, 0x1230), layoutAt(7 * GIB, 3 * 4096, 512), layoutAt(8 * GIB, MIB, 5)];
+      const layouts = [
+        layoutAt(6 * GIB, MIB, 0x1230),
+        layoutAt(7 * GIB, 3 * 4096, 512),
+        layoutAt(8 * GIB, MIB, 5),
+      ];
       await using frontEnd = await connect([{ ...MAIN, mmapOffset: 0x2_0040 }, ...layouts]);
       for (const { gpa, byteLength } of layouts) {
         await copiesThroughDisk(frontEnd, tellSeed(t), {
@@ -89,7 +110,7 @@ for (const engine of ["io_uring", "threads"]) {
         header: layout.gpa,
         out: end - 512,
         back: end - 1536,
-        status: end - 1,
+        status: end - 513,
         byteLength: 512,
       });
     });
@@ -149,24 +170,17 @@ for (const engine of ["io_uring", "threads"]) {
           const disk = frontEnd.disk();
           const out = tellSeed(t).bytes(512);
           await disk.write(8, out);
-          const { memory } = frontEnd;
-          const [header, data, status] = [border + 4096, border + 8192, border - 512];
-          memory.write(header, encodeBlkHeader(VIRTIO_BLK_T_IN, 8));
           // The second of three descriptors is cut by the border.
-          const table = border - 24;
-          const descriptor = (gpa: number, length: number, flags: number, next: number) => {
-            const bytes = Buffer.alloc(16);
-            bytes.writeBigUInt64LE(BigInt(gpa), 0);
-            bytes.writeUInt32LE(length, 8);
-            bytes.writeUInt16LE(packed ? 0 : flags, 12);
-            bytes.writeUInt16LE(packed ? flags & 2 : next, 14);
-            return bytes;
-          };
-          const descriptors = [descriptor(header, 16, 1, 1), descriptor(data, 512, 3, 2), descriptor(status, 1, 2, 0)];
-          memory.write(table, Buffer.concat(descriptors));
-          await submitTable(frontEnd, table, 3);
-          assert.deepEqual(memory.read(data, 512), out);
-          assert.deepEqual(memory.read(status, 1), Buffer.of(VIRTIO_BLK_S_OK));
+          const tableAt = border - 24;
+          const segments = [
+            readable(border + 4096, BLK_HEADER_SIZE),
+            writable(border + 8192, 512),
+            writable(border - 512, 1),
+          ];
+          frontEnd.memory.write(tableAt, encodeTable(segments, packed));
+          const header = encodeBlkHeader(VIRTIO_BLK_T_IN, 8);
+          const { written } = await disk.submitAt(segments, header, { indirect: true, tableAt });
+          assert.deepEqual(written, Buffer.concat([out, Buffer.of(VIRTIO_BLK_S_OK)]));
         });
       }
     });
@@ -231,8 +245,9 @@ for (const engine of ["io_uring", "threads"]) {
       const layouts = Array.from({ length: SLOTS - 1 }, (_, i) => layoutAt(base + i * size, size));
       await using frontEnd = await connect([MAIN, ...layouts]);
       assert.equal(await frontEnd.getMaxMemSlots(), BigInt(SLOTS));
-      using surplus = new DisposableRegion(layoutAt(base + SLOTS * size, size));
+      const surplus = new Region(layoutAt(base + SLOTS * size, size));
       assert.notEqual(await frontEnd.addMemReg(surplus.description, surplus.fd), 0n);
+      surplus.close();
       await copiesThroughDisk(frontEnd, tellSeed(t), {
         header: base + 3,
         out: base + 512,
@@ -245,9 +260,12 @@ for (const engine of ["io_uring", "threads"]) {
     test("may not have a file that is smaller than its region", async () => {
       await using frontEnd = await connect([MAIN]);
       const fd = createMemfd("short", MIB - 1);
-      const { description } = layoutDescription(layoutAt(20 * GIB, MIB));
+      const description = describeRegion(layoutAt(20 * GIB, MIB));
       assert.notEqual(await frontEnd.addMemReg(description, fd), 0n);
-      assert.notEqual(await frontEnd.addMemReg({ ...description, byteLength: 8192n, mmapOffset: BigInt(MIB) }, fd), 0n);
+      assert.notEqual(
+        await frontEnd.addMemReg({ ...description, byteLength: 8192n, mmapOffset: BigInt(MIB) }, fd),
+        0n,
+      );
       close(fd);
       await frontEnd.disk().read(0, 8);
     });
@@ -256,10 +274,10 @@ for (const engine of ["io_uring", "threads"]) {
       await using frontEnd = await connect([MAIN]);
       const fd = createMemfd("overlapping", MIB);
       for (const gpa of [MAIN.gpa, MAIN.gpa + MAIN.byteLength - 4096, MAIN.gpa - MIB + 4096]) {
-        const { description } = layoutDescription(layoutAt(gpa, MIB));
+        const description = describeRegion(layoutAt(gpa, MIB));
         assert.notEqual(await frontEnd.addMemReg(description, fd), 0n, `at 0x${gpa.toString(16)}`);
       }
-      const { description } = layoutDescription(layoutAt(20 * GIB, MIB));
+      const description = describeRegion(layoutAt(20 * GIB, MIB));
       for (const wrong of [
         { byteLength: 0n },
         { gpa: 2n ** 64n - 4096n },
@@ -274,14 +292,15 @@ for (const engine of ["io_uring", "threads"]) {
 
     test("that was never there can't be removed", async () => {
       await using frontEnd = await connect([MAIN]);
-      const { description } = layoutDescription(layoutAt(20 * GIB, MIB));
+      const description = describeRegion(layoutAt(20 * GIB, MIB));
       assert.notEqual(await frontEnd.remMemReg(description), 0n);
       await frontEnd.disk().read(0, 8);
     });
 
     test("may be of huge pages", async (t) => {
       const free = Number(/HugePages_Free:\s+(\d+)/.exec(readFileSync("/proc/meminfo", "latin1"))?.[1] ?? 0);
-      const pageSize = 1024 * Number(/Hugepagesize:\s+(\d+)/.exec(readFileSync("/proc/meminfo", "latin1"))?.[1]);
+      const pageSize =
+        1024 * Number(/Hugepagesize:\s+(\d+)/.exec(readFileSync("/proc/meminfo", "latin1"))?.[1]);
       if (free < 2) return t.skip("the machine has no huge pages to give");
       const layout = { ...layoutAt(20 * GIB, 2 * pageSize), hugePages: true };
       await using frontEnd = await connect([MAIN, layout]);
@@ -305,14 +324,15 @@ for (const engine of ["io_uring", "threads"]) {
           test(`serves requests from all over it (${packed ? "packed" : "split"})`, async (t) => {
             await using frontEnd = await connect([low, high], { packed });
             const random = tellSeed(t);
-            const anywhere = (byteLength: number) => randomGpa(random, [low, high], byteLength);
+            const anywhere = (byteLength: number, lane: number) =>
+              randomGpa(random, [low, high], byteLength, lane);
             for (let round = 0; round < 300; round++) {
               const byteLength = random.between(1, 16) * 512;
               await copiesThroughDisk(frontEnd, random, {
-                header: anywhere(BLK_HEADER_SIZE),
-                out: anywhere(byteLength),
-                back: anywhere(byteLength),
-                status: anywhere(1),
+                header: anywhere(BLK_HEADER_SIZE, 1),
+                out: anywhere(byteLength, 0),
+                back: anywhere(byteLength, 2),
+                status: anywhere(1, 3),
                 byteLength,
               });
             }
@@ -331,29 +351,28 @@ for (const engine of ["io_uring", "threads"]) {
           const random = tellSeed(t);
           const out = random.bytes(512);
           await disk.write(8, out);
-          const { memory } = frontEnd;
-          for (let window = 32 * MIB; window < 8 * GIB; window += 480 * MIB) {
-            const table = 4 * GIB + window - 24;
-            const data = randomGpa(random, [low, high], 512);
-            const descriptors = [
-              linked(4 * GIB + 2 * window, 16, 1, 1),
-              linked(data, 512, 3, 2),
-              linked(end - window, 1, 2, 0),
+          for (let window = 32 * MIB; window < 6 * GIB; window += 480 * MIB) {
+            // The second of three descriptors is cut by the border.
+            const tableAt = 4 * GIB + window - 24;
+            const segments = [
+              readable(4 * GIB + 2 * window, BLK_HEADER_SIZE),
+              writable(randomGpa(random, [low, high], 512), 512),
+              writable(end - window, 1),
             ];
-            memory.write(4 * GIB + 2 * window, encodeBlkHeader(VIRTIO_BLK_T_IN, 8));
-            memory.write(table, Buffer.concat(descriptors));
-            await submitTable(frontEnd, table, 3);
-            assert.deepEqual(memory.read(data, 512), out);
-            assert.deepEqual(memory.read(end - window, 1), Buffer.of(VIRTIO_BLK_S_OK));
+            frontEnd.memory.write(tableAt, encodeTable(segments, false));
+            const header = encodeBlkHeader(VIRTIO_BLK_T_IN, 8);
+            const { written } = await disk.submitAt(segments, header, { indirect: true, tableAt });
+            assert.deepEqual(written, Buffer.concat([out, Buffer.of(VIRTIO_BLK_S_OK)]));
           }
         });
 
         test("takes a header byte by byte from 16 windows, and gives an ID to 20 others", async (t) => {
           await using frontEnd = await connect([low, high]);
           const random = tellSeed(t);
-          const bytes = (count: number, make: typeof readable) =>
-            Array.from({ length: count }, () => make(randomGpa(random, [low, high], 1), 1));
-          const segments = [...bytes(BLK_HEADER_SIZE, readable), ...bytes(21, writable)];
+          const segments = Array.from({ length: BLK_HEADER_SIZE + 21 }, (_, lane) => {
+            const make = lane < BLK_HEADER_SIZE ? readable : writable;
+            return make(randomGpa(random, [low, high], 1, lane), 1);
+          });
           const header = encodeBlkHeader(VIRTIO_BLK_T_GET_ID, 0);
           const { written } = await frontEnd.disk().submitAt(segments, header);
           assert.equal(written.toString("latin1"), "scattered".padEnd(21, "\0"));
@@ -365,11 +384,11 @@ for (const engine of ["io_uring", "threads"]) {
           const random = tellSeed(t);
           await disk.write(0, Buffer.alloc(1024 * 512, 3));
           const ranges = Array.from({ length: 40 }, (_, i) => ({ sector: i * 16, sectors: 8 }));
-          const places = ranges.map(() => readable(randomGpa(random, [low, high], 16), 16));
+          const places = ranges.map((_, i) => readable(randomGpa(random, [low, high], 16, i + 2), 16));
           const segments = [
-            readable(randomGpa(random, [low, high], 16), 16),
+            readable(randomGpa(random, [low, high], 16, 0), 16),
             ...places,
-            writable(randomGpa(random, [low, high], 1), 1),
+            writable(randomGpa(random, [low, high], 1, 1), 1),
           ];
           const header = encodeBlkHeader(VIRTIO_BLK_T_WRITE_ZEROES, 0);
           const { written } = await disk.submitAt(segments, Buffer.concat([header, encodeRanges(ranges)]));
@@ -377,6 +396,27 @@ for (const engine of ["io_uring", "threads"]) {
           const expected = Buffer.alloc(1024 * 512, 3);
           for (const { sector } of ranges) expected.fill(0, sector * 512, (sector + 8) * 512);
           assert.ok((await disk.read(0, 1024)).equals(expected));
+        });
+
+        test("breaks a ring whose chain is scattered over more than can be mapped at a time", async () => {
+          await using frontEnd = await connect([low, high], { queues: 2 });
+          const [queue] = frontEnd.queues;
+          const ranges = Array.from({ length: 64 }, (_, i) => ({ sector: i * 16, sectors: 8 }));
+          const segments = [
+            readable(high.gpa + 64 * MIB, BLK_HEADER_SIZE),
+            ...ranges.map((_, i) => readable(high.gpa + (i + 3) * WINDOW_SIZE, 16)),
+            writable(low.gpa + 64 * MIB, 1),
+          ];
+          const header = encodeBlkHeader(VIRTIO_BLK_T_WRITE_ZEROES, 0);
+          frontEnd
+            .disk()
+            .submitAt(segments, Buffer.concat([header, encodeRanges(ranges)]))
+            .catch(() => {});
+          await until(() => queue!.takeError(), "the err eventfd is signalled");
+          await daemon.waitForLog(/ring broken.*scattered/);
+          await frontEnd.disk(1).read(0, 8);
+          await frontEnd.renewQueue(0);
+          await frontEnd.disk(0).read(0, 8);
         });
 
         test("is given back as a whole when its front-end leaves", async () => {
@@ -422,7 +462,9 @@ async function copiesThroughDisk(frontEnd: FrontEnd, random: Random, places: Pla
   assert.ok(got.written.equals(Buffer.concat([data, Buffer.of(VIRTIO_BLK_S_OK)])), "read something else");
 }
 
-/** A load of depth 32 with every piece somewhere else. */
+const DEPTH = 32;
+
+/** A load with every piece somewhere else. */
 async function scatteredReads(
   frontEnd: FrontEnd,
   index: number,
@@ -434,13 +476,14 @@ async function scatteredReads(
   const contents = random.bytes(1024 * 512);
   await disk.write(first, contents);
   let left = 1500;
-  const loop = async () => {
+  const loop = async (slot: number) => {
+    const lane = 3 * (index * DEPTH + slot);
     while (left-- > 0) {
       const sector = random.below(1024 - 8);
       const segments = [
-        readable(randomGpa(random, layouts, BLK_HEADER_SIZE), BLK_HEADER_SIZE),
-        writable(randomGpa(random, layouts, 4096), 4096),
-        writable(randomGpa(random, layouts, 1), 1),
+        readable(randomGpa(random, layouts, BLK_HEADER_SIZE, lane), BLK_HEADER_SIZE),
+        writable(randomGpa(random, layouts, 4096, lane + 1), 4096),
+        writable(randomGpa(random, layouts, 1, lane + 2), 1),
       ];
       const { written } = await disk.submitAt(segments, encodeBlkHeader(VIRTIO_BLK_T_IN, first + sector));
       const expected = contents.subarray(sector * 512, sector * 512 + 4096);
@@ -448,24 +491,44 @@ async function scatteredReads(
       assert.equal(written.at(-1), VIRTIO_BLK_S_OK);
     }
   };
-  await Promise.all(Array.from({ length: 32 }, loop));
+  await Promise.all(Array.from({ length: DEPTH }, (_, slot) => loop(slot)));
 }
 
-/** Not in the first 64 MiB, where the rings and the driver's own buffers are. */
-function randomGpa(random: Random, layouts: readonly RegionLayout[], byteLength: number): number {
+/** Windows of the daemon's are so large, and lanes within them large enough for what lies in one. */
+const WINDOW_SIZE = 32 * MIB;
+const LANE_SIZE = 16 << 10;
+
+/**
+ * In any window but the first two, where the rings and the driver's own buffers are. What may be in use at a time
+ * lies in a lane of its own, so that nothing overlaps. The first lane lies across the border of two windows.
+ */
+function randomGpa(random: Random, layouts: readonly RegionLayout[], byteLength: number, lane = 0): number {
   const { gpa, byteLength: size } = random.pick(layouts);
-  const first = gpa + 64 * MIB;
-  const windows = Math.floor((size - 64 * MIB - byteLength) / (32 * MIB));
-  const offset = random.below(windows) * 32 * MIB + random.below(32 * MIB);
-  return first + offset;
+  const window = random.between(2, size / WINDOW_SIZE - 2);
+  const offset = lane * LANE_SIZE - LANE_SIZE / 2 + random.below(LANE_SIZE - byteLength);
+  return gpa + window * WINDOW_SIZE + offset;
 }
 
-/** A split ring's descriptor. */
-function linked(gpa: number, length: number, flags: number, next: number): Buffer {
-  const bytes = Buffer.alloc(16);
-  bytes.writeBigUInt64LE(BigInt(gpa), 0);
-  bytes.writeUInt32LE(length, 8);
-  bytes.writeUInt16LE(flags, 12);
-  bytes.writeUInt16LE(next, 14);
-  return bytes;
+/** Whether a load is over by now. */
+function isSettled(load: Promise<unknown>): Promise<boolean> {
+  return Promise.race([load.then(() => true), setImmediate(false)]);
+}
+
+/** An indirect table. A packed ring's has no links. */
+function encodeTable(segments: readonly Segment[], packed: boolean): Buffer {
+  const table = Buffer.alloc(segments.length * DESC_SIZE);
+  segments.forEach(({ gpa, length, writable }, i) => {
+    const at = i * DESC_SIZE;
+    const write = writable ? VIRTQ_DESC_F_WRITE : 0;
+    table.writeBigUInt64LE(BigInt(gpa), at + DESC_ADDR);
+    table.writeUInt32LE(length, at + DESC_LEN);
+    if (packed) {
+      table.writeUInt16LE(write, at + PACKED_DESC_FLAGS);
+    } else {
+      const hasNext = i + 1 < segments.length;
+      table.writeUInt16LE(write | (hasNext ? VIRTQ_DESC_F_NEXT : 0), at + DESC_FLAGS);
+      table.writeUInt16LE(hasNext ? i + 1 : 0, at + DESC_NEXT);
+    }
+  });
+  return table;
 }

@@ -20,7 +20,7 @@ import {
 import type { Memory } from "./memory.ts";
 import { RandomReads, type RandomReadsOptions, type RandomReadsResult } from "./random-reads.ts";
 import { withTimeout } from "./requests.ts";
-import { NOTHING_USED, type Segment, type Virtqueue } from "./virtqueue.ts";
+import { type AddOptions, NOTHING_USED, type Segment, type Virtqueue } from "./virtqueue.ts";
 
 export interface BlkRequest {
   type: number;
@@ -116,7 +116,7 @@ export class BlkDriver {
     readable: Uint8Array,
     readableLengths: readonly number[],
     writableLengths: readonly number[],
-    options: { indirect?: boolean } = {},
+    options: AddOptions = {},
   ): Promise<Completion> {
     const segments = this.allocateSegments(readableLengths, writableLengths);
     const completion = await this.submitAt(segments, readable, options);
@@ -128,7 +128,7 @@ export class BlkDriver {
   async submitAt(
     segments: readonly Segment[],
     readable: Uint8Array,
-    options: { indirect?: boolean } = {},
+    options: AddOptions = {},
   ): Promise<Completion> {
     this.fill(segments, readable);
     const token = this.queue.add(segments, options);

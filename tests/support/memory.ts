@@ -47,14 +47,8 @@ export class Region {
     this.mapping = mapShared(this.fd, 0n, this.mmapOffset + this.byteLength);
   }
 
-  /** As SET_MEM_TABLE and ADD_MEM_REG describe it. */
   get description(): MemoryRegion {
-    return {
-      gpa: BigInt(this.gpa),
-      byteLength: BigInt(this.byteLength),
-      userAddress: BigInt(this.userAddress),
-      mmapOffset: BigInt(this.mmapOffset),
-    };
+    return describeRegion(this);
   }
 
   holds(gpa: number, byteLength: number): boolean {
@@ -91,6 +85,16 @@ export class Region {
   }
 }
 
+/** As SET_MEM_TABLE and ADD_MEM_REG describe it. */
+export function describeRegion({ gpa, byteLength, userAddress, mmapOffset = 0 }: RegionLayout): MemoryRegion {
+  return {
+    gpa: BigInt(gpa),
+    byteLength: BigInt(byteLength),
+    userAddress: BigInt(userAddress),
+    mmapOffset: BigInt(mmapOffset),
+  };
+}
+
 function createHugeMemfd(name: string, byteLength: number): number {
   const fd = checked("memfd_create", memfdCreate(name, MFD_CLOEXEC | MFD_HUGETLB));
   checked("ftruncate", ftruncate(fd, byteLength));
@@ -106,6 +110,19 @@ export class Memory {
 
   constructor(layout: readonly RegionLayout[] = DEFAULT_LAYOUT) {
     this.regions = layout.map((region) => new Region(region));
+  }
+
+  /** For ADD_MEM_REG: tells nobody. */
+  add(layout: RegionLayout): Region {
+    const region = new Region(layout);
+    this.regions.push(region);
+    return region;
+  }
+
+  /** After REM_MEM_REG. */
+  remove(region: Region): void {
+    this.regions.splice(this.regions.indexOf(region), 1);
+    region.close();
   }
 
   allocate(byteLength: number, regionIndex = 0): number {

@@ -19,6 +19,7 @@ import {
 } from "../../assembly/spec/virtqueue.ts";
 import type { Memory } from "./memory.ts";
 import {
+  type AddOptions,
   NOTHING_USED,
   passedEvent,
   type RawDescriptor,
@@ -79,7 +80,7 @@ export class PackedVirtqueue extends Virtqueue {
     this.freeEntries = size;
   }
 
-  add(segments: readonly Segment[], options?: { indirect?: boolean }): number {
+  add(segments: readonly Segment[], options?: AddOptions): number {
     const isIndirect = options?.indirect ?? false;
     const entries = isIndirect ? 1 : segments.length;
     if (entries === 0 || entries > this.freeEntries)
@@ -87,7 +88,7 @@ export class PackedVirtqueue extends Virtqueue {
     const id = this.freeIds[--this.freeIdCount]!;
     this.entriesOf[id] = entries;
     this.freeEntries -= entries;
-    if (isIndirect) this.writeIndirect(id, segments);
+    if (isIndirect) this.writeIndirect(id, segments, options?.tableAt);
     else this.writeChain(id, segments);
     return id;
   }
@@ -173,15 +174,20 @@ export class PackedVirtqueue extends Virtqueue {
     }
   }
 
+  private writeIndirect(id: number, segments: readonly Segment[], tableAt?: number): void {
+    const gpa = tableAt ?? this.writeTable(id, segments);
+    this.writeNext(id, gpa, segments.length * PACKED_DESC_SIZE, VIRTQ_DESC_F_INDIRECT);
+  }
+
   /** A table has no links and no identifiers: its descriptors follow one another (2.8.7). */
-  private writeIndirect(id: number, segments: readonly Segment[]): void {
+  private writeTable(id: number, segments: readonly Segment[]): number {
     const { gpa, words } = this.indirectTable(id, segments.length);
     for (let i = 0; i < segments.length; i++) {
       const segment = segments[i]!;
       writeAddrLen(words, i, segment.gpa, segment.length);
       words[i * 4 + 3] = (segment.writable ? VIRTQ_DESC_F_WRITE : 0) << 16;
     }
-    this.writeNext(id, gpa, segments.length * PACKED_DESC_SIZE, VIRTQ_DESC_F_INDIRECT);
+    return gpa;
   }
 
   private writeNext(id: number, gpa: number, length: number, ownFlags: number): void {

@@ -23,6 +23,7 @@ import {
 } from "../../assembly/spec/virtqueue.ts";
 import type { Memory } from "./memory.ts";
 import {
+  type AddOptions,
   NOTHING_USED,
   passedEvent,
   type RawDescriptor,
@@ -79,12 +80,12 @@ export class SplitVirtqueue extends Virtqueue {
     this.freeCount = size;
   }
 
-  add(segments: readonly Segment[], options?: { indirect?: boolean }): number {
+  add(segments: readonly Segment[], options?: AddOptions): number {
     const isIndirect = options?.indirect ?? false;
     const entries = isIndirect ? 1 : segments.length;
     if (entries === 0 || entries > this.freeCount) throw new RangeError(`no room for ${entries} descriptors`);
     const head = this.firstFree;
-    if (isIndirect) this.writeIndirect(head, segments);
+    if (isIndirect) this.writeIndirect(head, segments, options?.tableAt);
     else this.writeChain(head, segments);
     this.freeCount -= entries;
     this.entriesOf[head] = entries;
@@ -168,14 +169,19 @@ export class SplitVirtqueue extends Virtqueue {
     this.firstFree = index;
   }
 
-  private writeIndirect(head: number, segments: readonly Segment[]): void {
+  private writeIndirect(head: number, segments: readonly Segment[], tableAt?: number): void {
+    const gpa = tableAt ?? this.writeTable(head, segments);
+    writeAddrLen(this.descriptorWords, head, gpa, segments.length * DESC_SIZE);
+    this.descriptorWords[head * 4 + 3] = VIRTQ_DESC_F_INDIRECT;
+    this.firstFree = this.nextOf[head]!;
+  }
+
+  private writeTable(head: number, segments: readonly Segment[]): number {
     const { gpa, words } = this.indirectTable(head, segments.length);
     for (let i = 0; i < segments.length; i++) {
       writeLinked(words, i, segments[i]!, i + 1 < segments.length ? i + 1 : -1);
     }
-    writeAddrLen(this.descriptorWords, head, gpa, segments.length * DESC_SIZE);
-    this.descriptorWords[head * 4 + 3] = VIRTQ_DESC_F_INDIRECT;
-    this.firstFree = this.nextOf[head]!;
+    return gpa;
   }
 
   private freeChain(head: number): void {

@@ -12,6 +12,12 @@ export interface Segment {
   writable: boolean;
 }
 
+export interface AddOptions {
+  indirect?: boolean;
+  /** Where the caller has written the indirect table already. */
+  tableAt?: number;
+}
+
 /** A descriptor as it lies in a ring: whatever a hostile driver likes. The last field is `next` or `id`. */
 export interface RawDescriptor {
   addr: bigint;
@@ -87,7 +93,7 @@ export abstract class Virtqueue {
   abstract readonly initialBase: number;
 
   /** Adds a chain, which the device sees after publish(). The token names it until it is used. */
-  abstract add(segments: readonly Segment[], options?: { indirect?: boolean }): number;
+  abstract add(segments: readonly Segment[], options?: AddOptions): number;
   /** Shows the device all that was added since, at once. */
   abstract publish(): void;
   /** The next used chain's token, or NOTHING_USED. Allocates nothing; the length is in usedLength. */
@@ -116,7 +122,10 @@ export abstract class Virtqueue {
     return used;
   }
 
-  /** Sleeps until something is used; false if nothing is in time. One call at a time. */
+  /**
+   * Sleeps until something is used; false if nothing is in time. One call at a time. Throws if something was used and
+   * the device made no call, though calls are on.
+   */
   async wait(timeoutMs: number): Promise<boolean> {
     const deadline = performance.now() + timeoutMs;
     // Enabling first and looking again closes the gap in which a call would not be sent.
@@ -124,7 +133,10 @@ export abstract class Virtqueue {
     while (!this.hasUsed() && !this.isClosed) {
       const leftMs = deadline - performance.now();
       if (leftMs <= 0) break;
-      await this.called(leftMs);
+      const isCalled = await this.called(leftMs);
+      if (!isCalled && !this.isClosed && this.hasUsed() && !drainEventfd(this.callFd)) {
+        throw new Error("the device used a chain and made no call");
+      }
     }
     if (this.isClosed) return false;
     this.disableCalls();
@@ -183,15 +195,16 @@ export abstract class Virtqueue {
     });
   }
 
-  private called(timeoutMs: number): Promise<void> {
+  /** False when the time is over. */
+  private called(timeoutMs: number): Promise<boolean> {
     return new Promise((resolve) => {
-      const end = () => {
+      const end = (isCalled: boolean) => {
         clearTimeout(timer);
         this.wake = undefined;
-        resolve();
+        resolve(isCalled);
       };
-      const timer = setTimeout(end, timeoutMs);
-      this.wake = end;
+      const timer = setTimeout(() => end(false), timeoutMs);
+      this.wake = () => end(true);
     });
   }
 }

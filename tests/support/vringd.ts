@@ -18,6 +18,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { openConnection } from "./requests.ts";
 import { until } from "./until.ts";
 
 export interface VringdOptions {
@@ -31,6 +32,8 @@ export interface VringdOptions {
   fd?: number;
   /** A command to run the daemon under, such as strace. It must become the daemon, so that the pid is the daemon's. */
   under?: readonly string[];
+  /** When start() resolves: once the log says "ready", unless told that the socket will do. */
+  readyWhen?: "accepting";
 }
 
 /** An exit status, or the name of the signal that ended it. */
@@ -120,7 +123,13 @@ export class Vringd {
         resolve(this.ending);
       });
     });
-    await this.waitForLog(/ ready /, START_TIMEOUT_MS);
+    if (this.options.readyWhen === "accepting") await this.accepts();
+    else await this.waitForLog(/ ready /, START_TIMEOUT_MS);
+  }
+
+  private async accepts(): Promise<void> {
+    const connection = await openConnection(this.socketPath, START_TIMEOUT_MS);
+    connection.close();
   }
 
   /** The first line that matches, once there is one. */
