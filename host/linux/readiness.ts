@@ -34,7 +34,9 @@ export function whenWritable(fd: number, callback: () => void): { stop(): void }
 type Interest = { readable?: true; writable?: true; disconnect?: true };
 
 function watch(fd: number, interest: Interest, callback: () => void): { stop(): void } {
-  const handle = koffi.node.poll(fd, interest, callback);
+  // Later in the same turn of the loop: on Node 26 promises that koffi's callback itself resolves stay pending until
+  // something else wakes the loop.
+  const handle = koffi.node.poll(fd, interest, () => setImmediate(() => live.has(handle) && callback()));
   live.add(handle);
   return {
     stop() {

@@ -53,6 +53,8 @@ export class Vring {
   isEnabled = false;
   /** The data plane has it. */
   isRunning = false;
+  /** It broke, and must not be touched before the front-end starts it anew. */
+  isBroken = false;
 
   constructor(readonly index: number) {}
 
@@ -101,6 +103,7 @@ export class Vring {
   setKick(fd: number | undefined): void {
     if (this.kickFd !== undefined) closeFd(this.kickFd);
     this.kickFd = fd;
+    this.isBroken = false;
   }
 
   /** The same. A running ring must have stopped using the one before. */

@@ -99,9 +99,10 @@ export class Vrings {
 
   /** A ring takes no more requests; the front-end learns it, the other rings go on. */
   reportBroken(index: number, reason: string): void {
-    const { errFd } = this.all[index]!;
+    const vring = this.all[index]!;
+    vring.isBroken = true;
     this.log.error({ ring: index, reason }, "ring broken");
-    if (errFd !== NO_FD) signalPeer(errFd);
+    if (vring.errFd !== NO_FD) signalPeer(vring.errFd);
   }
 
   async reset(): Promise<void> {
@@ -116,7 +117,7 @@ export class Vrings {
   }
 
   private async settle(vring: Vring): Promise<void> {
-    const shouldRun = vring.isReady && this.memory.regionCount > 0;
+    const shouldRun = vring.isReady && !vring.isBroken && this.memory.regionCount > 0;
     if (shouldRun && !vring.isRunning) await this.start(vring);
     if (!shouldRun) await this.stop(vring);
   }
