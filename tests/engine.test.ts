@@ -5,9 +5,10 @@ import { FrontEnd } from "./support/front-end.ts";
 import { straceTo, whyNoStrace } from "./support/strace.ts";
 import { Vringd } from "./support/vringd.ts";
 
-/** Has the kernel answer one kind of system call with an error. */
+/** Has the kernel answer one kind of system call with an error. libuv, which may use io_uring itself, must not. */
 function refusing(call: string, error: string, when = ""): string[] {
-  return straceTo("/dev/null", "-e", `trace=${call}`, "-e", `inject=${call}:error=${error}${when}`);
+  const injection = ["-e", `trace=${call}`, "-e", `inject=${call}:error=${error}${when}`];
+  return straceTo("/dev/null", "-E", "UV_USE_IO_URING=0", ...injection);
 }
 
 for (const engine of ["io_uring", "threads"]) {
