@@ -10,7 +10,8 @@ await bundle("build", [
 ]);
 chmodSync("build/vringd-blk.mjs", 0o755);
 
-const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") || name === "run.ts");
+const PROGRAMS = ["run.ts", "soak.ts"];
+const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") || PROGRAMS.includes(name));
 await bundle(
   "build/tests",
   tests.map((name) => ({ in: `tests/${name}`, out: basename(name, ".ts") })),

@@ -1,24 +1,21 @@
 // A worker's turn: completions in, used buffers out; available buffers in, operations out. Never waits, never calls out.
-import {
-  countRequest,
-  NO_STATUS,
-  parseRequest,
-  Request,
-  resumeRequest,
-  SUBMITTED,
-  startRequest,
-  useZeroVectors,
-} from "./block-request.ts";
+import { countRequest, resumeRequest, startRequest } from "./block-request.ts";
 import { useScratch } from "./descriptor-chain.ts";
-import { copyToGuest, MISSED, PRESENT, useWindowTable } from "./guest-memory.ts";
+import { gpaToPtr, MISSED, useWindowTable, whyAbsent } from "./guest-memory.ts";
+import { hasLeftovers, isTracked } from "./inflight.ts";
+import { useZeroVectors } from "./ranges.ts";
+import { NO_STATUS, Request, SUBMITTED } from "./request.ts";
+import { parseLeftover, parseRequest } from "./request-parser.ts";
 import {
   disableKicks,
   enableKicks,
   hasAvailable,
+  leaveChain,
   needsCall,
   publishUsed,
   pushUsed,
   takeChain,
+  takeLeftover,
 } from "./ring.ts";
 import {
   CQE_RES,
@@ -38,6 +35,7 @@ import {
   FAULT_TOO_MANY_IN_FLIGHT,
   FAULT_TOO_SCATTERED,
   IOVECS_MAX,
+  LEFTOVERS_STRIDE,
   QUEUE_STRIDE,
   REQUEST_STRIDE,
   REQUESTS_MAX,
@@ -48,6 +46,7 @@ import {
   STEP_WAIT,
   STEP_WINDOW_MISS,
   WORKER_IOVECS,
+  WORKER_LEFTOVERS,
   WORKER_QUEUES,
   WORKER_REQUESTS,
   WORKER_SCRATCH,
@@ -114,7 +113,11 @@ export function openWorker(index: u32, queues: u32, requests: u32, control: i32)
   useScratch(worker + WORKER_SCRATCH);
   useZeroVectors(worker + WORKER_ZERO_IOVECS);
   store<u64>(worker + WORKER_SCRATCH + CALL_VALUE, 1);
-  for (let i: u32 = 0; i < queues; i++) queueAt(i).index = i;
+  for (let i: u32 = 0; i < queues; i++) {
+    const queue = queueAt(i);
+    queue.index = i;
+    queue.leftovers = worker + WORKER_LEFTOVERS + <usize>i * LEFTOVERS_STRIDE;
+  }
   makeRequests(min<u32>(requests, REQUESTS_MAX));
 }
 
@@ -153,6 +156,7 @@ function release(request: Request): void {
 
 function acquire(request: Request): void {
   request.isFree = 0;
+  request.isCancelled = 0;
   freeRequest = changetype<usize>(request.nextFree);
 }
 
@@ -219,6 +223,12 @@ function complete(tag: u32, index: u32, result: i32): void {
 
 function completeRequest(request: Request, result: i32): void {
   if (request.isFree !== 0) return;
+  // What was cancelled has touched neither memory nor image any more: a successor does it all again.
+  if (request.isCancelled !== 0 && (result === -ECANCELED || result === -EINTR)) {
+    leaveChain(request.queue, request);
+    release(request);
+    return;
+  }
   const status = resumeRequest(request, result);
   if (status !== SUBMITTED) finish(request, status);
 }
@@ -240,19 +250,17 @@ function finish(request: Request, status: i32): void {
     return;
   }
   countRequest(request, status);
-  pushUsed(request.queue, <u16>request.id, request.count, <u32>length);
+  pushUsed(request.queue, request, <u32>length);
   release(request);
 }
 
 /** Bytes written into the chain, or -1 if the status byte's window is missing. */
 function writeStatus(request: Request, status: i32): i64 {
   if (status === NO_STATUS) return 0;
-  const scratch = worker + WORKER_SCRATCH;
-  store<u8>(scratch, <u8>status);
-  const result = copyToGuest(request.statusGpa, scratch, 1);
-  if (result === MISSED) return -1;
-  // Its memory was taken away while it was in flight: there is no place to write to, and nobody to read it.
-  if (result !== PRESENT) return 0;
+  const ptr = gpaToPtr(request.statusGpa, 1);
+  // Without a region, its memory was taken away while it was in flight: there is nobody to read a status.
+  if (ptr === 0) return whyAbsent(request.statusGpa) === MISSED ? -1 : 0;
+  store<u8>(ptr, <u8>status);
   return status === 0 ? request.writtenBytes + 1 : 1;
 }
 
@@ -268,14 +276,14 @@ function finishParked(): bool {
 
 function submitAvailable(queue: Virtqueue): void {
   if (queue.state !== QUEUE_RUNNING) return;
+  if (queue.fault !== 0) {
+    breakQueue(queue, queue.fault);
+    return;
+  }
   for (let budget = BUDGET; ; budget--) {
     if (parked !== 0) return;
-    let available = hasAvailable(queue);
-    if (available === 0) {
-      enableKicks(queue);
-      available = hasAvailable(queue);
-      if (available === 0) return;
-    }
+    const available = hasWork(queue);
+    if (available === 0) return;
     if (available < 0) {
       breakQueue(queue, available);
       return;
@@ -291,10 +299,22 @@ function submitAvailable(queue: Virtqueue): void {
   }
 }
 
+/** As hasAvailable(). When it returns 0 a kick will come. */
+function hasWork(queue: Virtqueue): i32 {
+  if (hasLeftovers(queue)) return 1;
+  const available = hasAvailable(queue);
+  if (available !== 0) return available;
+  enableKicks(queue);
+  return hasAvailable(queue);
+}
+
 /** Takes the next chain and starts its request. False if that must wait for a window, or the chain broke the ring. */
 function submitNext(queue: Virtqueue): bool {
+  // A chain is never recorded amid a batch: its commit would be the batch's too.
+  if (isTracked(queue)) publishUsed(queue);
   const request = changetype<Request>(freeRequest);
-  const parsed = parseRequest(request, queue);
+  const isLeftover = hasLeftovers(queue);
+  const parsed = isLeftover ? parseLeftover(request, queue) : parseRequest(request, queue);
   if (parsed === MISSED) {
     missWindow(queue);
     return false;
@@ -305,7 +325,8 @@ function submitNext(queue: Virtqueue): bool {
   }
   queue.misses = 0;
   acquire(request);
-  takeChain(queue, request.count);
+  if (isLeftover) takeLeftover(queue, request);
+  else takeChain(queue, request);
   const status = startRequest(request);
   if (status !== SUBMITTED) finish(request, status);
   return true;
@@ -357,7 +378,9 @@ function takeRoom(): bool {
 /** Keeps a read waiting on the kick eventfd of a queue that runs; lets go of one that is to stop. */
 function settle(queue: Virtqueue): void {
   if (queue.state === QUEUE_RUNNING || queue.state === QUEUE_BROKEN) armKick(queue);
-  if (queue.state !== QUEUE_STOPPING || queue.inFlight !== 0) return;
+  if (queue.state !== QUEUE_STOPPING) return;
+  if (queue.suspends !== 0) cancelRequests(queue);
+  if (queue.inFlight !== 0) return;
   cancelKick(queue);
   cancelCall(queue);
   // A call that is owed goes out first.
@@ -378,6 +401,18 @@ function cancelKick(queue: Virtqueue): void {
   if (queue.kickState !== EVENT_PENDING || !takeRoom()) return;
   queue.kickState = EVENT_CANCELLED;
   pushCancel(TAG_KICK, queue.index);
+}
+
+function cancelRequests(queue: Virtqueue): void {
+  for (let i: u32 = 0; i < requestCount; i++) {
+    const request = requestAt(i);
+    if (request.isFree !== 0 || request.isCancelled !== 0 || request.queue !== queue) continue;
+    if (!takeRoom()) return;
+    request.isCancelled = 1;
+    pushCancel(TAG_REQUEST, i);
+  }
+  // All have been asked; what follows is up to the engine.
+  queue.suspends = 0;
 }
 
 function cancelCall(queue: Virtqueue): void {

@@ -73,7 +73,7 @@ export function regionSpan(gpa: u64, byteLength: u64): u64 {
 }
 
 /** MISSED if a window could show `gpa`, FAULT_ADDRESS if the guest has no such memory. */
-function whyAbsent(gpa: u64): i32 {
+export function whyAbsent(gpa: u64): i32 {
   if (regionSpan(gpa, 1) === 0) return FAULT_ADDRESS;
   missedGpa = gpa;
   return MISSED;

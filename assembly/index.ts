@@ -1,6 +1,7 @@
 // The exports of the core, and nothing else. It imports env.memory alone; ARCHITECTURE.md says how a host drives it.
 import { openWorker, queueAt, step } from "./block-device.ts";
 import * as guestMemory from "./guest-memory.ts";
+import { isTracked } from "./inflight.ts";
 import { ringBase, startRing } from "./ring.ts";
 import { attachRings } from "./uring.ts";
 import { EVENT_IDLE, QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING } from "./virtqueue.ts";
@@ -25,14 +26,34 @@ export function startQueue(
   queue.callFd = callFd;
   queue.kickState = EVENT_IDLE;
   queue.callState = EVENT_IDLE;
-  queue.callWanted = 0;
+  // A predecessor may have published without coming to the call. One too many does no harm.
+  queue.callWanted = isTracked(queue) ? 1 : 0;
   queue.state = QUEUE_RUNNING;
+}
+
+/**
+ * Keeps a stopped queue's requests in the inflight region at `region`, with room for `entries` descriptors, from its next
+ * start on, and goes on with those that a predecessor left there. 0: no longer.
+ */
+export function trackInflight(index: u32, region: usize, entries: u32): void {
+  const queue = queueAt(index);
+  queue.inflight = region;
+  queue.inflightEntries = entries;
 }
 
 /** Takes no more from the queue. It has stopped, at some later step, when isStopped() says so. */
 export function stopQueue(index: u32): void {
   const queue = queueAt(index);
   if (queue.state === QUEUE_RUNNING || queue.state === QUEUE_BROKEN) queue.state = QUEUE_STOPPING;
+}
+
+/**
+ * The same, but requests that can be cancelled stay recorded in the inflight region instead of completing
+ * (VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT). Without a region it is the same.
+ */
+export function suspendQueue(index: u32): void {
+  stopQueue(index);
+  queueAt(index).suspends = isTracked(queueAt(index)) ? 1 : 0;
 }
 
 export function isStopped(index: u32): bool {

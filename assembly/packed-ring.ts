@@ -46,13 +46,25 @@ export function hasAvailable(queue: Virtqueue): i32 {
   return queue.descriptorsInFlight < queue.size ? 1 : FAULT_TOO_MANY_IN_FLIGHT;
 }
 
+/** The position `count` slots on: bits 0-14 the slot, bit 15 the wrap counter. */
+export function advance(queue: Virtqueue, slot: u32, wrap: u32, count: u32): u32 {
+  const next = slot + count;
+  if (next < queue.size) return next | (wrap << WRAP_SHIFT);
+  return (next - queue.size) | ((wrap ^ 1) << WRAP_SHIFT);
+}
+
+export function slotOf(position: u32): u32 {
+  return position & SLOT_MASK;
+}
+
+export function wrapOf(position: u32): u32 {
+  return position >> WRAP_SHIFT;
+}
+
 export function skipAvailable(queue: Virtqueue, count: u32): void {
-  let next = <u32>queue.nextAvail + count;
-  if (next >= queue.size) {
-    next -= queue.size;
-    queue.availWrap ^= 1;
-  }
-  queue.nextAvail = <u16>next;
+  const next = advance(queue, queue.nextAvail, queue.availWrap, count);
+  queue.nextAvail = <u16>slotOf(next);
+  queue.availWrap = wrapOf(next);
 }
 
 export function pushUsed(queue: Virtqueue, id: u16, count: u32, byteLength: u32): void {
@@ -70,12 +82,9 @@ export function pushUsed(queue: Virtqueue, id: u16, count: u32, byteLength: u32)
     store<u16>(desc, <u16>flags, PACKED_DESC_FLAGS);
   }
   queue.staged += count;
-  let next = <u32>queue.nextUsed + count;
-  if (next >= queue.size) {
-    next -= queue.size;
-    queue.usedWrap ^= 1;
-  }
-  queue.nextUsed = <u16>next;
+  const next = advance(queue, queue.nextUsed, queue.usedWrap, count);
+  queue.nextUsed = <u16>slotOf(next);
+  queue.usedWrap = wrapOf(next);
 }
 
 export function publishUsed(queue: Virtqueue): void {

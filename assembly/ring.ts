@@ -1,7 +1,8 @@
 // What both ring formats do: start, take chains, give them back, and mind who wants to be told. Knows nothing of requests.
+import * as inflight from "./inflight.ts";
 import * as packed from "./packed-ring.ts";
 import * as split from "./split-ring.ts";
-import { NO_EVENT, Virtqueue } from "./virtqueue.ts";
+import { Chain, NO_EVENT, Virtqueue } from "./virtqueue.ts";
 
 /** Makes a stopped queue's ring ready; `base` is that of VHOST_USER_SET_VRING_BASE. */
 export function startRing(
@@ -21,13 +22,16 @@ export function startRing(
   queue.inFlight = 0;
   queue.descriptorsInFlight = 0;
   queue.staged = 0;
+  queue.stagedChains = 0;
   queue.sinceCall = 0;
   queue.kickEvent = NO_EVENT;
   queue.kicksEnabled = 0;
-  queue.fault = 0;
   queue.misses = 0;
+  queue.suspends = 0;
   if (queue.isPacked) packed.start(queue, base);
   else split.start(queue, base);
+  // May know better than the base where to go on.
+  queue.fault = inflight.recover(queue);
 }
 
 /** Where the ring stands, as VHOST_USER_GET_VRING_BASE replies it. */
@@ -40,20 +44,35 @@ export function hasAvailable(queue: Virtqueue): i32 {
   return queue.isPacked ? packed.hasAvailable(queue) : split.hasAvailable(queue);
 }
 
-/** Counts a chain of `count` ring descriptors, just read, as taken. */
-export function takeChain(queue: Virtqueue, count: u32): void {
+/** Counts a chain, just read from the ring, as taken. */
+export function takeChain(queue: Virtqueue, chain: Chain): void {
+  inflight.begin(queue, chain);
   queue.inFlight++;
-  queue.descriptorsInFlight += count;
-  if (queue.isPacked) packed.skipAvailable(queue, count);
+  queue.descriptorsInFlight += chain.count;
+  if (queue.isPacked) packed.skipAvailable(queue, chain.count);
   else queue.nextAvail++;
 }
 
-/** Gives a chain back. The driver sees it at the next publishUsed(). */
-export function pushUsed(queue: Virtqueue, id: u16, count: u32, byteLength: u32): void {
+/** Counts the next leftover, just read, as taken once more. The ring has gone past it long ago. */
+export function takeLeftover(queue: Virtqueue, chain: Chain): void {
+  inflight.resume(queue, chain);
+  queue.inFlight++;
+  queue.descriptorsInFlight += chain.count;
+}
+
+/** Lets go of a chain that stays recorded as in flight. */
+export function leaveChain(queue: Virtqueue, chain: Chain): void {
   queue.inFlight--;
-  queue.descriptorsInFlight -= count;
-  if (queue.isPacked) packed.pushUsed(queue, id, count, byteLength);
-  else split.pushUsed(queue, id, byteLength);
+  queue.descriptorsInFlight -= chain.count;
+}
+
+/** Gives a chain back. The driver sees it at the next publishUsed(). */
+export function pushUsed(queue: Virtqueue, chain: Chain, byteLength: u32): void {
+  inflight.stage(queue, chain);
+  leaveChain(queue, chain);
+  queue.stagedChains++;
+  if (queue.isPacked) packed.pushUsed(queue, <u16>chain.id, chain.count, byteLength);
+  else split.pushUsed(queue, <u16>chain.id, byteLength);
 }
 
 /** Shows the driver all that was pushed, at one stroke. */
@@ -61,8 +80,10 @@ export function publishUsed(queue: Virtqueue): void {
   if (queue.staged === 0) return;
   if (queue.isPacked) packed.publishUsed(queue);
   else split.publishUsed(queue);
+  inflight.commit(queue);
   queue.sinceCall += queue.staged;
   queue.staged = 0;
+  queue.stagedChains = 0;
 }
 
 /** Whether the driver wants to hear of what was published since this was last asked. */

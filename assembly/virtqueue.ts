@@ -19,6 +19,18 @@ export const EVENT_IDLE: u32 = 0;
 export const EVENT_PENDING: u32 = 1;
 export const EVENT_CANCELLED: u32 = 2;
 
+/** A chain that has been taken, by the names that its queue has for it. */
+@unmanaged
+export class Chain {
+  /** For the driver: the head, or the packed buffer id. */
+  id: u32;
+  /** Descriptors of the ring that it holds. */
+  count: u32;
+  /** Its first and last entry in the inflight region; with a split ring the first is the head. */
+  firstEntry: u32;
+  lastEntry: u32;
+}
+
 @unmanaged
 export class Virtqueue {
   reads: u64;
@@ -59,8 +71,10 @@ export class Virtqueue {
   inFlight: u32;
   descriptorsInFlight: u32;
 
-  /** Used since the last publish, and since the driver's wish for a call was last looked at. */
+  /** Used since the last publish, as the ring counts (elements or slots) and in chains. */
   staged: u32;
+  stagedChains: u32;
+  /** Used since the driver's wish for a call was last looked at, as the ring counts. */
   sinceCall: u32;
   /** Packed: the first descriptor of the batch that is staged, published last. */
   stagedFirst: usize;
@@ -77,11 +91,30 @@ export class Virtqueue {
   callState: u32;
   callWanted: u32;
   fault: i32;
+  /** The queue's part of the inflight region, or 0; entries in it; the counter that orders them. */
+  inflight: usize;
+  inflightEntries: u32;
+  counter: u64;
+  /** What a predecessor left unfinished, in the order it was taken: heads, or entries of the region. */
+  leftovers: usize;
+  leftoverNext: u32;
+  leftoverCount: u32;
+  /** Packed: how far the chain that is being read is recorded. */
+  recordFirst: u32;
+  recordLast: u32;
+  recordNext: u32;
+  /** The stop that is under way leaves requests recorded instead of completing them. */
+  suspends: u32;
   /** Window misses in a row, for the chain that is next. */
   misses: u32;
 
   get isPacked(): bool {
     return (this.flags & QUEUE_F_PACKED) !== 0;
+  }
+
+  addLeftover(entry: u32): void {
+    store<u16>(this.leftovers + ((<usize>this.leftoverCount) << 1), <u16>entry);
+    this.leftoverCount++;
   }
 
   get hasEventIdx(): bool {

@@ -23,6 +23,7 @@ const QUEUES_MAX = 64;
 /** As many segments as the kernel takes in one request. */
 const QUEUE_SIZE_MAX = 1024;
 const RANGE_SEGMENTS_MAX = 256;
+const LOCK_TIMEOUT_MAX = 3600;
 
 /** The command line can't be understood. The message is one sentence. */
 class UsageError extends Error {}
@@ -38,6 +39,7 @@ interface CommandLine {
   discard: DaemonOptions["disk"]["discard"];
   rangeSegments: number;
   lock: DaemonOptions["disk"]["lock"];
+  lockTimeout: number;
   numQueues: number;
   queueSize: number;
   packed?: true;
@@ -117,6 +119,12 @@ function commandLine(): Command {
       '"auto" keeps other writers away, as QEMU does, wherever the file system has locks; "off" trusts you',
       oneOf(["auto", "off"], "--lock"),
       "auto",
+    )
+    .option(
+      "--lock-timeout <SECONDS>",
+      "how long to wait for the I/O of a killed process that still locks the file",
+      wholeNumber(0, LOCK_TIMEOUT_MAX, "--lock-timeout"),
+      30,
     );
 
   command
@@ -199,6 +207,7 @@ function daemonOptions(line: CommandLine): DaemonOptions {
       serial: line.serial,
       rangeSegments: line.rangeSegments,
       lock: line.lock,
+      lockTimeoutMs: line.lockTimeout * 1000,
     },
     blk: { queueCount: numQueues, queueSize: line.queueSize, packed: line.packed ?? false },
     engine: line.engine,

@@ -7,6 +7,7 @@ import { reasonOf, StartError } from "./errors.ts";
 import { exitNow } from "./linux/libc.ts";
 import type { Log } from "./log.ts";
 import { GuestMemory } from "./memory/guest-memory.ts";
+import { InflightRegion } from "./memory/inflight-region.ts";
 import type { Connection } from "./protocol/connection.ts";
 import { adopt, type FrontEnds, listenAt, vacateSocketPath } from "./protocol/listener.ts";
 import { Session } from "./session/session.ts";
@@ -34,7 +35,8 @@ export async function runDaemon(options: DaemonOptions, log: Log): Promise<void>
   // Asked first: it is cheaper to refuse than to find the image in use by the same daemon.
   if ("socketPath" in entrance) vacateSocketPath(entrance.socketPath);
   const adopted = "fd" in entrance ? adopt(entrance.fd) : undefined;
-  const disk = await Disk.open(options.disk, log);
+  const disk = await openDisk(options.disk, stopping, log);
+  if (disk === undefined) return;
   // Before the workers have started: whoever connects meanwhile waits in the backlog.
   const frontEnds = adopted ?? listenAt((entrance as { socketPath: string }).socketPath);
   try {
@@ -44,6 +46,16 @@ export async function runDaemon(options: DaemonOptions, log: Log): Promise<void>
   } finally {
     frontEnds.close();
     disk.close();
+  }
+}
+
+/** Undefined if a signal came while the image was waited for. */
+async function openDisk(options: DiskOptions, stopping: AbortSignal, log: Log): Promise<Disk | undefined> {
+  try {
+    return await Disk.open(options, stopping, log);
+  } catch (error) {
+    if (stopping.aborted) return undefined;
+    throw error;
   }
 }
 
@@ -73,6 +85,7 @@ class Device {
   private constructor(
     private readonly disk: Disk,
     private readonly memory: GuestMemory,
+    private readonly inflight: InflightRegion,
     private readonly dataPlane: DataPlane,
     private readonly blk: BlkOptions,
   ) {
@@ -84,20 +97,24 @@ class Device {
     const memory = new GuestMemory(threads);
     try {
       const dataPlane = await DataPlane.open(memory, disk, { queueCount, threads, engine }, log);
-      return new Device(disk, memory, dataPlane, blk);
+      return new Device(disk, memory, new InflightRegion(memory.linear), dataPlane, blk);
     } catch (error) {
       throw new StartError(`can't start with --engine=${engine}: ${reasonOf(error)}`);
     }
   }
 
   async serve(connection: Connection, stopping: AbortSignal, log: Log): Promise<void> {
-    const { memory, dataPlane, features, blk } = this;
+    const { memory, inflight, dataPlane, features, blk } = this;
     const { queueCount } = blk;
     const before = dataPlane.counters();
     // A new config: the cache mode is the front-end's own, and starts with writeback.
     const config = new BlkConfig(this.disk, blk);
     log.info("front-end connected");
-    const session = new Session(connection, { memory, dataPlane, features, config, queueCount }, log);
+    const session = new Session(
+      connection,
+      { memory, inflight, dataPlane, features, config, queueCount },
+      log,
+    );
     const stop = () => session.stop();
     stopping.addEventListener("abort", stop);
     await session.run();

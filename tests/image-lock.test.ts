@@ -8,12 +8,25 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { lockImage } from "../host/device/image-lock.ts";
 import { StartError } from "../host/errors.ts";
+import { close } from "../host/linux/libc.ts";
+import { send, unixPair } from "../host/linux/unix-socket.ts";
+import type { Log } from "../host/log.ts";
+import { Vringd } from "./support/vringd.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "image-lock-"));
 const image = join(directory, "disk.img");
 writeFileSync(image, "");
 truncateSync(image, 1 << 20);
 after(() => rmSync(directory, { recursive: true }));
+
+const NEVER = new AbortController().signal;
+
+interface Wait {
+  timeoutMs?: number;
+  stopping?: AbortSignal;
+  /** Where log lines go. */
+  lines?: string[];
+}
 
 /** Open files of the image, closed, and so unlocked, at the end of a test. */
 class Opened {
@@ -23,8 +36,9 @@ class Opened {
     this.fds = Array.from({ length: count }, () => openSync(image, flags));
   }
 
-  lock(isReader: boolean): Promise<void> {
-    return lockImage(this.fds, image, isReader);
+  lock(isReader: boolean, { timeoutMs = 0, stopping = NEVER, lines = [] }: Wait = {}): Promise<void> {
+    const log = { info: (fields: object, text: string) => lines.push(`${text} ${JSON.stringify(fields)}`) };
+    return lockImage(this.fds, image, isReader, { timeoutMs, stopping }, log as unknown as Log);
   }
 
   [Symbol.dispose](): void {
@@ -34,6 +48,28 @@ class Opened {
 
 const reader = true;
 const writer = false;
+
+/**
+ * The open files of a process that has gone, kept by the kernel: descriptors on their way through a socket, which no
+ * process has. What a killed process left in flight looks just like this.
+ */
+class LeftBehind {
+  private readonly sockets = unixPair();
+
+  static async lock(path = image): Promise<LeftBehind> {
+    const left = new LeftBehind();
+    const fd = openSync(path, constants.O_RDWR);
+    const log = { info: () => {} } as unknown as Log;
+    await lockImage([fd], path, writer, { timeoutMs: 0, stopping: NEVER }, log);
+    send(left.sockets[0], Buffer.alloc(1), [fd]);
+    closeSync(fd);
+    return left;
+  }
+
+  [Symbol.dispose](): void {
+    this.sockets.splice(0).forEach(close);
+  }
+}
 
 test("a second writer is refused within a second", async () => {
   using first = new Opened();
@@ -86,6 +122,98 @@ test("nothing stays locked after a refusal", async () => {
   await assert.rejects(refused.lock(writer));
   first[Symbol.dispose]();
   await third.lock(writer);
+});
+
+test("I/O of a killed process is waited for, which one line of the log tells", async () => {
+  using left = await LeftBehind.lock();
+  using opened = new Opened();
+  const lines: string[] = [];
+  const startMs = performance.now();
+  setTimeout(() => left[Symbol.dispose](), 2000);
+  await opened.lock(writer, { timeoutMs: 10_000, lines });
+  const tookMs = performance.now() - startMs;
+  assert.ok(tookMs > 1900 && tookMs < 2500, `${tookMs} ms`);
+  const text = "waiting for the I/O of a killed process, which still locks the image";
+  assert.deepEqual(lines, [`${text} {"file":"${image}","forSeconds":10}`]);
+});
+
+test("it is not waited for any longer than asked, and the refusal says why", async () => {
+  using _left = await LeftBehind.lock();
+  using opened = new Opened();
+  const startMs = performance.now();
+  await assert.rejects(opened.lock(writer, { timeoutMs: 1500 }), {
+    name: "StartError",
+    message:
+      `${image} is locked by no process that can be seen from here: I/O of a killed one may take longer than the ` +
+      "1.5 s of --lock-timeout",
+  });
+  const tookMs = performance.now() - startMs;
+  assert.ok(tookMs > 1500 && tookMs < 2500, `${tookMs} ms`);
+});
+
+test("a signal ends the wait", async () => {
+  using _left = await LeftBehind.lock();
+  using opened = new Opened();
+  const stopping = AbortSignal.timeout(1000);
+  const startMs = performance.now();
+  await assert.rejects(opened.lock(writer, { timeoutMs: 10_000, stopping }), { name: "AbortError" });
+  assert.ok(performance.now() - startMs < 1500);
+});
+
+describe("the daemon", () => {
+  const args = [`--blk-file=${image}`];
+
+  test("is ready once the I/O of its killed predecessor has ended", async () => {
+    using left = await LeftBehind.lock();
+    setTimeout(() => left[Symbol.dispose](), 2000);
+    await using daemon = await Vringd.start({ args });
+    assert.equal(daemon.linesLike(/waiting for the I\/O/).length, 1);
+  });
+
+  test("is refused when that takes longer than --lock-timeout", async () => {
+    using _left = await LeftBehind.lock();
+    await assert.rejects(Vringd.start({ args: [...args, "--lock-timeout=1"] }), {
+      message: /ended with 1: .*longer than the 1 s of --lock-timeout/s,
+    });
+  });
+
+  test("ends with status 0 at a signal while it waits", async () => {
+    await using daemon = await Vringd.start({ args });
+    await daemon.stop();
+    using _left = await LeftBehind.lock();
+    const restarted = daemon.restart().catch((error: Error) => error.message);
+    await daemon.waitForLog(/waiting for the I\/O/);
+    assert.equal(await daemon.stop(), 0);
+    assert.match(String(await restarted), /ended with 0/);
+  });
+
+  test("is refused within a second of a living holder's", async () => {
+    await using first = await Vringd.start({ args });
+    const second = Vringd.start({ args });
+    await assert.rejects(second, {
+      message: new RegExp(`in use by node \\(process ${first.pid}\\)`),
+    });
+  });
+
+  test("wins alone when two start at once", async () => {
+    for (let i = 0; i < 3; i++) {
+      const starts = await Promise.allSettled([Vringd.start({ args }), Vringd.start({ args })]);
+      const winners = starts.filter((start) => start.status === "fulfilled");
+      for (const { value } of winners) await value[Symbol.asyncDispose]();
+      assert.equal(winners.length, 1);
+      const loser = starts.find((start) => start.status === "rejected");
+      assert.match(String(loser?.reason), /is in use by node \(process \d+\)/);
+    }
+  });
+
+  test("wins alone when two wait for the I/O of a killed one", async () => {
+    using left = await LeftBehind.lock();
+    const starts = Promise.allSettled([Vringd.start({ args }), Vringd.start({ args })]);
+    setTimeout(() => left[Symbol.dispose](), 2000);
+    const winners = (await starts).filter((start) => start.status === "fulfilled");
+    for (const { value } of winners) await value[Symbol.asyncDispose]();
+    assert.equal(winners.length, 1);
+  });
 });
 
 const hasQemu = spawnSync("qemu-io", ["--version"]).status === 0;

@@ -31,12 +31,12 @@ import {
 import { Connection } from "../host/protocol/connection.ts";
 import * as m from "../host/protocol/messages.ts";
 import { Session } from "../host/session/session.ts";
-import { BLK_OPTIONS, FakeDataPlane, FakeMemory, fakeDisk } from "./support/fakes.ts";
+import { BLK_OPTIONS, FakeDataPlane, FakeInflight, FakeMemory, fakeDisk } from "./support/fakes.ts";
 import { Disconnected, Requests } from "./support/requests.ts";
 
 const log = await createLog("silent" as never, "json");
 
-const PROTOCOL_FEATURES = [0, 3, 5, 9, 13, 15, 16];
+const PROTOCOL_FEATURES = [0, 3, 5, 9, 12, 13, 15, 16, 20];
 const RING_FEATURES = featureMask([VIRTIO_F_VERSION_1, m.VHOST_USER_F_PROTOCOL_FEATURES]);
 const USER_ADDRESS = 0x7f0000000000n;
 const REGION: MemoryRegion = {
@@ -49,6 +49,7 @@ const OTHER_REGION = { ...REGION, gpa: 0x40000000n, userAddress: 0x7f4000000000n
 
 /** One session, and the front-end's end of it. */
 class Bench extends Requests {
+  readonly inflight = new FakeInflight();
   readonly memory = new FakeMemory();
   readonly dataPlane = new FakeDataPlane();
   readonly session: Session;
@@ -60,6 +61,7 @@ class Bench extends Requests {
     super(new Connection(far));
     const disk = fakeDisk();
     const device = {
+      inflight: this.inflight,
       memory: this.memory,
       dataPlane: this.dataPlane,
       features: deviceFeatures(disk, BLK_OPTIONS.packed),
@@ -229,6 +231,7 @@ test("a ring is started with what the front-end said of it", async () => {
     base: 7,
     kickFd: -1,
     callFd: -1,
+    inflight: undefined,
   });
 });
 

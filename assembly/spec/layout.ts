@@ -6,6 +6,7 @@
 //   0x0003_0000  region table: guest memory for the kernel, by host address
 //   0x0004_0000  zeroes: the source of a write-zeroes that the file system can't do itself
 //   0x0200_0000  workers, WORKER_STRIDE apart: tables, rings, requests, I/O vectors
+//   0x1c00_0000  the inflight region
 //   0x2000_0000  guest memory for the core, by window
 
 export const WASM_PAGE_SIZE = 65536;
@@ -20,7 +21,10 @@ export const HEAD_END = 0x50000;
 
 export const WORKERS_PTR = 0x2000000;
 export const WORKER_STRIDE = 0x2000000;
-export const WORKERS_MAX = 15;
+export const WORKERS_MAX = 13;
+
+export const INFLIGHT_PTR = 0x1c000000;
+export const INFLIGHT_SIZE_MAX = 0x4000000;
 
 export const GUEST_PTR = 0x20000000;
 /** One past the last page for guest memory: the last 64 KiB stay unmapped, so that no sum of pointer and length wraps. */
@@ -59,6 +63,10 @@ export const WORKER_SQES = 0x20000;
 export const WORKER_RINGS = 0x40000;
 export const WORKER_REQUESTS = 0x60000;
 export const WORKER_IOVECS = 0x100000;
+
+/** For each queue, the requests that a predecessor left: u16[VIRTQ_SIZE_MAX]. */
+export const WORKER_LEFTOVERS = 0x1100000;
+export const LEFTOVERS_STRIDE = 0x10000;
 
 /** Requests that one worker has in flight at the most; the others wait in their rings. */
 export const REQUESTS_MAX = 1024;
@@ -110,3 +118,4 @@ export const FAULT_ADDRESS = -8;
 export const FAULT_TOO_MANY_IN_FLIGHT = -9;
 export const FAULT_KICK_FD = -10;
 export const FAULT_TOO_SCATTERED = -11;
+export const FAULT_INFLIGHT_REGION = -12;

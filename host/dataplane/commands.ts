@@ -1,5 +1,7 @@
 // What the main thread and a worker say to each other. The worker looks when its control eventfd was written.
+
 import type { WindowPlan } from "../memory/guest-memory.ts";
+import type { QueueInflight } from "../memory/inflight-region.ts";
 import type { EngineName } from "./engine.ts";
 
 /** A worker's start: what it shares with the main thread. `queueCount` queues, numbered within the worker. */
@@ -25,12 +27,13 @@ export interface QueueStart {
   base: number;
   kickFd: number;
   callFd: number;
+  inflight: QueueInflight | undefined;
 }
 
 /** Each is answered by a Done with the same id; a stop when the queue has stopped, with its base. */
 export type Command =
   | { type: "start"; id: number; queue: number; start: QueueStart; windows: WindowPlan | undefined }
-  | { type: "stop"; id: number; queue: number }
+  | { type: "stop"; id: number; queue: number; isSuspend: boolean }
   | { type: "set-call"; id: number; queue: number; callFd: number }
   | { type: "quit"; id: number };
 

@@ -6,6 +6,7 @@ import type { Disk } from "../device/disk.ts";
 import { createEventfd, signalEventfd } from "../linux/eventfd.ts";
 import type { Log } from "../log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
+import type { QueueInflight } from "../memory/inflight-region.ts";
 import type { Command, Report, WorkerSetup } from "./commands.ts";
 import { compileCore } from "./core.ts";
 import { writeDeviceBlock, writeWriteThrough } from "./device-block.ts";
@@ -35,6 +36,8 @@ export interface VringStart {
   kickFd: number;
   /** -1: none. */
   callFd: number;
+  /** Where requests in flight are recorded, and left by a predecessor. */
+  inflight: QueueInflight | undefined;
 }
 
 /** Requests by what became of them, and notifications, over all queues since the data plane was opened. */
@@ -178,9 +181,18 @@ export class DataPlane {
   }
 
   /** Takes nothing more from the ring and completes what is in flight. Resolves with the vring base. */
-  async stop(index: number): Promise<number> {
+  stop(index: number): Promise<number> {
+    return this.end(index, false);
+  }
+
+  /** The same, but what can be cancelled stays in flight, recorded for a successor. Only for a ring that is tracked. */
+  suspend(index: number): Promise<number> {
+    return this.end(index, true);
+  }
+
+  private async end(index: number, isSuspend: boolean): Promise<number> {
     const { worker, queue } = this.locate(index);
-    const { base } = await worker.send({ type: "stop", queue });
+    const { base } = await worker.send({ type: "stop", queue, isSuspend });
     return base!;
   }
 

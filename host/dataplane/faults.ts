@@ -5,6 +5,7 @@ import {
   FAULT_CHAIN_TOO_LONG,
   FAULT_HEAD_PAST_QUEUE,
   FAULT_INDIRECT_LENGTH,
+  FAULT_INFLIGHT_REGION,
   FAULT_KICK_FD,
   FAULT_NESTED_INDIRECT,
   FAULT_NEXT_PAST_TABLE,
@@ -25,6 +26,7 @@ const words = new Map([
   [FAULT_TOO_MANY_IN_FLIGHT, "more descriptors are available than the queue has"],
   [FAULT_KICK_FD, "the kick descriptor can't be read"],
   [FAULT_TOO_SCATTERED, "a chain's headers are scattered over more memory than can be mapped at a time"],
+  [FAULT_INFLIGHT_REGION, "the inflight region does not fit the ring; a reset of the guest makes a new one"],
 ]);
 
 /** Why a ring broke, for a log line. */

@@ -69,7 +69,8 @@ class Worker {
     const { core } = this;
     switch (command.type) {
       case "start": {
-        const { size, flags, descPtr, driverPtr, devicePtr, base, kickFd, callFd } = command.start;
+        const { size, flags, descPtr, driverPtr, devicePtr, base, kickFd, callFd, inflight } = command.start;
+        core.trackInflight(command.queue, inflight?.ptr ?? 0, inflight?.entries ?? 0);
         this.windows.use(command.windows);
         this.broken.delete(command.queue);
         core.startQueue(command.queue, size, flags, descPtr, driverPtr, devicePtr, base, kickFd, callFd);
@@ -77,7 +78,8 @@ class Worker {
         break;
       }
       case "stop":
-        core.stopQueue(command.queue);
+        if (command.isSuspend) core.suspendQueue(command.queue);
+        else core.stopQueue(command.queue);
         this.stops.set(command.queue, command.id);
         this.reportStopped();
         break;

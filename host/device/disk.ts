@@ -22,6 +22,7 @@ export interface DiskOptions {
   /** Segments that one discard or write-zeroes request may have. */
   rangeSegments: number;
   lock: "auto" | "off";
+  lockTimeoutMs: number;
 }
 
 /** What a file's size and nature say of the disk, in bytes. */
@@ -71,12 +72,13 @@ export class Disk {
     readonly serial: string,
   ) {}
 
-  static async open(options: DiskOptions, log: Log): Promise<Disk> {
+  /** `stopping` ends a wait for the image's lock. */
+  static async open(options: DiskOptions, stopping: AbortSignal, log: Log): Promise<Disk> {
     const { path } = options;
     const stats = checkedStat(path);
     const fds = openAll(options);
     try {
-      if (options.lock === "auto") await lock(fds, options, log);
+      if (options.lock === "auto") await lock(fds, options, stopping, log);
       const fd = fds[0]!;
       const alignment = options.direct ? directAlignment(fd, stats) : 1;
       const geometry = stats.isBlockDevice() ? deviceGeometry(fd) : fileGeometry(fd);
@@ -147,9 +149,14 @@ function openFile(path: string, flags: number): number {
   }
 }
 
-async function lock(fds: readonly number[], { path, readOnly }: DiskOptions, log: Log): Promise<void> {
+async function lock(
+  fds: readonly number[],
+  { path, readOnly, lockTimeoutMs }: DiskOptions,
+  stopping: AbortSignal,
+  log: Log,
+): Promise<void> {
   try {
-    await lockImage(fds, path, readOnly);
+    await lockImage(fds, path, readOnly, { timeoutMs: lockTimeoutMs, stopping }, log);
   } catch (error) {
     // ENOLCK: NFS without its lock service. The others: file systems or kernels that don't know such locks.
     const isUnsupported =

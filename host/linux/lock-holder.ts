@@ -6,11 +6,27 @@ export interface Process {
   name: string;
 }
 
-/** A process, other than this one, with an open file description lock on the inode; those of other users stay hidden. */
+/** PF_EXITING (include/linux/sched.h), as field 9 of /proc/PID/stat shows it. */
+const EXITING = 4;
+/** SIGKILL in a set of signals. */
+const KILL_PENDING = 1 << 8;
+
+/**
+ * A process, other than this one, that lives and has an open file description lock on the inode; those of other users
+ * stay hidden. One that was killed and waits for its I/O in the kernel doesn't count as living.
+ */
 export function findLockHolder(inode: bigint): Process | undefined {
   const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
-  const pid = pids.find((candidate) => holdsLock(candidate, inode));
+  const pid = pids.find((candidate) => holdsLock(candidate, inode) && !isEnding(candidate));
   return pid === undefined ? undefined : { pid: Number(pid), name: read(`/proc/${pid}/comm`).trim() };
+}
+
+/** The name, in parentheses, may hold anything. Behind it: the state, which is field 3, and so on. */
+function isEnding(pid: string): boolean {
+  const fields = read(`/proc/${pid}/stat`).replace(/.*\) /s, "").split(" ");
+  const flags = Number(fields[9 - 3]);
+  const pending = Number(fields[31 - 3]);
+  return (flags & EXITING) !== 0 || (pending & KILL_PENDING) !== 0;
 }
 
 function holdsLock(pid: string, inode: bigint): boolean {

@@ -9,6 +9,7 @@ import { isNotifier } from "../linux/eventfd.ts";
 import { close, SystemError } from "../linux/libc.ts";
 import type { Log } from "../log.ts";
 import { type GuestMemory, GuestMemoryError } from "../memory/guest-memory.ts";
+import { createInflightRegion, type InflightRegion } from "../memory/inflight-region.ts";
 import * as codec from "../protocol/codec.ts";
 import type { Connection, Message } from "../protocol/connection.ts";
 import * as m from "../protocol/messages.ts";
@@ -18,6 +19,7 @@ import { Vrings } from "./vrings.ts";
 
 /** What outlives a front-end, and what each of them finds as new. */
 export interface SessionDevice {
+  inflight: Pick<InflightRegion, "set" | "clear" | "forQueue">;
   memory: Pick<GuestMemory, "replace" | "add" | "remove" | "clear" | "regionCount" | "userToPtr">;
   dataPlane: RingRunner & Pick<DataPlane, "setWriteThrough" | "onBroken">;
   features: bigint;
@@ -33,9 +35,11 @@ const PROTOCOL_FEATURES = featureMask([
   m.VHOST_USER_PROTOCOL_F_REPLY_ACK,
   m.VHOST_USER_PROTOCOL_F_BACKEND_REQ,
   m.VHOST_USER_PROTOCOL_F_CONFIG,
+  m.VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD,
   m.VHOST_USER_PROTOCOL_F_RESET_DEVICE,
   m.VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
   m.VHOST_USER_PROTOCOL_F_STATUS,
+  m.VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT,
 ]);
 
 /**
@@ -50,7 +54,6 @@ const REPLIED_ELSEWHERE = new Set([
   m.VHOST_USER_CREATE_CRYPTO_SESSION,
   m.VHOST_USER_POSTCOPY_ADVISE,
   m.VHOST_USER_POSTCOPY_END,
-  m.VHOST_USER_GET_INFLIGHT_FD,
   m.VHOST_USER_GET_SHARED_OBJECT,
   m.VHOST_USER_SET_DEVICE_STATE_FD,
   m.VHOST_USER_CHECK_DEVICE_STATE,
@@ -61,6 +64,7 @@ const REPLIED_ELSEWHERE = new Set([
 const ACK = codec.encodeU64(0n);
 const NACK = codec.encodeU64(1n);
 const NO_PAYLOAD = Buffer.alloc(0);
+const NO_INFLIGHT = codec.encodeInflight({ mmapSize: 0n, mmapOffset: 0n, numQueues: 0, queueSize: 0 });
 
 /** Handlers of requests with a reply of their own return its payload. */
 type Payload = Buffer | undefined;
@@ -81,6 +85,8 @@ export class Session {
   private protocolFeatures = 0n;
   private status = 0n;
   private backendRequestFd = NO_FD;
+  /** Descriptors that go with the reply being made. */
+  private readonly replyFds: number[] = [];
   private resolveStopped!: (value: undefined) => void;
   private readonly stopped = new Promise<undefined>((resolve) => {
     this.resolveStopped = resolve;
@@ -93,7 +99,7 @@ export class Session {
     private readonly device: SessionDevice,
     private readonly log: Log,
   ) {
-    this.vrings = new Vrings(device.queueCount, device.memory, device.dataPlane, log);
+    this.vrings = new Vrings(device.queueCount, device.memory, device.inflight, device.dataPlane, log);
     this.requests = this.table();
   }
 
@@ -129,6 +135,7 @@ export class Session {
     this.connection.close();
     this.device.dataPlane.onBroken = undefined;
     this.device.memory.clear();
+    this.device.inflight.clear();
     this.setBackendRequestFd(NO_FD);
   }
 
@@ -137,8 +144,15 @@ export class Session {
     if (payload === undefined) return;
     // Version 1 and the reply flag, nothing else ("Header").
     const reply = codec.encodeMessage(message.request, m.VHOST_USER_REPLY_MASK, payload);
-    // A front-end that doesn't read must not hold up a stop.
-    await Promise.race([this.connection.send(reply), this.stopped]);
+    const fds = this.replyFds.splice(0);
+    try {
+      // A front-end that doesn't read must not hold up a stop.
+      await Promise.race([this.connection.send(reply, fds), this.stopped]);
+    } finally {
+      fds.forEach((fd) => {
+        close(fd);
+      });
+    }
   }
 
   private async answer(message: Message): Promise<Payload> {
@@ -186,6 +200,7 @@ export class Session {
 
   private table(): ReadonlyMap<number, Request> {
     const config = m.VHOST_USER_PROTOCOL_F_CONFIG;
+    const inflight = m.VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD;
     const slots = m.VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS;
     const status = m.VHOST_USER_PROTOCOL_F_STATUS;
     const upTo = (most: number) => (count: number) => count <= most;
@@ -237,6 +252,15 @@ export class Session {
         m.VHOST_USER_SET_CONFIG,
         { handle: (message) => this.setConfig(message), feature: config, isHarmless: true },
       ],
+      // A size of 0 says that there is none.
+      [
+        m.VHOST_USER_GET_INFLIGHT_FD,
+        { handle: (message) => this.getInflightFd(message), feature: inflight, failure: NO_INFLIGHT },
+      ],
+      [
+        m.VHOST_USER_SET_INFLIGHT_FD,
+        { handle: (message) => this.setInflightFd(message), feature: inflight, fds: (count) => count === 1 },
+      ],
       [
         m.VHOST_USER_SET_BACKEND_REQ_FD,
         {
@@ -283,6 +307,8 @@ export class Session {
   private async resetDevice(message: Message): Promise<void> {
     codec.decodeNothing(message);
     await this.vrings.reset();
+    // The front-end gets a new one for the device's next life.
+    this.device.inflight.clear();
     this.status = 0n;
     this.device.config.negotiate(0n);
     this.applyCacheMode();
@@ -341,12 +367,27 @@ export class Session {
     request: string,
     change: (memory: SessionDevice["memory"]) => void,
   ): Promise<void> {
-    try {
-      await this.vrings.whileStopped(() => change(this.device.memory));
-    } catch (error) {
-      if (error instanceof GuestMemoryError) throw new ProtocolError(request, error.message);
-      throw error;
+    await this.vrings.whileStopped(() => asFrontEnds(request, () => change(this.device.memory)));
+  }
+
+  private getInflightFd(message: Message): Payload {
+    const { numQueues, queueSize } = codec.decodeInflight(message);
+    if (numQueues > this.device.queueCount) {
+      throw new ProtocolError("GET_INFLIGHT_FD", `${numQueues} queues of ${this.device.queueCount}`);
     }
+    const { description, fd } = asFrontEnds("GET_INFLIGHT_FD", () =>
+      createInflightRegion(numQueues, queueSize, this.vrings.isPacked),
+    );
+    this.replyFds.push(fd);
+    // As long as the request: QEMU pads it and counts on that.
+    return codec.encodeInflight(description, message.payload.length);
+  }
+
+  private async setInflightFd(message: Message): Promise<void> {
+    const description = codec.decodeInflight(message);
+    await this.vrings.whileStopped(() =>
+      asFrontEnds("SET_INFLIGHT_FD", () => this.device.inflight.set(description, message.fds.pop()!)),
+    );
   }
 
   private getQueueNum(message: Message): Payload {
@@ -374,7 +415,8 @@ export class Session {
 
   private async getVringBase(message: Message): Promise<Payload> {
     const { index } = codec.decodeVringState(message);
-    const num = await this.vrings.stopAndDrain(this.vrings.at(index, "GET_VRING_BASE"));
+    const isSuspend = this.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT);
+    const num = await this.vrings.stopForBase(this.vrings.at(index, "GET_VRING_BASE"), isSuspend);
     return codec.encodeVringState({ index, num });
   }
 
@@ -452,6 +494,16 @@ function unknownRequest(request: number): Request {
 /** Also what the kernel says to a descriptor or an address of the front-end's. */
 function isFrontEndsFault(error: unknown): error is ProtocolError | SystemError {
   return error instanceof ProtocolError || error instanceof SystemError;
+}
+
+/** Memory that can't be used is the fault of the request that brought it. */
+function asFrontEnds<T>(request: string, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    if (error instanceof GuestMemoryError) throw new ProtocolError(request, error.message);
+    throw error;
+  }
 }
 
 function refuseBits(request: string, bits: bigint): void {

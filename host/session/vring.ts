@@ -17,7 +17,8 @@ import {
 import type { VringStart } from "../dataplane/data-plane.ts";
 import { ProtocolError } from "../errors.ts";
 import { close } from "../linux/libc.ts";
-import type { GuestMemory } from "../memory/guest-memory.ts";
+import { type GuestMemory, GuestMemoryError } from "../memory/guest-memory.ts";
+import type { InflightRegion } from "../memory/inflight-region.ts";
 
 /** What the negotiated features make of every ring. */
 export interface RingFormat {
@@ -33,6 +34,7 @@ export interface RingAddresses {
 }
 
 export type RingMemory = Pick<GuestMemory, "userToPtr">;
+export type RingInflight = Pick<InflightRegion, "forQueue">;
 type RingPointers = Pick<VringStart, "descPtr" | "driverPtr" | "devicePtr">;
 
 /** No descriptor: the ring is polled, or the driver polls. */
@@ -77,11 +79,22 @@ export class Vring {
   }
 
   /** Everything that the data plane needs to run the ring, checked. */
-  describe(memory: RingMemory, format: RingFormat): VringStart {
+  describe(memory: RingMemory, inflight: RingInflight, format: RingFormat): VringStart {
     const pointers = this.locate(memory, format);
     const base = this.checkedBase(format);
     const { index, kickFd = NO_FD, callFd } = this;
-    return { index, size: this.size!, ...format, ...pointers, base, kickFd, callFd };
+    const size = this.size!;
+    const recorded = this.findRecord(inflight, size, format);
+    return { index, size, ...format, ...pointers, base, kickFd, callFd, inflight: recorded };
+  }
+
+  private findRecord(inflight: RingInflight, size: number, { packed }: RingFormat): VringStart["inflight"] {
+    try {
+      return inflight.forQueue(this.index, size, packed);
+    } catch (error) {
+      if (error instanceof GuestMemoryError) throw this.refusal("SET_INFLIGHT_FD", error.message);
+      throw error;
+    }
   }
 
   /** Where the ring's parts lie in linear memory. */

@@ -6,9 +6,9 @@ import { hasFeature } from "../feature-bits.ts";
 import { signalPeer } from "../linux/eventfd.ts";
 import type { Log } from "../log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
-import { NO_FD, type RingAddresses, type RingFormat, Vring } from "./vring.ts";
+import { NO_FD, type RingAddresses, type RingFormat, type RingInflight, Vring } from "./vring.ts";
 
-export type RingRunner = Pick<DataPlane, "start" | "stop" | "setCall">;
+export type RingRunner = Pick<DataPlane, "start" | "stop" | "suspend" | "setCall">;
 
 export class Vrings {
   private readonly all: Vring[];
@@ -17,6 +17,7 @@ export class Vrings {
   constructor(
     count: number,
     private readonly memory: Pick<GuestMemory, "userToPtr" | "regionCount">,
+    private readonly inflight: RingInflight,
     private readonly runner: RingRunner,
     private readonly log: Log,
   ) {
@@ -74,9 +75,16 @@ export class Vrings {
     if (fd !== NO_FD) signalPeer(fd);
   }
 
-  /** GET_VRING_BASE: the ring is stopped, with nothing left in flight, until the next kick descriptor. */
-  async stopAndDrain(vring: Vring): Promise<number> {
-    await this.stop(vring);
+  get isPacked(): boolean {
+    return this.format.packed;
+  }
+
+  /**
+   * GET_VRING_BASE: the ring is stopped until the next kick descriptor. Nothing is left in flight, or, if it is to be
+   * suspended, what is left is recorded and touches nothing any more.
+   */
+  async stopForBase(vring: Vring, isSuspend: boolean): Promise<number> {
+    await this.stop(vring, isSuspend);
     vring.closeNotifiers();
     return vring.base ?? 0;
   }
@@ -123,14 +131,14 @@ export class Vrings {
   }
 
   private async start(vring: Vring): Promise<void> {
-    await this.runner.start(vring.describe(this.memory, this.format));
+    await this.runner.start(vring.describe(this.memory, this.inflight, this.format));
     vring.isRunning = true;
     this.log.debug({ ring: vring.index, size: vring.size, base: vring.base, ...this.format }, "ring started");
   }
 
-  private async stop(vring: Vring): Promise<void> {
+  private async stop(vring: Vring, isSuspend = false): Promise<void> {
     if (!vring.isRunning) return;
-    vring.base = await this.runner.stop(vring.index);
+    vring.base = await (isSuspend ? this.runner.suspend(vring.index) : this.runner.stop(vring.index));
     vring.isRunning = false;
     this.log.debug({ ring: vring.index, base: vring.base }, "ring stopped");
   }

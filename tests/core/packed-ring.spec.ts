@@ -5,10 +5,8 @@ import {
   hasAvailable,
   needsCall,
   publishUsed,
-  pushUsed,
   ringBase,
   startRing,
-  takeChain,
 } from "../../assembly/ring.ts";
 import { FAULT_TOO_MANY_IN_FLIGHT, QUEUE_F_PACKED } from "../../assembly/spec/layout.ts";
 import {
@@ -25,7 +23,7 @@ import {
   VIRTQ_DESC_F_WRITE,
 } from "../../assembly/spec/virtqueue.ts";
 import { Virtqueue } from "../../assembly/virtqueue.ts";
-import { EVENT_IDX, openCore, PACKED_BASE, PackedDriver, PLAIN_PTR } from "./support.ts";
+import { EVENT_IDX, giveBack, openCore, PACKED_BASE, PackedDriver, PLAIN_PTR, takeAny } from "./support.ts";
 
 const AVAIL: u32 = VIRTQ_DESC_F_AVAIL;
 const USED: u32 = VIRTQ_DESC_F_USED;
@@ -72,8 +70,8 @@ function deviceEventFlags(): u32 {
 
 /** Takes and uses a chain of `count` descriptors, without publishing. */
 function use(count: u32, id: u16 = 0, byteLength: u32 = 0): void {
-  takeChain(queue, count);
-  pushUsed(queue, id, count, byteLength);
+  takeAny(queue, count);
+  giveBack(queue, id, count, byteLength);
 }
 
 describe("available descriptors", () => {
@@ -121,15 +119,15 @@ describe("available descriptors", () => {
 
   test("Only the slot behind the chain that was taken is looked at.", () => {
     for (let slot: u32 = 0; slot < 3; slot++) setFlags(slot, AVAIL);
-    takeChain(queue, 3);
+    takeAny(queue, 3);
     expect(hasAvailable(queue)).toBe(0);
     setFlags(3, AVAIL);
     expect(hasAvailable(queue)).toBe(1);
   });
 
   test("The wrap counter turns with the last slot, in a ring whose size is no power of two.", () => {
-    for (let slot: u32 = 0; slot < 5; slot++) takeChain(queue, 1);
-    for (let slot: u32 = 0; slot < 5; slot++) pushUsed(queue, 0, 1, 0);
+    for (let slot: u32 = 0; slot < 5; slot++) takeAny(queue, 1);
+    for (let slot: u32 = 0; slot < 5; slot++) giveBack(queue, 0, 1, 0);
     setFlags(0, AVAIL);
     expect(hasAvailable(queue)).toBe(0);
     setFlags(0, USED);
@@ -138,21 +136,21 @@ describe("available descriptors", () => {
 
   test("A chain across the end of the ring turns the wrap counter.", () => {
     begin(5, baseAt(4, 1), 0);
-    takeChain(queue, 3);
+    takeAny(queue, 3);
     setFlags(2, USED);
     expect(hasAvailable(queue)).toBe(1);
   });
 
   test("A chain as long as the ring turns the wrap counter and leaves the slot.", () => {
     begin(5, baseAt(3, 1), 0);
-    takeChain(queue, 5);
-    pushUsed(queue, 0, 5, 0);
+    takeAny(queue, 5);
+    giveBack(queue, 0, 5, 0);
     setFlags(3, USED);
     expect(hasAvailable(queue)).toBe(1);
   });
 
   test("More descriptors than slots in flight break the ring.", () => {
-    takeChain(queue, 5);
+    takeAny(queue, 5);
     setFlags(0, USED);
     expect(hasAvailable(queue)).toBe(FAULT_TOO_MANY_IN_FLIGHT);
   });
@@ -161,7 +159,7 @@ describe("available descriptors", () => {
     begin(32768, baseAt(32767, 1), 0);
     setFlags(32767, AVAIL);
     expect(hasAvailable(queue)).toBe(1);
-    takeChain(queue, 1);
+    takeAny(queue, 1);
     setFlags(0, USED);
     expect(hasAvailable(queue)).toBe(1);
   });
@@ -184,19 +182,19 @@ describe("the base", () => {
 
   test("Taking moves the available half, using the used half.", () => {
     begin(5, PACKED_BASE, 0);
-    takeChain(queue, 3);
+    takeAny(queue, 3);
     expect(ringBase(queue)).toBe(0x80008003);
-    pushUsed(queue, 0, 2, 0);
+    giveBack(queue, 0, 2, 0);
     expect(ringBase(queue)).toBe(0x80028003);
   });
 
   test("Each half turns its own wrap counter.", () => {
     begin(5, PACKED_BASE, 0);
-    takeChain(queue, 2);
-    takeChain(queue, 3);
+    takeAny(queue, 2);
+    takeAny(queue, 3);
     expect(ringBase(queue)).toBe(0x80000000);
-    pushUsed(queue, 0, 2, 0);
-    pushUsed(queue, 1, 3, 0);
+    giveBack(queue, 0, 2, 0);
+    giveBack(queue, 1, 3, 0);
     expect(ringBase(queue)).toBe(0);
   });
 });
@@ -278,10 +276,10 @@ describe("used descriptors", () => {
   });
 
   test("Chains are used in the order in which they end, whatever their place.", () => {
-    takeChain(queue, 1);
-    takeChain(queue, 3);
-    pushUsed(queue, 9, 3, 0);
-    pushUsed(queue, 8, 1, 0);
+    takeAny(queue, 1);
+    takeAny(queue, 3);
+    giveBack(queue, 9, 3, 0);
+    giveBack(queue, 8, 1, 0);
     publishUsed(queue);
     expect(load<u16>(driver.slot(0), PACKED_DESC_ID)).toBe(9);
     expect(load<u16>(driver.slot(3), PACKED_DESC_ID)).toBe(8);
@@ -441,7 +439,7 @@ describe("kicks", () => {
 
   test("With EVENT_IDX they are asked for at the descriptor that is next.", () => {
     begin(5, PACKED_BASE, EVENT_IDX);
-    takeChain(queue, 3);
+    takeAny(queue, 3);
     enableKicks(queue);
     expect(deviceEventFlags()).toBe(RING_EVENT_FLAGS_DESC);
     expect(deviceEvent()).toBe(0x8003);
@@ -449,7 +447,7 @@ describe("kicks", () => {
 
   test("The event carries the wrap counter.", () => {
     begin(5, baseAt(4, 1), EVENT_IDX);
-    takeChain(queue, 2);
+    takeAny(queue, 2);
     enableKicks(queue);
     expect(deviceEvent()).toBe(0x0001);
   });

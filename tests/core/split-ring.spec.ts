@@ -5,10 +5,8 @@ import {
   hasAvailable,
   needsCall,
   publishUsed,
-  pushUsed,
   ringBase,
   startRing,
-  takeChain,
 } from "../../assembly/ring.ts";
 import { FAULT_AVAIL_RAN_AHEAD, FAULT_TOO_MANY_IN_FLIGHT } from "../../assembly/spec/layout.ts";
 import {
@@ -22,7 +20,7 @@ import {
 } from "../../assembly/spec/virtqueue.ts";
 import { nextHead } from "../../assembly/split-ring.ts";
 import { Virtqueue } from "../../assembly/virtqueue.ts";
-import { EVENT_IDX, openCore, PLAIN_PTR, SplitDriver } from "./support.ts";
+import { EVENT_IDX, giveBack, openCore, PLAIN_PTR, SplitDriver, takeAny } from "./support.ts";
 
 let driver: SplitDriver = new SplitDriver();
 const queue = changetype<Virtqueue>(PLAIN_PTR);
@@ -44,13 +42,13 @@ function setAvailIdx(idx: u16): void {
 }
 
 function take(count: i32): void {
-  for (let i = 0; i < count; i++) takeChain(queue, 1);
+  for (let i = 0; i < count; i++) takeAny(queue, 1);
 }
 
 /** Takes and uses `count` chains, without publishing. */
 function use(count: i32): void {
   take(count);
-  for (let i = 0; i < count; i++) pushUsed(queue, 0, 1, 0);
+  for (let i = 0; i < count; i++) giveBack(queue, 0, 1, 0);
 }
 
 describe("the avail ring", () => {
@@ -71,13 +69,13 @@ describe("the avail ring", () => {
     driver.publish(3);
     driver.publish(1);
     expect(nextHead(queue)).toBe(3);
-    takeChain(queue, 1);
+    takeAny(queue, 1);
     expect(nextHead(queue)).toBe(1);
   });
 
   test("A chain that was taken is available no more.", () => {
     driver.publish(3);
-    takeChain(queue, 1);
+    takeAny(queue, 1);
     expect(hasAvailable(queue)).toBe(0);
   });
 
@@ -85,7 +83,7 @@ describe("the avail ring", () => {
     begin(8, 7, 0);
     driver.publish(4);
     driver.publish(5);
-    takeChain(queue, 1);
+    takeAny(queue, 1);
     expect(nextHead(queue)).toBe(5);
   });
 
@@ -116,7 +114,7 @@ describe("the avail ring", () => {
     setAvailIdx(8);
     take(8);
     setAvailIdx(9);
-    pushUsed(queue, 0, 1, 0);
+    giveBack(queue, 0, 1, 0);
     expect(hasAvailable(queue)).toBe(1);
   });
 
@@ -127,10 +125,10 @@ describe("the avail ring", () => {
     expect(load<u16>(driver.driver, AVAIL_IDX)).toBe(1);
     expect(hasAvailable(queue)).toBe(1);
     expect(nextHead(queue)).toBe(2);
-    takeChain(queue, 1);
+    takeAny(queue, 1);
     expect(hasAvailable(queue)).toBe(1);
     expect(nextHead(queue)).toBe(6);
-    takeChain(queue, 1);
+    takeAny(queue, 1);
     expect(hasAvailable(queue)).toBe(0);
   });
 
@@ -164,12 +162,12 @@ describe("the used ring", () => {
   });
 
   test("What was pushed is not seen before it is published.", () => {
-    pushUsed(queue, 5, 1, 513);
+    giveBack(queue, 5, 1, 513);
     expect(driver.usedIdx).toBe(0);
   });
 
   test("An element names the chain and the bytes written.", () => {
-    pushUsed(queue, 5, 1, 0x12345);
+    giveBack(queue, 5, 1, 0x12345);
     publishUsed(queue);
     expect(driver.takeUsed()).toBe(true);
     expect(driver.usedId).toBe(5);
@@ -177,7 +175,7 @@ describe("the used ring", () => {
   });
 
   test("One publish shows all that was pushed.", () => {
-    for (let i: u16 = 0; i < 3; i++) pushUsed(queue, 7 - i, 1, 100 + i);
+    for (let i: u16 = 0; i < 3; i++) giveBack(queue, 7 - i, 1, 100 + i);
     publishUsed(queue);
     expect(driver.usedIdx).toBe(3);
     for (let i: u32 = 0; i < 3; i++) {
@@ -196,8 +194,8 @@ describe("the used ring", () => {
   test("Its last slot is followed by its first.", () => {
     begin(8, 7, 0);
     take(2);
-    pushUsed(queue, 1, 1, 0);
-    pushUsed(queue, 2, 1, 0);
+    giveBack(queue, 1, 1, 0);
+    giveBack(queue, 2, 1, 0);
     expect(load<u32>(driver.device, USED_RING + 7 * 8)).toBe(1);
     expect(load<u32>(driver.device, USED_RING)).toBe(2);
   });
@@ -213,7 +211,7 @@ describe("the used ring", () => {
     store<u16>(driver.device, 3, USED_IDX);
     startRing(queue, 8, 0, driver.desc, driver.driver, driver.device, 6);
     take(1);
-    pushUsed(queue, 4, 1, 0);
+    giveBack(queue, 4, 1, 0);
     publishUsed(queue);
     expect(driver.usedIdx).toBe(4);
     expect(load<u32>(driver.device, USED_RING + 3 * 8)).toBe(4);

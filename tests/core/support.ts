@@ -1,5 +1,6 @@
 // What stands in for a guest and a kernel: a driver of either ring format, and an engine that takes SQEs and posts CQEs.
 import { attachRings, openWorker, startQueue, step } from "../../assembly/index.ts";
+import { pushUsed, takeChain } from "../../assembly/ring.ts";
 import {
   CQE_RES,
   CQE_SIZE,
@@ -71,6 +72,7 @@ import {
   VIRTQ_DESC_F_USED,
   VIRTQ_DESC_F_WRITE,
 } from "../../assembly/spec/virtqueue.ts";
+import { Chain, Virtqueue } from "../../assembly/virtqueue.ts";
 
 // --- Memory ---------------------------------------------------------------------------------------------------------
 
@@ -738,4 +740,19 @@ export function expectUsed(queue: Driver, status: u8, byteLength: u32): void {
   expect(queue.takeUsed()).toBe(true, "no chain was used");
   expect(statusByte()).toBe(status, "status byte");
   expect(queue.usedLength).toBe(byteLength, "used length");
+}
+
+const someChain = changetype<Chain>(memory.data(offsetof<Chain>()));
+
+/** Takes a chain of `count` descriptors, whatever it is. */
+export function takeAny(queue: Virtqueue, count: u32): void {
+  someChain.count = count;
+  takeChain(queue, someChain);
+}
+
+/** Gives back a chain with this name. */
+export function giveBack(queue: Virtqueue, id: u16, count: u32, byteLength: u32): void {
+  someChain.id = id;
+  someChain.count = count;
+  pushUsed(queue, someChain, byteLength);
 }

@@ -4,6 +4,7 @@ import type { BlkOptions } from "../../host/device/blk-config.ts";
 import type { Disk } from "../../host/device/disk.ts";
 import { close } from "../../host/linux/libc.ts";
 import { GuestMemoryError, type RegionDescription } from "../../host/memory/guest-memory.ts";
+import type { InflightDescription } from "../../host/memory/inflight-region.ts";
 
 /** A disk of 1 GiB on a file. */
 export function fakeDisk(changes: Partial<Disk> = {}): Disk {
@@ -72,6 +73,17 @@ export class FakeMemory {
   }
 }
 
+/** No region is ever set. */
+export class FakeInflight {
+  set(_description: InflightDescription, fd: number): void {
+    close(fd);
+  }
+
+  clear(): void {}
+
+  forQueue(): undefined {}
+}
+
 export class FakeDataPlane {
   onBroken: ((index: number, reason: string) => void) | undefined;
   /** What happened, in order: "start 0", "stop 0", "call 0". */
@@ -94,6 +106,11 @@ export class FakeDataPlane {
     const { base } = this.running.get(index)!;
     this.running.delete(index);
     return this.bases.get(index) ?? base;
+  }
+
+  /** As if all completed before it could be cancelled. */
+  suspend(index: number): Promise<number> {
+    return this.stop(index);
   }
 
   async setCall(index: number, callFd: number): Promise<void> {

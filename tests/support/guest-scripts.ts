@@ -112,3 +112,37 @@ while read -r line && [ "$line" != end ]; do
   report ROUND $round
 done
 `;
+
+/**
+ * Keeps an ext4 file system busy with fio, which verifies what it wrote, until "end" comes over the console; then
+ * looks for anything that the kernel had to complain of. A second boot, after a reset, goes on with the same file
+ * system. Needs the program fio.
+ */
+export const verifiedLoad = `
+mkdir -p disk
+boot=second
+if ! mount -t ext4 "$DISK" disk 2>/dev/null; then
+  boot=first
+  mkfs.ext4 -q -F "$DISK"
+  mount -t ext4 "$DISK" disk
+fi
+exec 3<&0
+(while read -r line && [ "$line" != end ]; do :; done; touch /run/end) <&3 &
+report BOOT $boot
+round=0
+while [ ! -e /run/end ]; do
+  rm -f disk/job.*
+  fio --name=job --directory=disk --numjobs=2 --size=6M --bs=4k --bsrange=4k-64k --rw=randwrite --fsync=40 \
+    --ioengine=libaio --iodepth=16 --direct=1 --fallocate=none --refill_buffers=1 \
+    --verify=crc32c --verify_fatal=1 --verify_state_save=0 --group_reporting --minimal > fio.out 2>&1 ||
+    { cat fio.out; report FIO failed; exit 1; }
+  round=$((round + 1))
+  report ROUND $round
+done
+grep -q "^$DISK .* ext4 rw" /proc/mounts
+umount disk
+e2fsck -f -n "$DISK"
+if dmesg | grep -E "I/O error|EXT4-fs (error|warning)|[Rr]emounting|JBD2.*(error|abort)|blocked for more"; then
+  exit 1
+fi
+`;

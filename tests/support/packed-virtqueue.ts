@@ -63,9 +63,9 @@ export class PackedVirtqueue extends Virtqueue {
     super(memory, options);
     const { size } = this;
     this.addresses = {
-      descriptor: memory.allocate(size * PACKED_DESC_SIZE, this.regionIndex),
-      available: memory.allocate(EVENT_SUPPRESS_SIZE, this.regionIndex),
-      used: memory.allocate(EVENT_SUPPRESS_SIZE, this.regionIndex),
+      descriptor: this.allocateZeroed(size * PACKED_DESC_SIZE),
+      available: this.allocateZeroed(EVENT_SUPPRESS_SIZE),
+      used: this.allocateZeroed(EVENT_SUPPRESS_SIZE),
     };
     const ring = memory.view(this.addresses.descriptor, size * PACKED_DESC_SIZE);
     this.descriptors = new DataView(ring);

@@ -28,6 +28,8 @@ export class Disconnected extends Error {}
 
 const NO_PAYLOAD: Buffer = Buffer.alloc(0);
 const REPLY_TIMEOUT_MS = 10_000;
+/** As long as a daemon may take to start on a busy machine. */
+const CONNECT_TIMEOUT_MS = 20_000;
 
 export class Requests {
   /** What was agreed on; bit numbers are looked up here to decide whether to ask for replies. */
@@ -204,7 +206,10 @@ export class Requests {
 }
 
 /** Connects to a socket path, waiting for someone to listen, or takes a connected socket. */
-export async function openConnection(target: string | number, timeoutMs = 5000): Promise<Connection> {
+export async function openConnection(
+  target: string | number,
+  timeoutMs = CONNECT_TIMEOUT_MS,
+): Promise<Connection> {
   if (typeof target === "number") return new Connection(target);
   for (const deadline = performance.now() + timeoutMs; ; ) {
     try {

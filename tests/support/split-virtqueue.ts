@@ -63,9 +63,9 @@ export class SplitVirtqueue extends Virtqueue {
     const availSize = AVAIL_FIXED_SIZE + size * AVAIL_RING_ENTRY_SIZE;
     const usedSize = USED_FIXED_SIZE + size * USED_ELEM_SIZE;
     this.addresses = {
-      descriptor: memory.allocate(size * DESC_SIZE, this.regionIndex),
-      available: memory.allocate(availSize, this.regionIndex),
-      used: memory.allocate(usedSize, this.regionIndex),
+      descriptor: this.allocateZeroed(size * DESC_SIZE),
+      available: this.allocateZeroed(availSize),
+      used: this.allocateZeroed(usedSize),
     };
     const descriptors = memory.view(this.addresses.descriptor, size * DESC_SIZE);
     this.descriptors = new DataView(descriptors);

@@ -1,0 +1,43 @@
+// The disk as the host describes it in the device block (spec/layout.ts).
+import {
+  DEVICE_BLOCK_SECTORS,
+  DEVICE_CAPACITY_SECTORS,
+  DEVICE_DISCARD_UNMAPS,
+  DEVICE_FILE_FD,
+  DEVICE_MEMORY_HOST_ADDRESS,
+  DEVICE_PTR,
+  DEVICE_READ_ONLY,
+  DEVICE_UNALIGNED_FD,
+  DEVICE_WRITE_THROUGH,
+} from "./spec/layout.ts";
+
+export function memoryHostAddress(): u64 {
+  return load<u64>(DEVICE_PTR, DEVICE_MEMORY_HOST_ADDRESS);
+}
+
+export function imageFd(): i32 {
+  return load<i32>(DEVICE_PTR, DEVICE_FILE_FD);
+}
+
+export function unalignedFd(): i32 {
+  return load<i32>(DEVICE_PTR, DEVICE_UNALIGNED_FD);
+}
+
+export function isReadOnly(): bool {
+  return load<u32>(DEVICE_PTR, DEVICE_READ_ONLY) !== 0;
+}
+
+export function isWriteThrough(): bool {
+  // The driver may change its mind at any time (5.2.5, writeback).
+  return atomic.load<u32>(DEVICE_PTR, DEVICE_WRITE_THROUGH) !== 0;
+}
+
+export function isInDisk(sector: u64, sectorCount: u64): bool {
+  if (sector % load<u32>(DEVICE_PTR, DEVICE_BLOCK_SECTORS) !== 0) return false;
+  const capacity = load<u64>(DEVICE_PTR, DEVICE_CAPACITY_SECTORS);
+  return sector <= capacity && sectorCount <= capacity - sector;
+}
+
+export function mayUnmap(): bool {
+  return load<u32>(DEVICE_PTR, DEVICE_DISCARD_UNMAPS) !== 0;
+}

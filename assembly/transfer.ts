@@ -1,0 +1,110 @@
+// Reads, writes and flushes: one operation at a time, until all has moved.
+import { imageFd, isInDisk, isWriteThrough, memoryHostAddress, unalignedFd } from "./disk.ts";
+import { countMoved, Request, STAGE_FLUSH, STAGE_TRANSFER, SUBMITTED } from "./request.ts";
+import {
+  IORING_FSYNC_DATASYNC,
+  IORING_OP_FSYNC,
+  IORING_OP_READ,
+  IORING_OP_READV,
+  IORING_OP_WRITE,
+  IORING_OP_WRITEV,
+  IOVEC_BASE,
+  IOVEC_LEN,
+  IOVEC_SIZE,
+  RWF_DSYNC,
+} from "./spec/io-uring.ts";
+import { DEVICE_DIRECT_MASK, DEVICE_PTR } from "./spec/layout.ts";
+import {
+  SECTOR_SHIFT,
+  SECTOR_SIZE,
+  VIRTIO_BLK_S_IOERR,
+  VIRTIO_BLK_S_OK,
+  VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_OUT,
+} from "./spec/virtio-blk.ts";
+import { pushSqe } from "./uring.ts";
+
+export function startRead(request: Request): i32 {
+  // The last byte is the status's, not data's.
+  if (request.overflowBytes > 0) {
+    request.overflowBytes--;
+  } else if (request.vectorCount > 0) {
+    const last = request.table + <usize>(request.vectorCount - 1) * IOVEC_SIZE;
+    const length = load<u64>(last, IOVEC_LEN) - 1;
+    store<u64>(last, length, IOVEC_LEN);
+    if (length === 0) request.vectorCount--;
+  }
+  return startTransfer(request, request.inBytes - 1);
+}
+
+export function startTransfer(request: Request, byteLength: u64): i32 {
+  if (request.overflowBytes !== 0 || byteLength % SECTOR_SIZE !== 0) return VIRTIO_BLK_S_IOERR;
+  if (!isInDisk(request.sector, byteLength >> SECTOR_SHIFT)) return VIRTIO_BLK_S_IOERR;
+  if (byteLength === 0) return VIRTIO_BLK_S_OK;
+  request.fileOffset = request.sector << SECTOR_SHIFT;
+  request.remaining = byteLength;
+  return submitTransfer(request);
+}
+
+export function submitTransfer(request: Request): i32 {
+  request.stage = STAGE_TRANSFER;
+  const isWrite = request.type === VIRTIO_BLK_T_OUT;
+  const opFlags: u32 = isWrite && isWriteThrough() ? RWF_DSYNC : 0;
+  const fd = isDirectable(request) ? imageFd() : unalignedFd();
+  if (request.vectorCount === 1) {
+    const opcode = isWrite ? IORING_OP_WRITE : IORING_OP_READ;
+    const address = load<u64>(request.vector, IOVEC_BASE);
+    const length = <u32>load<u64>(request.vector, IOVEC_LEN);
+    pushSqe(opcode, fd, request.fileOffset, address, length, opFlags, request.userData);
+  } else {
+    const opcode = isWrite ? IORING_OP_WRITEV : IORING_OP_READV;
+    const address = memoryHostAddress() + request.vector;
+    pushSqe(opcode, fd, request.fileOffset, address, request.vectorCount, opFlags, request.userData);
+  }
+  return SUBMITTED;
+}
+
+/** Whether O_DIRECT takes this transfer: guests may use any address (firmware does), the kernel may not. */
+function isDirectable(request: Request): bool {
+  const mask = <u64>load<u32>(DEVICE_PTR, DEVICE_DIRECT_MASK);
+  if (mask === 0) return true;
+  let bits = request.fileOffset;
+  const end = request.vector + <usize>request.vectorCount * IOVEC_SIZE;
+  for (let vector = request.vector; vector < end; vector += IOVEC_SIZE) {
+    bits |= load<u64>(vector, IOVEC_BASE) | load<u64>(vector, IOVEC_LEN);
+  }
+  return (bits & mask) === 0;
+}
+export function submitFlush(request: Request): i32 {
+  request.stage = STAGE_FLUSH;
+  pushSqe(IORING_OP_FSYNC, imageFd(), 0, 0, 0, IORING_FSYNC_DATASYNC, request.userData);
+  return SUBMITTED;
+}
+export function afterTransfer(request: Request, result: i32): i32 {
+  if (!countMoved(request, result)) return VIRTIO_BLK_S_IOERR;
+  if (request.remaining > 0) {
+    skipMoved(request, result);
+    return submitTransfer(request);
+  }
+  if (request.type === VIRTIO_BLK_T_IN) request.writtenBytes = request.inBytes - 1;
+  return VIRTIO_BLK_S_OK;
+}
+
+export function afterFlush(result: i32): i32 {
+  return result === 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
+}
+
+/** Leaves in the vectors what a short transfer has not moved. */
+function skipMoved(request: Request, byteLength: u64): void {
+  while (byteLength > 0) {
+    const length = load<u64>(request.vector, IOVEC_LEN);
+    if (byteLength < length) {
+      store<u64>(request.vector, load<u64>(request.vector, IOVEC_BASE) + byteLength, IOVEC_BASE);
+      store<u64>(request.vector, length - byteLength, IOVEC_LEN);
+      return;
+    }
+    byteLength -= length;
+    request.vector += IOVEC_SIZE;
+    request.vectorCount--;
+  }
+}

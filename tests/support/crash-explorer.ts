@@ -1,0 +1,431 @@
+// Runs the core on a script, stops it before each of its stores to shared memory, and has a successor go on from there.
+//
+// The core isn't really stopped: the hook before a store copies shared memory to another world, where a fresh core
+// recovers and finishes, and then the first core goes on. Successors are stopped in the same way, while they recover.
+import assert from "node:assert/strict";
+import {
+  INFLIGHT_DESC_NUM,
+  INFLIGHT_FEATURES,
+  INFLIGHT_REGION_VERSION,
+  INFLIGHT_VERSION,
+  PACKED_ENTRIES,
+  PACKED_ENTRY_INFLIGHT,
+  PACKED_ENTRY_NEXT,
+  PACKED_ENTRY_SIZE,
+  PACKED_FREE_HEAD,
+  PACKED_OLD_FREE_HEAD,
+  PACKED_OLD_USED_IDX,
+  PACKED_OLD_USED_WRAP,
+  PACKED_USED_IDX,
+  PACKED_USED_WRAP,
+  SPLIT_ENTRIES,
+  SPLIT_ENTRY_INFLIGHT,
+  SPLIT_ENTRY_SIZE,
+  SPLIT_USED_IDX,
+} from "../../assembly/spec/inflight.ts";
+import { IORING_OP_FALLOCATE, IORING_OP_FSYNC, IORING_OP_WRITEV } from "../../assembly/spec/io-uring.ts";
+import { SECTOR_SHIFT } from "../../assembly/spec/virtio-blk.ts";
+import { USED_IDX } from "../../assembly/spec/virtqueue.ts";
+import { CoreHarness, GUEST_PTR, type Operation, REGION_PTR, SHARED_PTR } from "./core-harness.ts";
+import {
+  createDriver,
+  DRIVER_SIZE,
+  dataGpa,
+  type Outstanding,
+  type RingShape,
+  type ScriptedDriver,
+  withOperations,
+} from "./scripted-driver.ts";
+import { INDIRECT_READ, INDIRECT_WRITE, type Kind, resultOf } from "./scripted-requests.ts";
+
+const SHARED_END = GUEST_PTR + DRIVER_SIZE;
+const PACKED_INITIAL_BASE = 0x80008000;
+
+/** How far a crash in a recovery from a crash in a recovery is followed. */
+const DEPTH_MAX = 3;
+
+export interface Scenario {
+  name: string;
+  shape: RingShape;
+  /** Completions that the core sees at once. */
+  batch: number;
+  kinds: readonly Kind[];
+  rounds: number;
+  /** Where the indices of a split ring begin. */
+  start?: number;
+  /** Descriptors that the region has room for: the ring's size, or more. */
+  entries?: number;
+  /** Rounds in which nothing is recorded yet. */
+  untrackedRounds?: number;
+  /** Version 0, and anything in the rest of the region. */
+  hasUninitializedRegion?: boolean;
+  /** The guest was reset since, but the region is the one of its former life. */
+  hasFormerLife?: boolean;
+  /** The driver takes all that is used, each time, and what it doesn't know of it must have been called for. */
+  checksCalls?: boolean;
+  /** The predecessor doesn't crash but leaves its requests behind. */
+  suspends?: boolean;
+  /** Stops successors in all that they do, not in their recovery alone. */
+  isThorough?: boolean;
+}
+
+export interface Totals {
+  scenarios: number;
+  requests: number;
+  stores: number;
+  recoveries: number;
+  nested: number;
+}
+
+type Order = (turn: number, count: number) => number;
+const ORDERS: readonly Order[] = [() => 0, (_, count) => count - 1, (turn, count) => (turn * 5 + 3) % count];
+
+/** What the driver does while nobody serves it. */
+const MEANWHILE: readonly ((driver: ScriptedDriver, kinds: readonly Kind[]) => void)[] = [
+  () => {},
+  (driver) => driver.consume(driver.shape.size),
+  (driver, kinds) => {
+    driver.consume(driver.shape.size);
+    fill(driver, kinds, driver.shape.size);
+    driver.publish();
+  },
+];
+
+function fill(driver: ScriptedDriver, kinds: readonly Kind[], most: number): number {
+  for (let count = 0; ; count++) {
+    const kind = kinds[driver.added % kinds.length]!;
+    if (count === most || !driver.hasRoom(kind)) return count;
+    driver.add(kind);
+  }
+}
+
+/** Memory, a core and a driver; the script of the first life, or the end of a later one. */
+class World {
+  readonly core: CoreHarness;
+  readonly shared: Uint8Array;
+  readonly sharedWords: Int32Array;
+  driver!: ScriptedDriver;
+  scenario!: Scenario;
+  /** Whether a crash may come at a store. */
+  isWatched = false;
+  base = 0;
+  private lastSubmitted = -1;
+
+  constructor(
+    module: WebAssembly.Module,
+    readonly depth: number,
+    private readonly onCrash: (world: World) => void,
+  ) {
+    this.core = new CoreHarness(module, { beforeStore: (address) => this.beforeStore(address) });
+    this.shared = this.core.bytes.subarray(SHARED_PTR, SHARED_END);
+    this.sharedWords = new Int32Array(this.shared.buffer, SHARED_PTR, this.shared.length / 4);
+  }
+
+  prepare(scenario: Scenario): void {
+    this.scenario = scenario;
+    this.driver = createDriver(this.core.view, GUEST_PTR, scenario.shape);
+    this.isWatched = false;
+  }
+
+  // --- The first life -----------------------------------------------------------------------------------------------
+
+  runScript(): void {
+    const { scenario, core, driver } = this;
+    this.shared.fill(0);
+    driver.reset(scenario.start ?? 0);
+    this.base = scenario.shape.isPacked ? PACKED_INITIAL_BASE : (scenario.start ?? 0);
+    if (scenario.untrackedRounds !== undefined) this.runUntracked(scenario.untrackedRounds);
+    if (scenario.hasFormerLife) this.runFormerLife();
+    if (scenario.hasUninitializedRegion) this.spoilRegion();
+    core.boot();
+    core.track(entriesOf(scenario));
+    this.isWatched = true;
+    this.begin(this.base);
+    this.turn();
+    for (let round = 0; round < scenario.rounds; round++) this.playRound(round);
+    if (scenario.suspends) this.suspend();
+    this.isWatched = false;
+    if (!scenario.suspends) this.finish();
+  }
+
+  private runUntracked(rounds: number): void {
+    this.core.boot();
+    this.begin(this.base);
+    for (let round = 0; round < rounds; round++) this.playRound(round);
+    while (this.core.operations.length > 0) this.completeSome(rounds);
+    this.core.stop();
+    this.turn();
+    assert.ok(this.core.isStopped);
+    this.base = this.core.base;
+  }
+
+  /** Some of its requests are in flight when the guest is reset. */
+  private runFormerLife(): void {
+    this.driver.reset(100);
+    this.core.boot();
+    this.core.track(entriesOf(this.scenario));
+    this.begin(100);
+    for (let round = 0; round < 3; round++) this.playRound(round);
+    this.driver.reset(0);
+  }
+
+  private spoilRegion(): void {
+    const { bytes, view } = this.core;
+    bytes.fill(1, REGION_PTR, REGION_PTR + regionSize(this.scenario));
+    view.setUint16(REGION_PTR + INFLIGHT_REGION_VERSION, 0, true);
+  }
+
+  private playRound(round: number): void {
+    const { driver, scenario } = this;
+    const { size } = driver.shape;
+    fill(driver, scenario.kinds, round % 3 === 1 ? 1 : size);
+    driver.publish();
+    this.turn();
+    this.completeSome(round);
+    driver.consume(scenario.checksCalls ? size : [size, size, 1, 0][round % 4]!);
+  }
+
+  private suspend(): void {
+    fill(this.driver, this.scenario.kinds, this.driver.shape.size);
+    this.driver.publish();
+    this.turn();
+    this.core.suspend();
+    this.turn();
+    // Those that could not be cancelled end as ever.
+    while (this.core.operations.length > 0) this.completeSome(1);
+    assert.ok(this.core.isStopped, "suspended");
+    this.onCrash(this);
+  }
+
+  // --- A later life -------------------------------------------------------------------------------------------------
+
+  recover(base: number): void {
+    const { core, scenario, driver } = this;
+    this.base = base;
+    core.boot();
+    core.track(entriesOf(scenario));
+    this.isWatched = true;
+    this.begin(base);
+    this.isWatched = scenario.isThorough ?? false;
+    this.turn();
+    if (scenario.checksCalls && driver.hasUsed()) assert.ok(driver.isCalled, "the driver is never called");
+    this.finish();
+    this.isWatched = false;
+  }
+
+  /** Completes all there is, then one more ring full of requests. */
+  private finish(): void {
+    const { driver, core } = this;
+    this.drain();
+    fill(driver, [INDIRECT_READ, INDIRECT_WRITE], driver.shape.size);
+    driver.publish();
+    this.turn();
+    assert.equal(core.operations.length, driver.shape.size, "a ring full of requests");
+    this.drain();
+    assert.equal(driver.completed, driver.added);
+    this.checkRegion();
+  }
+
+  private drain(): void {
+    const { driver, core } = this;
+    for (let round = 0; core.operations.length > 0; round++) {
+      this.completeSome(round);
+      driver.consume(driver.shape.size);
+    }
+    driver.consume(driver.shape.size);
+    const lost = driver.outstanding().map(({ serial, kind }) => `${serial} (${kind.name})`);
+    assert.deepEqual(lost, [], "requests lost");
+  }
+
+  private checkRegion(): void {
+    const { view } = this.core;
+    assert.equal(view.getBigUint64(REGION_PTR + INFLIGHT_FEATURES, true), 0n);
+    assert.equal(view.getUint16(REGION_PTR + INFLIGHT_REGION_VERSION, true), INFLIGHT_VERSION);
+    const entries = entriesOf(this.scenario);
+    assert.equal(view.getUint16(REGION_PTR + INFLIGHT_DESC_NUM, true), entries);
+    if (this.driver.shape.isPacked) checkPackedRegion(view, entries, this.driver);
+    else checkSplitRegion(view, entries, this.driver);
+  }
+
+  // --- Both ---------------------------------------------------------------------------------------------------------
+
+  private begin(base: number): void {
+    this.lastSubmitted = -1;
+    this.core.start(this.driver, base);
+  }
+
+  private turn(): void {
+    this.core.turn(this.driver, (operation) => this.checkOperation(operation));
+  }
+
+  private completeSome(round: number): void {
+    const { core, scenario } = this;
+    const order = ORDERS[round % ORDERS.length]!;
+    for (let i = 0; i < scenario.batch && core.operations.length > 0; i++) {
+      const at = order(i, core.operations.length);
+      core.complete(at, resultOf(core.operations[at]!));
+    }
+    this.turn();
+  }
+
+  /** Requests are begun in the driver's order, none is passed over, and none is begun that is completed. */
+  private checkOperation(operation: Operation): void {
+    const [next] = withOperations(this.driver.outstanding()).filter(
+      ({ serial }) => serial > this.lastSubmitted,
+    );
+    assert.ok(next !== undefined, `an operation nobody asked for: ${describe(operation)}`);
+    this.lastSubmitted = next.serial;
+    const message = `request ${next.serial} (${next.kind.name}) became ${describe(operation)}`;
+    assert.equal(operation.opcode, next.kind.opcode, message);
+    if (operation.opcode === IORING_OP_FSYNC) return;
+    assert.equal(operation.offset >> SECTOR_SHIFT, next.serial, message);
+    if (operation.opcode !== IORING_OP_FALLOCATE) this.checkBuffers(operation, next);
+  }
+
+  private checkBuffers(operation: Operation, { serial, kind }: Outstanding): void {
+    const buffers = this.core.buffersOf(operation, [IORING_OP_WRITEV]);
+    const expected = kind.buffers.filter(({ where }) => where === "data");
+    assert.equal(buffers.length, expected.length);
+    expected.forEach(({ offset, length }, i) => {
+      assert.equal(buffers[i]![0], dataGpa(serial) + offset);
+      assert.equal(buffers[i]![1], length);
+    });
+  }
+
+  private beforeStore(address: number): void {
+    if (
+      !isInRegion(address, this.scenario) &&
+      !this.driver.isDevicePart(address) &&
+      !this.driver.isOwedStatus(address)
+    ) {
+      throw new Error(`a wild store to 0x${address.toString(16)}`);
+    }
+    if (this.isWatched) this.onCrash(this);
+  }
+}
+
+function entriesOf({ entries, shape }: Scenario): number {
+  return entries ?? shape.size;
+}
+
+function regionSize(scenario: Scenario): number {
+  const count = entriesOf(scenario);
+  return scenario.shape.isPacked
+    ? PACKED_ENTRIES + count * PACKED_ENTRY_SIZE
+    : SPLIT_ENTRIES + count * SPLIT_ENTRY_SIZE;
+}
+
+function isInRegion(address: number, scenario: Scenario): boolean {
+  return address >= REGION_PTR && address < REGION_PTR + regionSize(scenario);
+}
+
+function describe({ opcode, offset, length }: Operation): string {
+  return `opcode ${opcode} at ${offset}, length ${length}`;
+}
+
+function checkSplitRegion(view: DataView, entries: number, driver: ScriptedDriver): void {
+  assert.equal(view.getUint16(REGION_PTR + SPLIT_USED_IDX, true), driver.nextUsed, "used_idx");
+  for (let i = 0; i < entries; i++) {
+    const entry = REGION_PTR + SPLIT_ENTRIES + i * SPLIT_ENTRY_SIZE;
+    assert.equal(view.getUint8(entry + SPLIT_ENTRY_INFLIGHT), 0, `entry ${i} in flight`);
+  }
+}
+
+function checkPackedRegion(view: DataView, entries: number, driver: ScriptedDriver): void {
+  const half = (offset: number) => view.getUint16(REGION_PTR + offset, true);
+  assert.equal(half(PACKED_FREE_HEAD), half(PACKED_OLD_FREE_HEAD), "free heads");
+  assert.deepEqual([half(PACKED_USED_IDX), half(PACKED_OLD_USED_IDX)], [driver.nextUsed, driver.nextUsed]);
+  assert.equal(view.getUint8(REGION_PTR + PACKED_USED_WRAP), driver.usedWrap);
+  assert.equal(view.getUint8(REGION_PTR + PACKED_OLD_USED_WRAP), driver.usedWrap);
+  const seen = new Set<number>();
+  for (let index = half(PACKED_FREE_HEAD); index !== entries; ) {
+    assert.ok(index < entries && !seen.has(index), `the free list comes to ${index}`);
+    seen.add(index);
+    const entry = REGION_PTR + PACKED_ENTRIES + index * PACKED_ENTRY_SIZE;
+    assert.equal(view.getUint8(entry + PACKED_ENTRY_INFLIGHT), 0, `entry ${index} in flight`);
+    index = view.getUint16(entry + PACKED_ENTRY_NEXT, true);
+  }
+  assert.equal(seen.size, entries, "free entries");
+}
+
+/** 53 bits of a hash: two memories of one run that share it are not to be expected. */
+function digestOf(words: Int32Array): number {
+  let low = 0x811c9dc5;
+  let high = 0x1b873593;
+  for (let i = 0; i < words.length; i++) {
+    low = Math.imul(low ^ words[i]!, 0x01000193);
+    low ^= low >>> 15;
+    high = Math.imul(high ^ words[i]!, 0x5bd1e995);
+    high ^= high >>> 13;
+  }
+  return (high >>> 0) * 0x20_0000 + (low >>> 11);
+}
+
+export class CrashExplorer {
+  readonly totals: Totals = { scenarios: 0, requests: 0, stores: 0, recoveries: 0, nested: 0 };
+  private readonly worlds: World[];
+  private readonly seen = new Set<number>();
+  /** Which store of each life the crash came before, and what the driver did then. */
+  private readonly path: string[] = [];
+  private readonly storeCounts: number[] = [];
+
+  constructor(module: WebAssembly.Module) {
+    this.worlds = Array.from({ length: DEPTH_MAX + 1 }, (_, depth) => {
+      return new World(module, depth, (world) => this.crash(world));
+    });
+  }
+
+  run(scenario: Scenario): void {
+    this.seen.clear();
+    this.path.length = 0;
+    this.storeCounts.fill(0);
+    for (const world of this.worlds) world.prepare(scenario);
+    try {
+      this.worlds[0]!.runScript();
+    } catch (error) {
+      const where = this.path.length === 0 ? "without a crash" : `crashed ${this.path.join(", then ")}`;
+      throw new Error(`${scenario.name}, ${where}: ${(error as Error).message}`, { cause: error });
+    }
+    this.totals.scenarios++;
+    this.totals.requests += this.worlds[0]!.driver.added;
+    this.totals.stores += this.storeCounts[0] ?? 0;
+  }
+
+  private crash(world: World): void {
+    const { depth, scenario } = world;
+    const store = this.storeCounts[depth] ?? 0;
+    this.storeCounts[depth] = store + 1;
+    const successor = this.worlds[depth + 1];
+    if (successor === undefined) return;
+    const choices = scenario.checksCalls ? 1 : MEANWHILE.length;
+    for (let choice = 0; choice < choices; choice++) {
+      successor.shared.set(world.shared);
+      MEANWHILE[choice]!(successor.driver, scenario.kinds);
+      // The same memory has the same future.
+      const digest = digestOf(successor.sharedWords);
+      if (this.seen.has(digest)) continue;
+      this.seen.add(digest);
+      this.path.push(`before store ${store} (${["idle", "taking", "adding"][choice]})`);
+      this.storeCounts[depth + 1] = 0;
+      this.recover(world, successor);
+      this.path.pop();
+    }
+  }
+
+  private recover(world: World, successor: World): void {
+    this.totals.recoveries++;
+    if (world.depth > 0) this.totals.nested++;
+    successor.recover(this.baseFor(world));
+  }
+
+  /**
+   * What the front-end sends. Packed: what it sent first, long ago. Split: used.idx, as QEMU does after a crash; others
+   * may send what they sent first too.
+   */
+  private baseFor(world: World): number {
+    const { isPacked } = world.scenario.shape;
+    const first = this.worlds[0]!.base;
+    if (isPacked || this.totals.recoveries % 2 === 0) return first;
+    return world.core.view.getUint16(world.driver.devicePtr + USED_IDX, true);
+  }
+}

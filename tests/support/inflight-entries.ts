@@ -1,0 +1,35 @@
+// What an inflight region says, as anyone can read it (vhost-user, "Inflight I/O tracking").
+import {
+  INFLIGHT_ALIGN,
+  PACKED_ENTRIES,
+  PACKED_ENTRY_INFLIGHT,
+  PACKED_ENTRY_SIZE,
+  SPLIT_ENTRIES,
+  SPLIT_ENTRY_INFLIGHT,
+  SPLIT_ENTRY_SIZE,
+} from "../../assembly/spec/inflight.ts";
+
+/** Bytes that one queue's part takes. */
+export function inflightStride(queueSize: number, isPacked: boolean): number {
+  const byteLength = isPacked
+    ? PACKED_ENTRIES + queueSize * PACKED_ENTRY_SIZE
+    : SPLIT_ENTRIES + queueSize * SPLIT_ENTRY_SIZE;
+  return Math.ceil(byteLength / INFLIGHT_ALIGN) * INFLIGHT_ALIGN;
+}
+
+/** Requests that are recorded as in flight, over all queues. */
+export function countInflight(
+  bytes: Buffer,
+  { numQueues, queueSize }: { numQueues: number; queueSize: number },
+  isPacked: boolean,
+): number {
+  const [start, step, flag] = isPacked
+    ? [PACKED_ENTRIES, PACKED_ENTRY_SIZE, PACKED_ENTRY_INFLIGHT]
+    : [SPLIT_ENTRIES, SPLIT_ENTRY_SIZE, SPLIT_ENTRY_INFLIGHT];
+  let count = 0;
+  for (let queue = 0; queue < numQueues; queue++) {
+    const entries = queue * inflightStride(queueSize, isPacked) + start;
+    for (let i = 0; i < queueSize; i++) count += bytes[entries + i * step + flag] === 0 ? 0 : 1;
+  }
+  return count;
+}

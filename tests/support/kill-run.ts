@@ -1,0 +1,193 @@
+// Kills the daemon under load, again and again, and looks each time whether anything was lost, repeated or misplaced.
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+import { VIRTIO_F_RING_INDIRECT_DESC } from "../../assembly/spec/virtqueue.ts";
+import { CrashLoad, LostRequest } from "./crash-load.ts";
+import { FrontEnd } from "./front-end.ts";
+import { countInflight } from "./inflight-entries.ts";
+import type { Random } from "./random.ts";
+import { SectorModel } from "./sector-model.ts";
+import { until } from "./until.ts";
+import { Vringd } from "./vringd.ts";
+
+export interface KillOptions {
+  packed: boolean;
+  eventIdx: boolean;
+  engine: "io_uring" | "threads";
+  queues: number;
+  depth: number;
+  indirect?: boolean;
+  queueSize?: number;
+  sectorsMax?: number;
+  args?: readonly string[];
+  onDisk?: boolean;
+}
+
+export interface KillTotals {
+  kills: number;
+  /** Requests completed, and those that a kill interrupted: for the driver, and as recorded in the region. */
+  completed: number;
+  interrupted: number;
+  recorded: number;
+  lost: number;
+  repeated: number;
+  /** Runs that failed in another way: a status, a length, or what a sector holds. */
+  wrong: number;
+}
+
+const IMAGE_SIZE = 8 << 20;
+const LOAD_MS_MAX = 30;
+const LOST_AFTER_MS = 10_000;
+
+export function noTotals(): KillTotals {
+  return { kills: 0, completed: 0, interrupted: 0, recorded: 0, lost: 0, repeated: 0, wrong: 0 };
+}
+
+export function tellTotals(totals: KillTotals): string {
+  const { kills, completed, interrupted, recorded, lost, repeated, wrong } = totals;
+  return (
+    `survived ${kills} kills, completed ${completed} requests; ${interrupted} were in flight at a kill, ` +
+    `${recorded} of them begun; lost ${lost}, repeated ${repeated}, wrong ${wrong}`
+  );
+}
+
+export class KillRun {
+  private readonly loads: CrashLoad[];
+
+  private constructor(
+    readonly daemon: Vringd,
+    private readonly frontEnd: FrontEnd,
+    private readonly model: SectorModel,
+    private readonly options: KillOptions,
+    private readonly random: Random,
+    private readonly totals: KillTotals,
+  ) {
+    this.loads = frontEnd.queues.map(
+      (queue) =>
+        new CrashLoad(frontEnd.memory, queue, model, {
+          random,
+          depth: options.depth,
+          indirect: frontEnd.hasFeature(VIRTIO_F_RING_INDIRECT_DESC),
+          ...(options.sectorsMax !== undefined && { sectorsMax: options.sectorsMax }),
+        }),
+    );
+  }
+
+  static async start(options: KillOptions, random: Random, totals = noTotals()): Promise<KillRun> {
+    const { packed, eventIdx, engine, queues, indirect = true, queueSize = 128, args = [] } = options;
+    const daemon = await Vringd.start({
+      byteLength: IMAGE_SIZE,
+      onDisk: options.onDisk ?? false,
+      args: ["--packed", `--engine=${engine}`, ...args],
+    });
+    try {
+      const setup = { packed, eventIdx, indirect, queues, queueSize, inflight: true };
+      const frontEnd = await FrontEnd.connect(daemon.socketPath, setup);
+      return new KillRun(daemon, frontEnd, new SectorModel(frontEnd.capacity), options, random, totals);
+    } catch (error) {
+      await daemon[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Loads all queues, kills at random instants so often, unless that takes too long, and ends with an image that is
+   * what the model says.
+   */
+  async run(kills: number, timeMs = Number.POSITIVE_INFINITY): Promise<void> {
+    const deadlineMs = performance.now() + timeMs;
+    try {
+      for (const load of this.loads) load.resume();
+      for (let i = 0; i < kills && performance.now() < deadlineMs; i++) {
+        await this.loadForAWhile();
+        await this.kill();
+        await this.comeBack();
+      }
+      for (const load of this.loads) load.pause();
+      await this.allCompleted();
+      assert.equal(this.recorded, 0, "requests are recorded that have completed");
+      assert.equal(await this.daemon.stop(), 0);
+      this.model.checkImage(this.daemon.imagePath);
+    } catch (error) {
+      this.blame(error as Error);
+      const { message } = error as Error;
+      throw new Error(`${message}\nThe daemon's log:\n${this.daemon.log.join("\n")}`, { cause: error });
+    }
+  }
+
+  /**
+   * Milliseconds from the kill of a daemon, with `depth` requests in flight on each queue or with none, to the first
+   * completion by its successor.
+   */
+  async recoveryTime(isLoaded: boolean): Promise<number> {
+    if (isLoaded) {
+      this.burst();
+      await until(() => this.recorded > 0 || this.inFlight === 0, "requests are taken");
+    }
+    const killedMs = performance.now();
+    await this.kill();
+    // In place of those that completed at the last moment, or as the first ones.
+    this.burst();
+    const first = new Promise<number>((resolve) => {
+      for (const load of this.loads) load.onCompletion = () => resolve(performance.now());
+    });
+    await this.comeBack();
+    await this.allCompleted();
+    return (await first) - killedMs;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const load of this.loads) await load.end();
+    this.frontEnd.close();
+    await this.daemon[Symbol.asyncDispose]();
+    this.totals.completed += this.loads.reduce((sum, load) => sum + load.completed, 0);
+  }
+
+  private burst(): void {
+    for (const load of this.loads) load.burst();
+  }
+
+  private get inFlight(): number {
+    return this.loads.reduce((sum, load) => sum + load.inFlight, 0);
+  }
+
+  private get recorded(): number {
+    const { bytes, description } = this.frontEnd.inflight!;
+    return countInflight(bytes, description, this.options.packed);
+  }
+
+  /** Every other kill may come amid the recovery from the one before. */
+  private async loadForAWhile(): Promise<void> {
+    if (this.random.below(2) === 0) await this.allCompleted();
+    await sleep(this.random.below(LOAD_MS_MAX + 1));
+    this.throwFailure();
+  }
+
+  private async kill(): Promise<void> {
+    const killed = this.daemon.kill9();
+    this.totals.interrupted += this.inFlight;
+    await killed;
+    this.totals.kills++;
+    this.totals.recorded += this.recorded;
+    this.model.checkImage(this.daemon.imagePath);
+  }
+
+  private async comeBack(): Promise<void> {
+    await Promise.all([this.daemon.restart(), this.frontEnd.reconnect(this.daemon.socketPath)]);
+  }
+
+  /** All that has been submitted until now. */
+  private async allCompleted(): Promise<void> {
+    await Promise.all(this.loads.map((load) => load.completedUpTo(load.submitted, LOST_AFTER_MS)));
+  }
+
+  private throwFailure(): void {
+    for (const { failure } of this.loads) if (failure) throw failure;
+  }
+
+  private blame(error: Error): void {
+    if (error instanceof LostRequest) this.totals.lost++;
+    else if (/not in flight/.test(error.message)) this.totals.repeated++;
+    else this.totals.wrong++;
+  }
+}
