@@ -149,6 +149,19 @@ describe("an inflight region", () => {
     });
   }
 
+  test("stays when its replacement is refused", async () => {
+    await using frontEnd = await FrontEnd.open(daemon.socketPath);
+    await frontEnd.negotiate();
+    await frontEnd.shareMemory(new Memory());
+    const { bytes } = await frontEnd.trackInflight(1, 128);
+    const fd = memfd();
+    assert.notEqual(await frontEnd.setInflightFd({ ...good, mmapOffset: 64n }, fd), 0n);
+    close(fd);
+    await frontEnd.addQueue(128);
+    await frontEnd.disk().read(0, 1);
+    assert.equal(bytes.readUInt16LE(INFLIGHT_REGION_VERSION), INFLIGHT_VERSION);
+  });
+
   test("is refused without a descriptor", async () => {
     await using frontEnd = await connect();
     assert.notEqual(await frontEnd.command(m.VHOST_USER_SET_INFLIGHT_FD, encodeInflight(good)), 0n);

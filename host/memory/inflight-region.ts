@@ -43,6 +43,26 @@ function checkShape(numQueues: number, queueSize: number): void {
   }
 }
 
+/** How far into a page it begins. */
+function leadOf(mmapOffset: bigint): number {
+  return Number(mmapOffset % BigInt(PAGE_SIZE));
+}
+
+function checkRegion({ mmapSize, mmapOffset, numQueues, queueSize }: InflightDescription, fd: number): void {
+  checkShape(numQueues, queueSize);
+  if (mmapOffset % 8n !== 0n) throw new GuestMemoryError("a misaligned inflight region");
+  if (mmapSize + BigInt(leadOf(mmapOffset)) > BigInt(INFLIGHT_SIZE_MAX)) {
+    throw new GuestMemoryError("an inflight region past 64 MiB");
+  }
+  if (fstatSync(fd, { bigint: true }).size < mmapOffset + mmapSize) {
+    throw new GuestMemoryError("a file that is smaller than its inflight region");
+  }
+  // Of the two formats the split one needs less; which it is shows at ring start.
+  if (Number(mmapSize) < numQueues * strideOf(queueSize, false)) {
+    throw new GuestMemoryError("an inflight region too small for its queues");
+  }
+}
+
 /** A new region, zeroed, which makes it one that nobody has used yet. The caller owns the descriptor. */
 export function createInflightRegion(
   numQueues: number,
@@ -66,27 +86,17 @@ export class InflightRegion {
 
   /**
    * Maps a region that the front-end sent: ours, a predecessor's, or one from another host. Takes the descriptor. Only
-   * while no ring runs. Throws GuestMemoryError if it can't be what it is said to be.
+   * while no ring runs. Throws GuestMemoryError, with the region before still set, if it can't be what it is said to be.
    */
   set(description: InflightDescription, fd: number): void {
-    this.clear();
     try {
+      checkRegion(description, fd);
+      this.clear();
       const { mmapSize, mmapOffset, numQueues, queueSize } = description;
-      checkShape(numQueues, queueSize);
-      const lead = Number(mmapOffset % BigInt(PAGE_SIZE));
-      const start = mmapOffset - BigInt(lead);
-      if (mmapOffset % 8n !== 0n) throw new GuestMemoryError("a misaligned inflight region");
-      if (mmapSize + BigInt(lead) > BigInt(INFLIGHT_SIZE_MAX)) {
-        throw new GuestMemoryError("an inflight region past 64 MiB");
-      }
-      if (fstatSync(fd, { bigint: true }).size < mmapOffset + mmapSize) {
-        throw new GuestMemoryError("a file that is smaller than its inflight region");
-      }
-      if (Number(mmapSize) < numQueues * strideOf(queueSize, false)) {
-        throw new GuestMemoryError("an inflight region too small for its queues");
-      }
-      mapSharedAt(this.linear.hostAddress + INFLIGHT_PTR, fd, start, lead + Number(mmapSize));
-      this.current = { ptr: INFLIGHT_PTR + lead, byteLength: Number(mmapSize), numQueues, queueSize };
+      const lead = leadOf(mmapOffset);
+      const byteLength = Number(mmapSize);
+      mapSharedAt(this.linear.hostAddress + INFLIGHT_PTR, fd, mmapOffset - BigInt(lead), lead + byteLength);
+      this.current = { ptr: INFLIGHT_PTR + lead, byteLength, numQueues, queueSize };
     } finally {
       closeSync(fd);
     }
