@@ -18,6 +18,8 @@ const EXPORTS = [
   "startQueue",
   "step",
   "stopQueue",
+  "suspendQueue",
+  "trackInflight",
 ];
 
 /**
