@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ProtocolError } from "../host/errors.ts";
 import { createEventfd } from "../host/linux/eventfd.ts";
-import { addressOf, close, syscall4 } from "../host/linux/libc.ts";
+import { addressOf, checked, close, ioctl, syscall4 } from "../host/linux/libc.ts";
 import { send, unixPair } from "../host/linux/unix-socket.ts";
 import { encodeHeader, encodeMessage, encodeU64, encodeVringState } from "../host/protocol/codec.ts";
 import { Connection, PAYLOAD_MAX } from "../host/protocol/connection.ts";
@@ -16,7 +16,9 @@ import {
   VHOST_USER_SET_VRING_KICK,
   VHOST_USER_SET_VRING_NUM,
 } from "../host/protocol/messages.ts";
+import { until } from "./support/until.ts";
 
+const SIOCINQ = 0x541b;
 const SYS_prlimit64 = 302;
 const RLIMIT_NOFILE = 7;
 
@@ -27,6 +29,13 @@ const OWNER = encodeMessage(VHOST_USER_SET_OWNER, 0);
 let openBefore: number;
 let connection: Connection;
 let peer: number | undefined;
+
+/** Bytes that wait in a socket (unix(7), SIOCINQ). */
+function unread(fd: number): number {
+  const count = Buffer.alloc(4);
+  checked("ioctl", ioctl(fd, SIOCINQ, count));
+  return count.readInt32LE(0);
+}
 
 const openDescriptors = () => readdirSync("/proc/self/fd").length;
 
@@ -127,7 +136,8 @@ describe("receive", () => {
     for (const cut of [1, 11, 12, 13]) {
       const pending = connection.receive();
       write(NUM.subarray(0, cut));
-      await sleep(5);
+      // Else both parts may come at once, with the descriptors.
+      await until(() => unread(connection.fd) === 0, "the first part is read");
       writeWithEventfds(NUM.subarray(cut), 2);
       assert.deepEqual((await pending)?.fds, [], `cut at ${cut}`);
     }
