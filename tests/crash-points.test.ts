@@ -1,4 +1,5 @@
 // A core that is stopped before any of its stores to shared memory: its successor loses no request and repeats none.
+import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
 import { CrashExplorer, type Scenario } from "./support/crash-explorer.ts";
 import { compileInstrumentedCore } from "./support/instrumented-core.ts";
@@ -41,6 +42,7 @@ for (const [name, isPacked, hasEventIdx] of FORMATS) {
       const explorer = new CrashExplorer(core);
       for (const each of scenarios) explorer.run(each);
       const { scenarios: scripts, requests, stores, recoveries, nested } = explorer.totals;
+      assert.ok(stores > requests && recoveries > nested, "crashes");
       t.diagnostic(`${scripts} scripts of ${requests} requests, crashes before ${stores} stores`);
       t.diagnostic(`${recoveries} recoveries, ${nested} of them from a crash in a recovery`);
     }

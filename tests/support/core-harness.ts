@@ -102,7 +102,6 @@ export interface Operation {
 }
 
 export interface Notifications {
-  isKicked: boolean;
   takeKick(): boolean;
   call(): void;
 }
@@ -129,6 +128,7 @@ export class CoreHarness {
   private readonly core: CoreExports;
   private readonly atBirth: Snapshot;
   private isKickArmed = false;
+  private isAsleep = false;
 
   constructor(module: WebAssembly.Module, hooks: { beforeStore(address: number): void }) {
     const memory = new WebAssembly.Memory({ initial: (PRIVATE_START + PRIVATE_LENGTH) / WASM_PAGE_SIZE });
@@ -151,6 +151,7 @@ export class CoreHarness {
   boot(): void {
     this.operations.length = 0;
     this.isKickArmed = false;
+    this.isAsleep = false;
     this.restore(this.atBirth);
   }
 
@@ -170,10 +171,12 @@ export class CoreHarness {
 
   /** Asks the queue to stop; it has when isStopped. */
   stop(): void {
+    this.isAsleep = false;
     this.core.stopQueue(0);
   }
 
   suspend(): void {
+    this.isAsleep = false;
     this.core.suspendQueue(0);
   }
 
@@ -189,17 +192,17 @@ export class CoreHarness {
     return this.core.queueFault(0);
   }
 
-  /** Steps until the core waits. New operations go to `onOperation`; throws QueueBroken. */
+  /** Steps until the core sleeps, if anything wakes it. New operations go to `onOperation`; throws QueueBroken. */
   turn(notifications: Notifications, onOperation: (operation: Operation) => void): void {
     for (let steps = 0; ; steps++) {
       if (steps === 100) throw new Error("the core never waits");
       this.deliverKick(notifications);
+      if (this.isAsleep && !this.hasCompletions) return;
       this.core.fuel.value = FUEL;
       const outcome = this.core.step();
       this.submit(notifications, onOperation);
       if ((outcome & STEP_BROKEN) !== 0) throw new QueueBroken(this.fault);
-      const isIdle = !this.hasCompletions && !(this.isKickArmed && notifications.isKicked);
-      if ((outcome & STEP_WAIT) !== 0 && isIdle) return;
+      this.isAsleep = (outcome & STEP_WAIT) !== 0;
     }
   }
 
@@ -297,6 +300,7 @@ export class CoreHarness {
 
   private takeSnapshot(): Snapshot {
     const globals = Object.entries(this.core).filter(([name]) => name.startsWith(STATE_PREFIX));
+    if (globals.length === 0) throw new Error("the core's globals are not exported");
     return {
       globals: (globals as [string, WebAssembly.Global][]).map(([, global]) => [global, global.value]),
       parts: PRIVATE_STATE.map(([offset, byteLength]) => {

@@ -181,10 +181,6 @@ export abstract class ScriptedDriver {
     return isKicked;
   }
 
-  get isKicked(): boolean {
-    return this.state[KICKED] !== 0;
-  }
-
   /** The call eventfd was written. */
   call(): void {
     this.state[CALLED] = 1;
