@@ -1,9 +1,23 @@
 // Which engine serves, and what becomes of the daemon when the kernel refuses it.
 import assert from "node:assert/strict";
+import { closeSync, constants, openSync, rmSync } from "node:fs";
 import { describe, test } from "node:test";
 import { FrontEnd } from "./support/front-end.ts";
 import { straceTo, whyNoStrace } from "./support/strace.ts";
 import { Vringd } from "./support/vringd.ts";
+
+/** Why tests of images in memory can't run: tmpfs has O_DIRECT since Linux 6.6. */
+function whyNoShmDirect(): string | false {
+  const path = `/dev/shm/vringd-direct-${process.pid}`;
+  try {
+    closeSync(openSync(path, constants.O_CREAT | constants.O_RDWR | constants.O_DIRECT));
+    return false;
+  } catch (error) {
+    return `no O_DIRECT in /dev/shm: ${(error as Error).message}`;
+  } finally {
+    rmSync(path, { force: true });
+  }
+}
 
 /** Has the kernel answer one kind of system call with an error. */
 function refusing(call: string, error: string, when = ""): string[] {
@@ -16,6 +30,19 @@ for (const engine of ["io_uring", "threads"]) {
     await daemon.waitForLog(new RegExp(`engine=${engine} `));
   });
 }
+
+test("an image in memory needs no threads of the kernel's", { skip: whyNoShmDirect() }, async () => {
+  await using daemon = await Vringd.start();
+  await using frontEnd = await FrontEnd.connect(daemon.socketPath);
+  const block = Buffer.alloc(4096, "vringd");
+  for (let sector = 0; sector < 800; sector += 8) await frontEnd.disk().write(sector, block);
+  assert.deepEqual(await frontEnd.disk().read(8, 8), block);
+  const names = daemon.procEntries("task").map((task) => daemon.proc(`task/${task}/comm`));
+  assert.deepEqual(
+    names.filter((name) => name.startsWith("iou-wrk")),
+    [],
+  );
+});
 
 describe("a kernel that refuses", { skip: whyNoStrace() }, () => {
   test("io_uring gets its work done by threads, and the log says why", async () => {

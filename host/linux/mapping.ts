@@ -1,4 +1,5 @@
 // Mappings of files and of nothing into address space.
+import { fileSystemOf, HUGETLBFS_MAGIC } from "./file-system.ts";
 import * as libc from "./libc.ts";
 
 export const PAGE_SIZE = 4096;
@@ -12,7 +13,6 @@ const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
 const MADV_DONTDUMP = 16;
-const HUGETLBFS_MAGIC = 0x958458f6;
 
 /** Maps part of a file anywhere, shared, readable and writable. Returns the address. */
 export function mapShared(fd: number, offset: bigint, byteLength: number): number {
@@ -56,8 +56,6 @@ export function excludeFromCoreDumps(address: number, byteLength: number): void 
 
 /** The unit in which mmap() takes offsets of this file: the page size of hugetlbfs, or 4096. */
 export function mappingGranularity(fd: number): number {
-  const statfs = Buffer.alloc(120);
-  libc.checked("fstatfs", libc.fstatfs(fd, statfs));
-  const isHuge = statfs.readBigUInt64LE(0) === BigInt(HUGETLBFS_MAGIC);
-  return isHuge ? Number(statfs.readBigUInt64LE(8)) : PAGE_SIZE;
+  const { magic, blockSize } = fileSystemOf(fd);
+  return magic === HUGETLBFS_MAGIC ? blockSize : PAGE_SIZE;
 }
