@@ -36,6 +36,7 @@ import {
   FAULT_TOO_SCATTERED,
   IOVECS_MAX,
   LEFTOVERS_STRIDE,
+  NEWS_STEP,
   QUEUE_STRIDE,
   REQUEST_STRIDE,
   REQUESTS_MAX,
@@ -55,7 +56,15 @@ import {
   WORKER_ZERO_IOVECS,
   WORKERS_PTR,
 } from "./spec/layout.ts";
-import { consumeCqe, hasSqeRoom, peekCqe, publishSqes, pushSqe } from "./uring.ts";
+import {
+  completionNews,
+  consumeCqe,
+  hasSqeRoom,
+  peekCqe,
+  publishSqes,
+  pushSqe,
+  returnCqes,
+} from "./uring.ts";
 import {
   EVENT_CANCELLED,
   EVENT_IDLE,
@@ -98,6 +107,9 @@ let parkedStatus: i32 = 0;
 
 /** The queue that is first in this turn, so that each in turn has the first choice of free requests. */
 let firstQueue: u32 = 0;
+
+/** Whether the host looks at the rings by itself, so that no kick is needed. */
+let isAwake: bool = false;
 
 let outcome: u32 = 0;
 let hasMoreWork: bool = false;
@@ -162,6 +174,28 @@ function acquire(request: Request): void {
 
 /** One turn. Returns how many SQEs wait for the engine, and STEP_* bits. */
 export function step(): u32 {
+  return turn(false);
+}
+
+/** The same for a host that does not sleep: after STEP_WAIT it asks news(), and drivers are not asked for kicks. */
+export function stepAwake(): u32 {
+  return turn(true);
+}
+
+/** Whether there is something to step for: NEWS_*. Costs a few loads, so it can be asked all the time. */
+export function news(): u32 {
+  // With every request in flight, only a completion lets a turn do anything.
+  if (freeRequest === 0) return completionNews();
+  for (let i: u32 = 0; i < queueCount; i++) {
+    const queue = queueAt(i);
+    // A fault is news too.
+    if (queue.state === QUEUE_RUNNING && hasAvailable(queue) !== 0) return NEWS_STEP;
+  }
+  return completionNews();
+}
+
+function turn(awake: bool): u32 {
+  isAwake = awake;
   outcome = 0;
   hasMoreWork = false;
   if (finishParked()) {
@@ -190,17 +224,18 @@ export function step(): u32 {
 function completeFinished(): void {
   while (parked === 0) {
     const cqe = peekCqe();
-    if (cqe === 0) return;
+    if (cqe === 0) break;
     // Any completion leads to one entry at the most.
     if (!hasSqeRoom()) {
       hasMoreWork = true;
-      return;
+      break;
     }
     const userData = load<u64>(cqe, CQE_USER_DATA);
     const result = load<i32>(cqe, CQE_RES);
     consumeCqe();
     complete(<u32>(userData >> TAG_SHIFT), <u32>userData, result);
   }
+  returnCqes();
 }
 
 function complete(tag: u32, index: u32, result: i32): void {
@@ -299,11 +334,11 @@ function submitAvailable(queue: Virtqueue): void {
   }
 }
 
-/** As hasAvailable(). When it returns 0 a kick will come. */
+/** As hasAvailable(). When it returns 0 a kick will come, unless the host is awake. */
 function hasWork(queue: Virtqueue): i32 {
   if (hasLeftovers(queue)) return 1;
   const available = hasAvailable(queue);
-  if (available !== 0) return available;
+  if (available !== 0 || isAwake) return available;
   enableKicks(queue);
   return hasAvailable(queue);
 }

@@ -1,12 +1,12 @@
 // The exports of the core, and nothing else. It imports env.memory alone; ARCHITECTURE.md says how a host drives it.
-import { openWorker, queueAt, step } from "./block-device.ts";
+import { news, openWorker, queueAt, step, stepAwake } from "./block-device.ts";
 import * as guestMemory from "./guest-memory.ts";
 import { isTracked } from "./inflight.ts";
 import { ringBase, startRing } from "./ring.ts";
 import { attachRings } from "./uring.ts";
 import { EVENT_IDLE, QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING } from "./virtqueue.ts";
 
-export { attachRings, openWorker, step };
+export { attachRings, news, openWorker, step, stepAwake };
 
 /** Starts a stopped queue. `base` is that of VHOST_USER_SET_VRING_BASE; a descriptor of -1 is none. */
 export function startQueue(

@@ -1,6 +1,8 @@
 // The submission and completion rings of io_uring (io_uring(7)), whoever serves them. Knows nothing of what they carry.
 import {
   CQE_SIZE,
+  IORING_SQ_CQ_OVERFLOW,
+  IORING_SQ_TASKRUN,
   SQE_ADDR,
   SQE_LEN,
   SQE_OFF,
@@ -9,9 +11,11 @@ import {
   SQE_SIZE,
   SQE_USER_DATA,
 } from "./spec/io-uring.ts";
+import { NEWS_ENTER, NEWS_NONE, NEWS_STEP } from "./spec/layout.ts";
 
 let sqHead: usize = 0;
 let sqTail: usize = 0;
+let sqFlags: usize = 0;
 let sqes: usize = 0;
 let sqEntries: u32 = 0;
 let nextTail: u32 = 0;
@@ -22,10 +26,11 @@ let cqes: usize = 0;
 let cqMask: u32 = 0;
 let nextHead: u32 = 0;
 
-/** Pointers to the four indices and both arrays; the numbers of entries are powers of two. */
+/** Pointers to the four indices, the SQ's flags and both arrays; the numbers of entries are powers of two. */
 export function attachRings(
   sqHeadPtr: usize,
   sqTailPtr: usize,
+  sqFlagsPtr: usize,
   sqesPtr: usize,
   sqEntryCount: u32,
   cqHeadPtr: usize,
@@ -35,6 +40,7 @@ export function attachRings(
 ): void {
   sqHead = sqHeadPtr;
   sqTail = sqTailPtr;
+  sqFlags = sqFlagsPtr;
   sqes = sqesPtr;
   sqEntries = sqEntryCount;
   nextTail = atomic.load<u32>(sqTailPtr);
@@ -89,8 +95,19 @@ export function peekCqe(): usize {
   return cqes + <usize>(nextHead & cqMask) * CQE_SIZE;
 }
 
-/** Gives the completion's place back. Copy what is needed of it first. */
+/** Goes to the next completion. Its place is given back by returnCqes(). */
 export function consumeCqe(): void {
   nextHead++;
+}
+
+/** Gives back the places of all that was consumed: one store for a batch. */
+export function returnCqes(): void {
   atomic.store<u32>(cqHead, nextHead);
+}
+
+/** Whether completions have come, here (NEWS_STEP) or in the kernel, which shows them when it is entered (NEWS_ENTER). */
+export function completionNews(): u32 {
+  if (atomic.load<u32>(cqTail) !== nextHead) return NEWS_STEP;
+  const flags = atomic.load<u32>(sqFlags);
+  return (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) !== 0 ? NEWS_ENTER : NEWS_NONE;
 }

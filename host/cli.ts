@@ -24,6 +24,7 @@ const QUEUES_MAX = 64;
 const QUEUE_SIZE_MAX = 1024;
 const RANGE_SEGMENTS_MAX = 256;
 const LOCK_TIMEOUT_MAX = 3600;
+const POLL_US_MAX = 1000;
 
 /** The command line can't be understood. The message is one sentence. */
 class UsageError extends Error {}
@@ -45,6 +46,7 @@ interface CommandLine {
   packed?: true;
   engine: DaemonOptions["engine"];
   threads?: number;
+  pollUs: number;
   logLevel: LogLevel;
   logFormat: LogFormat;
 }
@@ -152,6 +154,12 @@ function commandLine(): Command {
       "--threads <N>",
       `worker threads, which share the queues, up to ${WORKERS_MAX} (default: one a queue, up to the cores)`,
       wholeNumber(1, WORKERS_MAX, "--threads"),
+    )
+    .option(
+      "--poll-us <N>",
+      "microseconds that a busy thread may look for more before it sleeps (io_uring only); an idle one always sleeps",
+      wholeNumber(0, POLL_US_MAX, "--poll-us"),
+      32,
     );
 
   command
@@ -212,6 +220,7 @@ function daemonOptions(line: CommandLine): DaemonOptions {
     blk: { queueCount: numQueues, queueSize: line.queueSize, packed: line.packed ?? false },
     engine: line.engine,
     // More threads than queues would have nothing to do.
+    pollUs: line.pollUs,
     threads: Math.min(line.threads ?? availableParallelism(), numQueues, WORKERS_MAX),
   };
 }

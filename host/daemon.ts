@@ -19,6 +19,7 @@ export interface DaemonOptions {
   blk: BlkOptions;
   engine: DataPlaneOptions["engine"];
   threads: number;
+  pollUs: number;
 }
 
 /** EX_SOFTWARE of sysexits.h. */
@@ -92,11 +93,11 @@ class Device {
     this.features = deviceFeatures(disk, blk.packed);
   }
 
-  static async open(disk: Disk, { blk, engine, threads }: DaemonOptions, log: Log): Promise<Device> {
+  static async open(disk: Disk, { blk, engine, threads, pollUs }: DaemonOptions, log: Log): Promise<Device> {
     const { queueCount } = blk;
     const memory = new GuestMemory(threads);
     try {
-      const dataPlane = await DataPlane.open(memory, disk, { queueCount, threads, engine }, log);
+      const dataPlane = await DataPlane.open(memory, disk, { queueCount, threads, engine, pollUs }, log);
       return new Device(disk, memory, new InflightRegion(memory.linear), dataPlane, blk);
     } catch (error) {
       throw new StartError(`can't start with --engine=${engine}: ${reasonOf(error)}`);

@@ -24,6 +24,10 @@ export const IORING_OP_FALLOCATE = 17;
 export const IORING_OP_READ = 22;
 export const IORING_OP_WRITE = 23;
 
+/** Flags of the submission ring: completions that an io_uring_enter would show. */
+export const IORING_SQ_CQ_OVERFLOW = 2;
+export const IORING_SQ_TASKRUN = 4;
+
 export const IORING_FSYNC_DATASYNC = 1;
 /** Per-write fdatasync (linux/fs.h). */
 export const RWF_DSYNC = 2;

@@ -99,12 +99,17 @@ export const QUEUE_F_EVENT_IDX = 2;
 
 /** step(): the low half counts new SQEs, the high half says what else the host must do. */
 export const STEP_SUBMIT_MASK = 0xffff;
-export const STEP_WAIT = 0x10000; // nothing to do until a completion comes
+export const STEP_WAIT = 0x10000; // nothing to do until a completion comes, or news after stepAwake()
 export const STEP_CONTROL = 0x20000; // the control eventfd was written: look for commands
 export const STEP_WINDOW_MISS = 0x40000; // map a window over missedGpa(), then step again
 export const STEP_BROKEN = 0x80000; // a ring broke: queueFault() says which and why
 export const STEP_POLL = 0x100000; // wait, but not for long: some ring has no kick eventfd
 export const STEP_STOPPED = 0x200000; // a ring that was asked to stop has stopped
+
+/** news(): nothing, something to step for, or something to enter the engine for first. */
+export const NEWS_NONE = 0;
+export const NEWS_STEP = 1;
+export const NEWS_ENTER = 2;
 
 /** Why a ring broke. */
 export const FAULT_AVAIL_RAN_AHEAD = -1;

@@ -14,6 +14,7 @@ export interface WorkerSetup {
   controlFd: number;
   imageFds: number[];
   engine: EngineName | "auto";
+  pollUs: number;
   port: import("node:worker_threads").MessagePort;
 }
 

@@ -17,6 +17,8 @@ export interface DataPlaneOptions {
   queueCount: number;
   threads: number;
   engine: EngineName | "auto";
+  /** How long a worker may look at its rings before it sleeps, in microseconds. */
+  pollUs: number;
 }
 
 /** A ring to start. The caller keeps the descriptors open until stop() has resolved. */
@@ -167,6 +169,7 @@ export class DataPlane {
           core,
           imageFds: [disk.fd, disk.unalignedFd],
           engine: options.engine,
+          pollUs: options.pollUs,
         }),
     );
     const { engine, whyNotUring } = await allReady(workers);

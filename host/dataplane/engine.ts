@@ -13,6 +13,8 @@ export interface Engine {
   readonly name: EngineName;
   /** Requests that may be in flight at a time. */
   readonly requestCount: number;
+  /** Whether completions show in the rings while the thread does nothing but look. */
+  readonly canPoll: boolean;
   /** Tells the core where the rings are. Once, before its first step. */
   attach(core: Core): void;
   /**

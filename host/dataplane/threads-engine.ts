@@ -29,8 +29,9 @@ import { BRIEF_WAIT_US, type Engine, type Patience } from "./engine.ts";
 /** The rings' words and completions, from WORKER_RINGS: laid out as we like, since no kernel reads them. */
 const SQ_HEAD = 0;
 const SQ_TAIL = 4;
-const CQ_HEAD = 8;
-const CQ_TAIL = 12;
+const SQ_FLAGS = 8;
+const CQ_HEAD = 12;
+const CQ_TAIL = 16;
 const CQES = 64;
 const SQ_ENTRIES = REQUESTS_MAX;
 const CQ_ENTRIES = REQUESTS_MAX * 2;
@@ -49,6 +50,8 @@ interface Operation {
 
 export class ThreadsEngine implements Engine {
   readonly name = "threads";
+  /** Completions come by the event loop, which must have its turn. */
+  readonly canPoll = false;
   readonly requestCount = REQUESTS_MAX;
 
   private readonly words: Int32Array<SharedArrayBuffer>;
@@ -66,7 +69,7 @@ export class ThreadsEngine implements Engine {
     private readonly imageFds: ReadonlySet<number>,
   ) {
     const buffer = memory.buffer as unknown as SharedArrayBuffer;
-    this.words = new Int32Array(buffer, workerPtr + WORKER_RINGS, 4);
+    this.words = new Int32Array(buffer, workerPtr + WORKER_RINGS, 5);
     this.view = new DataView(buffer);
     this.sqes = workerPtr + WORKER_SQES;
     this.cqes = workerPtr + WORKER_RINGS + CQES;
@@ -77,6 +80,7 @@ export class ThreadsEngine implements Engine {
     core.attachRings(
       rings + SQ_HEAD,
       rings + SQ_TAIL,
+      rings + SQ_FLAGS,
       this.sqes,
       SQ_ENTRIES,
       rings + CQ_HEAD,

@@ -17,6 +17,7 @@ const ETIME = 62;
 
 export class UringEngine implements Engine {
   readonly name = "io_uring";
+  readonly canPoll = true;
   readonly requestCount: number;
 
   private constructor(
@@ -47,10 +48,11 @@ export class UringEngine implements Engine {
 
   attach(core: Core): void {
     const rings = this.workerPtr + WORKER_RINGS;
-    const { sqHead, sqTail, sqEntries, cqHead, cqTail, cqEntries, cqes } = this.offsets;
+    const { sqHead, sqTail, sqFlags, sqEntries, cqHead, cqTail, cqEntries, cqes } = this.offsets;
     core.attachRings(
       rings + sqHead,
       rings + sqTail,
+      rings + sqFlags,
       this.workerPtr + WORKER_SQES,
       sqEntries,
       rings + cqHead,

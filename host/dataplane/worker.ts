@@ -14,6 +14,7 @@ import {
 import type { Command, Report, WorkerSetup } from "./commands.ts";
 import { type Core, instantiateCore } from "./core.ts";
 import type { Engine, Patience } from "./engine.ts";
+import { Poller } from "./poller.ts";
 import { ThreadsEngine } from "./threads-engine.ts";
 import { UringEngine } from "./uring-engine.ts";
 import { Windows } from "./windows.ts";
@@ -21,6 +22,7 @@ import { Windows } from "./windows.ts";
 class Worker {
   private readonly port: MessagePort;
   private readonly windows: Windows;
+  private readonly poller: Poller;
   /** Stop commands whose queue has not stopped yet: queue to command id. */
   private readonly stops = new Map<number, number>();
   private readonly broken = new Set<number>();
@@ -33,6 +35,7 @@ class Worker {
   ) {
     this.port = setup.port;
     this.windows = new Windows(new DataView(setup.memory.buffer), setup.memoryHostAddress, setup.index);
+    this.poller = new Poller(core, engine.canPoll ? setup.pollUs : 0);
     engine.attach(core);
     core.openWorker(setup.index, setup.queueCount, engine.requestCount, setup.controlFd);
   }
@@ -40,17 +43,29 @@ class Worker {
   /** Turns until told to quit. With io_uring this never yields to the event loop. */
   async run(): Promise<void> {
     while (this.quitId === undefined) {
-      const turn = this.core.step();
+      const isAwake = this.poller.isOn;
+      const turn = isAwake ? this.core.stepAwake() : this.core.step();
       if (turn & STEP_WINDOW_MISS) this.windows.map(this.core.missedGpa());
       if (turn & STEP_BROKEN) this.reportBroken();
       if (turn & STEP_STOPPED) this.reportStopped();
-      const pause = this.engine.enter(turn & STEP_SUBMIT_MASK, patienceOf(turn));
+      const pause = this.submit(turn, isAwake);
       if (pause) await pause;
       if (turn & STEP_CONTROL) this.takeCommands();
     }
     this.engine.close();
     this.report({ type: "done", id: this.quitId });
     this.port.close();
+  }
+
+  /** Hands the turn's SQEs to the engine; if there is nothing else to do, waits, first by looking and then by sleeping. */
+  private submit(turn: number, isAwake: boolean): Promise<void> | undefined {
+    const { engine, poller } = this;
+    const count = turn & STEP_SUBMIT_MASK;
+    if ((turn & STEP_WAIT) === 0) return engine.enter(count, patienceOf(turn));
+    if (!isAwake) return poller.timed(() => engine.enter(count, "wait"));
+    if (count > 0) engine.enter(count, "go-on");
+    if (poller.look() === "enter") engine.enter(0, "go-on");
+    return undefined;
   }
 
   private report(report: Report): void {
@@ -112,7 +127,6 @@ class Worker {
 }
 
 function patienceOf(turn: number): Patience {
-  if (turn & STEP_WAIT) return "wait";
   return turn & STEP_POLL ? "wait-briefly" : "go-on";
 }
 

@@ -6,6 +6,7 @@ const SYS_io_uring_enter = 426;
 
 const IORING_SETUP_CQSIZE = 1 << 3;
 const IORING_SETUP_SUBMIT_ALL = 1 << 7;
+const IORING_SETUP_TASKRUN_FLAG = 1 << 9;
 const IORING_SETUP_SINGLE_ISSUER = 1 << 12;
 const IORING_SETUP_DEFER_TASKRUN = 1 << 13;
 const IORING_SETUP_NO_MMAP = 1 << 14;
@@ -27,6 +28,7 @@ const USER_ADDR = 32;
 export interface RingOffsets {
   sqHead: number;
   sqTail: number;
+  sqFlags: number;
   sqEntries: number;
   cqHead: number;
   cqTail: number;
@@ -50,6 +52,7 @@ export function setupRing(
     IORING_SETUP_NO_MMAP |
     IORING_SETUP_CQSIZE |
     IORING_SETUP_SUBMIT_ALL |
+    IORING_SETUP_TASKRUN_FLAG |
     IORING_SETUP_SINGLE_ISSUER |
     IORING_SETUP_DEFER_TASKRUN;
   params.writeUInt32LE(flags, 8);
@@ -67,6 +70,7 @@ export function setupRing(
   const offsets = {
     sqHead: sq(0),
     sqTail: sq(4),
+    sqFlags: sq(16),
     sqEntries: params.readUInt32LE(0),
     cqHead: cq(0),
     cqTail: cq(4),

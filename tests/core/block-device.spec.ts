@@ -2,11 +2,13 @@
 import {
   isStopped,
   missedGpa,
+  news,
   openWorker,
   queueBase,
   queueFault,
   setCallFd,
   step,
+  stepAwake,
   stopQueue,
 } from "../../assembly/index.ts";
 import {
@@ -16,6 +18,7 @@ import {
   IORING_OP_ASYNC_CANCEL,
   IORING_OP_READ,
   IORING_OP_WRITE,
+  IORING_SQ_TASKRUN,
 } from "../../assembly/spec/io-uring.ts";
 import {
   FAULT_AVAIL_RAN_AHEAD,
@@ -25,6 +28,9 @@ import {
   FAULT_TOO_MANY_IN_FLIGHT,
   FAULT_TOO_SCATTERED,
   GUEST_PTR,
+  NEWS_ENTER,
+  NEWS_NONE,
+  NEWS_STEP,
   QUEUE_CALLS,
   QUEUE_KICKS,
   QUEUE_STRIDE,
@@ -100,6 +106,7 @@ import {
   RAM_SIZE,
   readable,
   SplitDriver,
+  SQ_FLAGS,
   Sqe,
   STATUS_UNWRITTEN,
   setEntry,
@@ -518,6 +525,82 @@ describe("kick suppression", () => {
     complete(operation(0), 512);
     turn();
     expect<u32>(load<u16>(packed.device, EVENT_FLAGS)).toBe(RING_EVENT_FLAGS_ENABLE);
+  });
+});
+
+describe("a host that stays awake", () => {
+  beforeEach(() => {
+    openCore(1, 2);
+    queue = new SplitDriver();
+    queue.start();
+    turn();
+  });
+
+  test("Gets no kicks, and is told to wait all the same.", () => {
+    offerReads(queue, 1);
+    stepAwake();
+    expectBit(stepAwake(), STEP_WAIT, true);
+    expect<u32>(queue.usedFlags).toBe(VIRTQ_USED_F_NO_NOTIFY);
+  });
+
+  test("With EVENT_IDX, it leaves the event where it was.", () => {
+    queue = new SplitDriver(0, 256, EVENT_IDX);
+    queue.startFrom(10);
+    turn();
+    offerReads(queue, 2);
+    stepAwake();
+    stepAwake();
+    expect(queue.availEvent).toBe(10);
+    turn();
+    expect(queue.availEvent).toBe(12);
+  });
+
+  test("Gets kicks again from its next ordinary turn on.", () => {
+    offerReads(queue, 1);
+    stepAwake();
+    expectBit(turn(), STEP_WAIT, true);
+    expect(queue.usedFlags).toBe(0);
+  });
+
+  test("Has no news of an empty ring, nor of one that was stopped.", () => {
+    expect<u32>(news()).toBe(NEWS_NONE);
+    stopQueue(0);
+    offerReads(queue, 1);
+    expect<u32>(news()).toBe(NEWS_NONE);
+  });
+
+  test("Has news of an available chain, and of a ring that is broken.", () => {
+    offerReads(queue, 1);
+    expect<u32>(news()).toBe(NEWS_STEP);
+    stepAwake();
+    expect<u32>(news()).toBe(NEWS_NONE);
+    store<u16>(queue.driver, 5000, AVAIL_IDX);
+    expect<u32>(news()).toBe(NEWS_STEP);
+    expectBit(stepAwake(), STEP_BROKEN, true);
+    expect<u32>(news()).toBe(NEWS_NONE);
+  });
+
+  test("Has news of a completion, and of one that the kernel keeps until it is entered.", () => {
+    offerReads(queue, 1);
+    stepAwake();
+    takeSqes();
+    store<u32>(SQ_FLAGS, IORING_SQ_TASKRUN);
+    expect<u32>(news()).toBe(NEWS_ENTER);
+    complete(lastOperation(), 512);
+    expect<u32>(news()).toBe(NEWS_STEP);
+    store<u32>(SQ_FLAGS, 0);
+    stepAwake();
+    expect<u32>(news()).toBe(NEWS_NONE);
+  });
+
+  test("Has no news of chains while every request is in flight: a turn could not take them.", () => {
+    offerReads(queue, 3);
+    stepAwake();
+    takeSqes();
+    expect(operationCount()).toBe(2);
+    expect<u32>(news()).toBe(NEWS_NONE);
+    complete(lastOperation(), 512);
+    expect<u32>(news()).toBe(NEWS_STEP);
   });
 });
 

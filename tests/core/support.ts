@@ -227,6 +227,7 @@ export const SQ_HEAD: usize = ENGINE_PTR;
 export const SQ_TAIL: usize = ENGINE_PTR + 4;
 export const CQ_HEAD: usize = ENGINE_PTR + 8;
 export const CQ_TAIL: usize = ENGINE_PTR + 12;
+export const SQ_FLAGS: usize = ENGINE_PTR + 16;
 
 /** Every SQE taken so far, in order, and those of them that are for the image. */
 let log: Sqe[] = [];
@@ -240,7 +241,7 @@ export function openEngine(sqEntryCount: u32, cqEntryCount: u32, index: u32): vo
   operations = [];
   memory.fill(SQES_PTR, 0, <usize>sqEntryCount * SQE_SIZE);
   for (let offset: usize = 0; offset < 16; offset += 4) store<u32>(ENGINE_PTR + offset, index);
-  attachRings(SQ_HEAD, SQ_TAIL, SQES_PTR, sqEntryCount, CQ_HEAD, CQ_TAIL, CQES_PTR, cqEntryCount);
+  attachRings(SQ_HEAD, SQ_TAIL, SQ_FLAGS, SQES_PTR, sqEntryCount, CQ_HEAD, CQ_TAIL, CQES_PTR, cqEntryCount);
 }
 
 export function sqeAt(index: u32): Sqe {

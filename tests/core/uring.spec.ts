@@ -1,6 +1,14 @@
 // uring.ts: the rings of io_uring, with an engine that takes and posts entries one by one.
 import { CQE_RES, CQE_USER_DATA, IORING_OP_WRITE, RWF_DSYNC } from "../../assembly/spec/io-uring.ts";
-import { consumeCqe, hasSqeRoom, peekCqe, publishSqes, pushSqe, unsubmitted } from "../../assembly/uring.ts";
+import {
+  consumeCqe,
+  hasSqeRoom,
+  peekCqe,
+  publishSqes,
+  pushSqe,
+  returnCqes,
+  unsubmitted,
+} from "../../assembly/uring.ts";
 import { CQ_HEAD, openEngine, postCqe, SQ_HEAD, SQ_TAIL, sqeAt, takeSqes } from "./support.ts";
 
 function pushNumbered(userData: u64): void {
@@ -125,6 +133,7 @@ describe("the submission ring at the end of its indices", () => {
       expect(load<u64>(peekCqe(), CQE_USER_DATA)).toBe(i);
       consumeCqe();
     }
+    returnCqes();
     expect(peekCqe()).toBe(0);
     expect(load<u32>(CQ_HEAD)).toBe(1);
   });
@@ -152,11 +161,14 @@ describe("the completion ring", () => {
     expect(load<u32>(CQ_HEAD)).toBe(0);
   });
 
-  test("Consuming a completion gives its place back to the engine.", () => {
+  test("The places of consumed completions are given back together.", () => {
     postCqe(1, 0);
-    peekCqe();
+    postCqe(2, 0);
     consumeCqe();
-    expect(load<u32>(CQ_HEAD)).toBe(1);
+    consumeCqe();
+    expect(load<u32>(CQ_HEAD)).toBe(0);
+    returnCqes();
+    expect(load<u32>(CQ_HEAD)).toBe(2);
     expect(peekCqe()).toBe(0);
   });
 

@@ -70,6 +70,7 @@ const PRIVATE_LENGTH = WORKER_LEFTOVERS + LEFTOVERS_STRIDE;
 
 const SQ_HEAD = WORKERS_PTR + WORKER_RINGS;
 const SQ_TAIL = SQ_HEAD + 64;
+const SQ_FLAGS = SQ_HEAD + 96;
 const CQ_HEAD = SQ_HEAD + 128;
 const CQ_TAIL = SQ_HEAD + 192;
 const CQES = SQ_HEAD + 4096;
@@ -142,7 +143,17 @@ export class CoreHarness {
     this.writeDevice();
     this.writeTables();
     this.core.fuel.value = FUEL;
-    this.core.attachRings(SQ_HEAD, SQ_TAIL, SQES, RING_ENTRIES, CQ_HEAD, CQ_TAIL, CQES, RING_ENTRIES);
+    this.core.attachRings(
+      SQ_HEAD,
+      SQ_TAIL,
+      SQ_FLAGS,
+      SQES,
+      RING_ENTRIES,
+      CQ_HEAD,
+      CQ_TAIL,
+      CQES,
+      RING_ENTRIES,
+    );
     this.core.openWorker(0, 1, REQUESTS, CONTROL_FD);
     this.atBirth = this.takeSnapshot();
   }
