@@ -12,10 +12,10 @@ chmodSync("build/vringd-blk.mjs", 0o755);
 
 const PROGRAMS = ["run.ts", "soak.ts"];
 const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") || PROGRAMS.includes(name));
-await bundle(
-  "build/tests",
-  tests.map((name) => ({ in: `tests/${name}`, out: basename(name, ".ts") })),
-);
+await bundle("build/tests", [
+  ...tests.map((name) => ({ in: `tests/${name}`, out: basename(name, ".ts") })),
+  { in: "tests/bench/main.ts", out: "bench" },
+]);
 
 async function bundle(outdir, entryPoints) {
   const { metafile } = await build({

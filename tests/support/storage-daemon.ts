@@ -2,8 +2,16 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 
+const PROGRAM = "qemu-storage-daemon";
+
 export function hasStorageDaemon(): boolean {
-  return spawnSync("qemu-storage-daemon", ["--version"]).status === 0;
+  return storageDaemonVersion() !== undefined;
+}
+
+/** Undefined where there is no such program. */
+export function storageDaemonVersion(program = PROGRAM): string | undefined {
+  const { status, stdout } = spawnSync(program, ["--version"], { encoding: "utf8" });
+  return status === 0 ? /version (\S+)/.exec(stdout)?.[1] : undefined;
 }
 
 export interface StorageDaemonOptions {
@@ -12,17 +20,25 @@ export interface StorageDaemonOptions {
   queues?: number;
   /** Options of the block driver, such as "aio=io_uring,cache.direct=on". */
   driverOptions?: string;
+  /** Whether the export has a thread of its own, as it should where speed counts. */
+  hasIothread?: boolean;
+}
+
+export function storageDaemonArgs(options: StorageDaemonOptions): string[] {
+  const { image, socketPath, queues = 2, driverOptions, hasIothread = false } = options;
+  const file = `driver=file,node-name=d,filename=${image}${driverOptions ? `,${driverOptions}` : ""}`;
+  const socket = `addr.type=unix,addr.path=${socketPath}`;
+  const disk = `type=vhost-user-blk,id=e,node-name=d,writable=on,num-queues=${queues},${socket}`;
+  if (!hasIothread) return ["--blockdev", file, "--export", disk];
+  return ["--object", "iothread,id=iot0", "--blockdev", file, "--export", `${disk},iothread=iot0`];
 }
 
 export class StorageDaemon {
   private constructor(private readonly child: ChildProcess) {}
 
   /** It may not listen yet: connecting waits for that. */
-  static start({ image, socketPath, queues = 2, driverOptions }: StorageDaemonOptions): StorageDaemon {
-    const file = `driver=file,node-name=d,filename=${image}${driverOptions ? `,${driverOptions}` : ""}`;
-    const socket = `addr.type=unix,addr.path=${socketPath}`;
-    const disk = `type=vhost-user-blk,id=e,node-name=d,writable=on,num-queues=${queues},${socket}`;
-    const child = spawn("qemu-storage-daemon", ["--blockdev", file, "--export", disk], { stdio: "inherit" });
+  static start(options: StorageDaemonOptions): StorageDaemon {
+    const child = spawn(PROGRAM, storageDaemonArgs(options), { stdio: "inherit" });
     return new StorageDaemon(child);
   }
 

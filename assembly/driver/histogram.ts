@@ -1,0 +1,13 @@
+// Latencies, counted by size. See HISTOGRAM_BUCKETS.
+import { HISTOGRAM_BUCKETS, HISTOGRAM_SUB_BITS } from "../spec/driver.ts";
+
+export function record(histogram: usize, value: u64): void {
+  const at = histogram + ((<usize>min(bucketOf(value), HISTOGRAM_BUCKETS - 1)) << 2);
+  store<u32>(at, load<u32>(at) + 1);
+}
+
+function bucketOf(value: u64): u32 {
+  if (value < 1 << HISTOGRAM_SUB_BITS) return <u32>value;
+  const shift = 63 - HISTOGRAM_SUB_BITS - <u32>clz(value);
+  return (shift << HISTOGRAM_SUB_BITS) + <u32>(value >> shift);
+}

@@ -1,0 +1,223 @@
+// A guest whose queues the ring driver drives: its memory, part of which the driver sees, and its eventfds.
+import {
+  DRIVER_F_INDIRECT,
+  DRIVER_QUEUE_SIZE,
+  DRIVER_SLOT_SIZE,
+  HISTOGRAM_BUCKETS,
+} from "../../assembly/spec/driver.ts";
+import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../../assembly/spec/layout.ts";
+
+import { createEventfd } from "../../host/linux/eventfd.ts";
+import { close } from "../../host/linux/libc.ts";
+import { Memory } from "../support/memory.ts";
+import type { RingAddresses } from "../support/virtqueue.ts";
+import {
+  GuestLayout,
+  gpaOf,
+  RING_SIZE,
+  RINGS_OFFSET,
+  regionsOf,
+  SLAB_ENTRY_SIZE,
+  SLAB_SIZE,
+  SLABS,
+} from "./guest-layout.ts";
+import type { RingDriver } from "./ring-driver.ts";
+
+export interface GuestOptions {
+  memoryBytes: number;
+  queues: number;
+  /** Requests in flight in each queue. */
+  depth: number;
+  packed: boolean;
+  indirect: boolean;
+  eventIdx: boolean;
+  blockBytes: number;
+  /** Data buffers in each request. */
+  segments: number;
+  /** Whether the driver writes and checks the data. */
+  isChecked: boolean;
+}
+
+export interface Load {
+  readPercent: number;
+  isSequential: boolean;
+  /** Blocks of the disk that are used. */
+  blocks: number;
+  seed: number;
+  /** With `isChecked`: eight bytes at offset x of the disk hold this plus x. Not 0. */
+  stamp?: number;
+}
+
+/** QEMU's default for vhost-user-blk. */
+const QUEUE_SIZE_MIN = 128;
+const QUEUES_MAX = 8;
+
+/** An arena: queues, histogram, slots; then pieces of guest memory. */
+const HISTOGRAM = 0x1000;
+const IDLE = 0x8000;
+const IDLE_STRIDE = 0x800;
+const SLOTS = 0x10000;
+const RINGS = 0x20000;
+const SLAB_PIECES = RINGS + QUEUES_MAX * RING_SIZE;
+const DATA_PIECES = SLAB_PIECES + SLABS * SLAB_SIZE;
+
+/** A ring's parts, each on pages of its own. */
+const DRIVER_AREA = 0x8000;
+const DEVICE_AREA = 0xa000;
+
+const TABLE_OFFSET = 64;
+
+export class DrivenGuest {
+  readonly memory: Memory;
+  readonly queueSize: number;
+  /** Pointers to the queues' states. */
+  readonly queues: readonly number[];
+  readonly kickFds: readonly number[];
+  /** One for all queues, as a guest has that has fewer vectors than queues. */
+  readonly callFd = createEventfd();
+  private readonly arena: number;
+  private readonly layout: GuestLayout;
+  /** From one data buffer of a request to the next: they don't touch, so the host can't merge them. */
+  private readonly segmentStride: number;
+
+  constructor(
+    private readonly driver: RingDriver,
+    private readonly options: GuestOptions,
+  ) {
+    const { memoryBytes, queues, depth, blockBytes, segments } = options;
+    this.segmentStride = segments === 1 ? blockBytes : (2 * blockBytes) / segments;
+    this.queueSize = queueSizeFor(options);
+    this.layout = new GuestLayout(memoryBytes, queues * depth, this.dataSpan);
+    this.memory = new Memory(regionsOf(memoryBytes));
+    this.arena = driver.takeArena();
+    this.map(RINGS, RINGS_OFFSET, QUEUES_MAX * RING_SIZE);
+    for (let i = 0; i < SLABS; i++)
+      this.map(SLAB_PIECES + i * SLAB_SIZE, this.layout.slabOffset(i), SLAB_SIZE);
+    this.kickFds = Array.from({ length: queues }, createEventfd);
+    this.queues = this.kickFds.map((_, i) => this.openQueue(i));
+  }
+
+  /** As SET_VRING_ADDR names them, by guest address. */
+  ringAddresses(index: number): RingAddresses {
+    const descriptor = gpaOf(RINGS_OFFSET + index * RING_SIZE);
+    return { descriptor, available: descriptor + DRIVER_AREA, used: descriptor + DEVICE_AREA };
+  }
+
+  /** Latencies of all queues since it was last filled with 0. */
+  get histogram(): Uint32Array {
+    return new Uint32Array(this.driver.memory.buffer, this.arena + HISTOGRAM, HISTOGRAM_BUCKETS);
+  }
+
+  setLoad(load: Load): void {
+    const { depth, blockBytes, segments } = this.options;
+    const { readPercent, isSequential, blocks, seed, stamp = 0 } = load;
+    const { calls } = this.driver;
+    for (const [i, queue] of this.queues.entries()) {
+      // Each queue has its own part of a sequential load, and its own random numbers.
+      const first = Math.floor((blocks / this.queues.length) * i);
+      const ownSeed = (seed + i * 0x9e3779b9) >>> 0 || 1;
+      const sequential = isSequential ? 1 : 0;
+      calls.setLoad(
+        queue,
+        depth,
+        blockBytes,
+        segments,
+        this.segmentStride,
+        readPercent,
+        sequential,
+        first,
+        blocks,
+        ownSeed,
+        stamp,
+      );
+    }
+  }
+
+  /** How many requests may be started from now on, in each queue. */
+  allow(requests: number): void {
+    for (const queue of this.queues) this.driver.calls.allow(queue, requests);
+  }
+
+  get finished(): number {
+    return this.queues.reduce((sum, queue) => sum + this.driver.calls.finished(queue), 0);
+  }
+
+  get failures(): number {
+    return this.queues.reduce((sum, queue) => sum + this.driver.calls.failures(queue), 0);
+  }
+
+  get inFlight(): number {
+    return this.queues.reduce((sum, queue) => sum + this.driver.calls.inFlight(queue), 0);
+  }
+
+  close(): void {
+    this.driver.giveBack(this.arena);
+    this.memory.close();
+    for (const fd of [this.callFd, ...this.kickFds]) close(fd);
+  }
+
+  private get dataSpan(): number {
+    return this.segmentStride * this.options.segments;
+  }
+
+  private openQueue(index: number): number {
+    const queue = this.arena + index * DRIVER_QUEUE_SIZE;
+    const { depth, packed, indirect, eventIdx } = this.options;
+    const flags =
+      (packed ? QUEUE_F_PACKED : 0) | (eventIdx ? QUEUE_F_EVENT_IDX : 0) | (indirect ? DRIVER_F_INDIRECT : 0);
+    const ring = this.arena + RINGS + index * RING_SIZE;
+    this.driver.calls.openQueue(
+      queue,
+      flags,
+      this.queueSize,
+      ring,
+      ring + DRIVER_AREA,
+      ring + DEVICE_AREA,
+      this.arena + SLOTS + index * depth * DRIVER_SLOT_SIZE,
+      this.arena + IDLE + index * IDLE_STRIDE,
+      this.arena + HISTOGRAM,
+    );
+    for (let i = 0; i < depth; i++) this.placeSlot(queue, i, index * depth + i);
+    return queue;
+  }
+
+  /** `slot` counts through all queues. */
+  private placeSlot(queue: number, index: number, slot: number): void {
+    const slab = slot % SLABS;
+    const entry = Math.floor(slot / SLABS) * SLAB_ENTRY_SIZE;
+    const ptr = this.arena + SLAB_PIECES + slab * SLAB_SIZE + entry;
+    const gpa = gpaOf(this.layout.slabOffset(slab) + entry);
+    const dataOffset = this.layout.dataOffset(slot);
+    const dataPtr = this.options.isChecked ? this.mapData(slot, dataOffset) : 0;
+    this.driver.calls.placeSlot(
+      queue,
+      index,
+      ptr,
+      gpa,
+      ptr + TABLE_OFFSET,
+      gpa + TABLE_OFFSET,
+      dataPtr,
+      gpaOf(dataOffset),
+    );
+  }
+
+  private mapData(slot: number, offset: number): number {
+    const pages = Math.ceil(this.dataSpan / 4096) * 4096;
+    const piece = DATA_PIECES + slot * pages;
+    this.map(piece, offset, pages);
+    return this.arena + piece;
+  }
+
+  private map(piece: number, offset: number, byteLength: number): void {
+    const gpa = gpaOf(offset);
+    const region = this.memory.regions.find((candidate) => candidate.holds(gpa, byteLength));
+    if (region === undefined) throw new RangeError(`${byteLength} bytes at ${gpa} are not guest memory`);
+    this.driver.map(this.arena + piece, region.fd, gpa - region.gpa, byteLength);
+  }
+}
+
+/** A split ring's size is a power of two; without indirect tables each request takes entries for all its buffers. */
+function queueSizeFor({ depth, indirect, segments }: GuestOptions): number {
+  const entries = indirect ? depth : depth * (segments + 2);
+  return Math.max(QUEUE_SIZE_MIN, 2 ** Math.ceil(Math.log2(entries)));
+}

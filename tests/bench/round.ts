@@ -1,0 +1,80 @@
+// The front-end's loop: drives all queues of a guest from one thread, for a time or for a number of requests.
+import { TURN_FAULT, TURN_KICK, TURN_REAPED } from "../../assembly/spec/driver.ts";
+import { signalEventfd } from "../../host/linux/eventfd.ts";
+import { EdgeWait } from "../support/edge-wait.ts";
+import type { DrivenGuest } from "./driven-guest.ts";
+import type { RingDriver } from "./ring-driver.ts";
+
+/** "poll" looks at the used rings without end; "sleep" waits for the call, as a guest does that takes interrupts. */
+export type Manner = "poll" | "sleep";
+
+const STALL_TIMEOUT_MS = 5000;
+const UNLIMITED = 2 ** 53;
+
+export class Rounds {
+  kicks = 0;
+  sleeps = 0;
+  private readonly edge: EdgeWait;
+
+  constructor(
+    private readonly driver: RingDriver,
+    private readonly guest: DrivenGuest,
+    private readonly manner: Manner,
+  ) {
+    this.edge = new EdgeWait(guest.callFd);
+  }
+
+  /** Blocks the thread for so long, and leaves the requests in flight. */
+  runFor(seconds: number): void {
+    this.guest.allow(UNLIMITED);
+    const end = nowNs() + seconds * 1e9;
+    for (let now = nowNs(); now < end; now = nowNs()) {
+      if (!this.turn(now) && this.manner === "sleep") this.sleep();
+    }
+  }
+
+  /** Starts so many more in each queue and waits for all that is in flight. */
+  finish(requests = 0): void {
+    this.guest.allow(requests);
+    this.turn(nowNs());
+    let before = -1;
+    for (let deadline = 0; this.guest.inFlight > 0; ) {
+      const now = nowNs();
+      const { finished } = this.guest;
+      if (finished !== before) deadline = now + STALL_TIMEOUT_MS * 1e6;
+      else if (now > deadline) throw new Error(`${this.guest.inFlight} requests don't finish`);
+      before = finished;
+      if (!this.turn(now) && this.manner === "sleep") this.sleep();
+    }
+  }
+
+  close(): void {
+    this.edge.close();
+  }
+
+  /** Whether anything was used. */
+  private turn(now: number): boolean {
+    const { queues, kickFds } = this.guest;
+    let result = 0;
+    for (let i = 0; i < queues.length; i++) {
+      const turned = this.driver.calls.turn(queues[i]!, now);
+      if (turned & TURN_KICK) {
+        signalEventfd(kickFds[i]!);
+        this.kicks++;
+      }
+      result |= turned;
+    }
+    if (result & TURN_FAULT) throw new Error("the device used a chain that was not in flight");
+    return (result & TURN_REAPED) !== 0;
+  }
+
+  private sleep(): void {
+    for (const queue of this.guest.queues) if (!this.driver.calls.enableCalls(queue)) return;
+    this.sleeps++;
+    if (!this.edge.wait(STALL_TIMEOUT_MS)) throw new Error(`no call in ${STALL_TIMEOUT_MS} ms`);
+  }
+}
+
+export function nowNs(): number {
+  return performance.now() * 1e6;
+}
