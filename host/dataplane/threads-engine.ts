@@ -22,6 +22,7 @@ import {
 } from "../../assembly/spec/io-uring.ts";
 import { REQUESTS_MAX, WORKER_RINGS, WORKER_SQES } from "../../assembly/spec/layout.ts";
 import * as fileIo from "../linux/file-io.ts";
+import { isInMemory } from "../linux/file-system.ts";
 import { isWritable, whenReadable, whenWritable } from "../linux/readiness.ts";
 import type { Core } from "./core.ts";
 import { BRIEF_WAIT_US, type Engine, type Patience } from "./engine.ts";
@@ -37,6 +38,9 @@ const SQ_ENTRIES = REQUESTS_MAX;
 const CQ_ENTRIES = REQUESTS_MAX * 2;
 
 const EINVAL = 22;
+
+/** No errno is as large. */
+const NOT_NOW = -0x10000;
 
 interface Operation {
   opcode: number;
@@ -54,6 +58,7 @@ export class ThreadsEngine implements Engine {
   readonly canPoll = false;
   readonly requestCount = REQUESTS_MAX;
 
+  private readonly images: ReadonlyMap<number, { neverWaits: boolean }>;
   private readonly words: Int32Array<SharedArrayBuffer>;
   private readonly view: DataView;
   private readonly sqes: number;
@@ -66,8 +71,9 @@ export class ThreadsEngine implements Engine {
   constructor(
     memory: WebAssembly.Memory,
     private readonly workerPtr: number,
-    private readonly imageFds: ReadonlySet<number>,
+    imageFds: readonly number[],
   ) {
+    this.images = new Map(imageFds.map((fd) => [fd, { neverWaits: isInMemory(fd) }]));
     const buffer = memory.buffer as unknown as SharedArrayBuffer;
     this.words = new Int32Array(buffer, workerPtr + WORKER_RINGS, 5);
     this.view = new DataView(buffer);
@@ -141,9 +147,18 @@ export class ThreadsEngine implements Engine {
 
   private submit(operation: Operation): void {
     const { opcode, userData } = operation;
-    if (opcode === IORING_OP_ASYNC_CANCEL) this.cancel(operation);
-    else if (!this.imageFds.has(operation.fd)) this.waitForEvent(operation);
-    else start(operation).then((result) => this.complete(userData, result));
+    if (opcode === IORING_OP_ASYNC_CANCEL) {
+      this.cancel(operation);
+      return;
+    }
+    const image = this.images.get(operation.fd);
+    if (image === undefined) {
+      this.waitForEvent(operation);
+      return;
+    }
+    const result = performNow(operation, image.neverWaits);
+    if (result !== NOT_NOW) this.complete(userData, result);
+    else start(operation).then((later) => this.complete(userData, later));
   }
 
   private waitForEvent({ opcode, fd, address, length, userData }: Operation): void {
@@ -171,6 +186,24 @@ export class ThreadsEngine implements Engine {
     }
     this.complete(userData, 0);
   }
+}
+
+/**
+ * Does what needs no waiting in this thread: a thread of the pool costs 25 us and more. NOT_NOW if it may have to wait, or
+ * went wrong in a way that waiting may mend.
+ */
+function performNow(operation: Operation, neverWaits: boolean): number {
+  const { opcode, fd, offset, address, length, opFlags } = operation;
+  const isSingle = opcode === IORING_OP_READ || opcode === IORING_OP_WRITE;
+  const isRead = opcode === IORING_OP_READ || opcode === IORING_OP_READV;
+  const isWrite = opcode === IORING_OP_WRITE || opcode === IORING_OP_WRITEV;
+  if (!isRead && !(isWrite && neverWaits)) return NOT_NOW;
+  const iovecs = isSingle ? fileIo.iovecOf(Number(address), length) : Number(address);
+  const count = isSingle ? 1 : length;
+  if (isWrite) return fileIo.writeHere(fd, iovecs, count, offset, opFlags);
+  if (neverWaits) return fileIo.readHere(fd, iovecs, count, offset);
+  const result = fileIo.readCached(fd, iovecs, count, offset);
+  return result > 0 ? result : NOT_NOW;
 }
 
 function nextTurn(): Promise<void> {

@@ -132,7 +132,7 @@ function patienceOf(turn: number): Patience {
 
 function openEngine(setup: WorkerSetup): { engine: Engine; whyNotUring?: string } {
   const workerPtr = WORKERS_PTR + setup.index * WORKER_STRIDE;
-  const openThreads = () => new ThreadsEngine(setup.memory, workerPtr, new Set(setup.imageFds));
+  const openThreads = () => new ThreadsEngine(setup.memory, workerPtr, setup.imageFds);
   if (setup.engine === "threads") return { engine: openThreads() };
   try {
     return { engine: UringEngine.open(setup.memoryHostAddress, workerPtr) };

@@ -6,7 +6,7 @@ import { reasonOf, StartError } from "../errors.ts";
 import { blockDeviceGeometry } from "../linux/block-device.ts";
 import { directIoAlignment } from "../linux/direct-io.ts";
 import { SystemError } from "../linux/libc.ts";
-import { neverWaitsIfInMemory } from "../linux/memory-file.ts";
+import { keepAccessTime, neverWaitsIfInMemory } from "../linux/status-flags.ts";
 import type { Log } from "../log.ts";
 import { lockImage } from "./image-lock.ts";
 
@@ -79,6 +79,7 @@ export class Disk {
     const stats = checkedStat(path);
     const fds = openAll(options);
     try {
+      fds.forEach(keepAccessTime);
       fds.forEach(neverWaitsIfInMemory);
       if (options.lock === "auto") await lock(fds, options, stopping, log);
       const fd = fds[0]!;

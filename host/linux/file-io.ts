@@ -69,6 +69,36 @@ export function allocate(fd: number, mode: number, offset: bigint, byteLength: b
   return call(libc.fallocate, fd, mode, offset, byteLength);
 }
 
+const RWF_NOWAIT = 8;
+
+const oneIovec = new BigUint64Array(2);
+const oneIovecAddress = libc.addressOf(oneIovec);
+
+/** A single buffer as an array of one, valid until the next call. */
+export function iovecOf(address: number, byteLength: number): number {
+  oneIovec[0] = BigInt(address);
+  oneIovec[1] = BigInt(byteLength);
+  return oneIovecAddress;
+}
+
+/** Reads in the calling thread what the page cache has; -EAGAIN or -EOPNOTSUPP if that takes more. */
+export function readCached(fd: number, iovecs: number, count: number, offset: bigint): number {
+  const result = libc.preadv2(fd, iovecs, count, offset, RWF_NOWAIT);
+  return result === -1 ? -libc.errno() : result;
+}
+
+/** Reads in the calling thread, however long it takes. */
+export function readHere(fd: number, iovecs: number, count: number, offset: bigint): number {
+  const result = libc.preadv(fd, iovecs, count, offset);
+  return result === -1 ? -libc.errno() : result;
+}
+
+/** Writes in the calling thread, however long it takes. `flags` are those of pwritev2(2). */
+export function writeHere(fd: number, iovecs: number, count: number, offset: bigint, flags: number): number {
+  const result = libc.pwritev2(fd, iovecs, count, offset, flags);
+  return result === -1 ? -libc.errno() : result;
+}
+
 /** Reads what is there, in the calling thread. */
 export function readNow(fd: number, address: number, byteLength: number): number {
   const result = libc.readAt(fd, address, byteLength);

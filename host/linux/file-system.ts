@@ -1,7 +1,7 @@
 // What kind of file system a file lies on (statfs(2)).
 import * as libc from "./libc.ts";
 
-export const TMPFS_MAGIC = 0x01021994;
+const TMPFS_MAGIC = 0x01021994;
 export const HUGETLBFS_MAGIC = 0x958458f6;
 
 /** struct statfs: f_type and f_bsize, 8 bytes each, come first. */
@@ -12,4 +12,9 @@ export function fileSystemOf(fd: number): { magic: number; blockSize: number } {
   const statfs = Buffer.alloc(STATFS_SIZE);
   libc.checked("fstatfs", libc.fstatfs(fd, statfs));
   return { magic: Number(statfs.readBigUInt64LE(0)), blockSize: Number(statfs.readBigUInt64LE(8)) };
+}
+
+/** Whether the file's I/O never waits for a device. */
+export function isInMemory(fd: number): boolean {
+  return fileSystemOf(fd).magic === TMPFS_MAGIC;
 }

@@ -1,5 +1,7 @@
 // Unix stream sockets that carry descriptors beside bytes (unix(7), SCM_RIGHTS).
+
 import * as libc from "./libc.ts";
+import { addStatusFlags } from "./status-flags.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -10,8 +12,6 @@ const SO_TYPE = 3;
 const SO_PEERCRED = 17;
 const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
-const F_GETFL = 3;
-const F_SETFL = 4;
 const SCM_RIGHTS = 1;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
@@ -97,8 +97,7 @@ export function isUnixStream(fd: number): boolean {
 
 /** For descriptors that others have opened. */
 export function setNonBlocking(fd: number): void {
-  const flags = libc.checked("fcntl", libc.fcntl(fd, F_GETFL, 0));
-  libc.checked("fcntl", libc.fcntl(fd, F_SETFL, flags | SOCK_NONBLOCK));
+  if (!addStatusFlags(fd, SOCK_NONBLOCK)) throw new libc.SystemError("fcntl", libc.errno());
 }
 
 /** The process at the other end, as it was when it connected. */
