@@ -1,0 +1,80 @@
+// JSON that others wrote, held against a schema: what makes it useless, and what is only unknown to us.
+import type { SchemaError, Validator } from "../../build/schemas.js";
+import { findJsonFault } from "./json-fault.ts";
+
+export interface Checked<T> {
+  /** There is one if there are no faults. */
+  value?: T;
+  /** Each is a sentence: what is wrong, where, and what to do. */
+  faults: string[];
+  /** It can be used, but says more than the schema knows: later versions may add members and features. */
+  remarks: string[];
+}
+
+const SHOWN_LENGTH = 40;
+
+export function checkJson<T>(bytes: Uint8Array, validate: Validator): Checked<T> {
+  const parsed = parse(bytes);
+  if ("fault" in parsed) return { faults: [parsed.fault], remarks: [] };
+  if (validate(parsed.value)) return { value: parsed.value as T, faults: [], remarks: [] };
+  const faults: string[] = [];
+  const remarks: string[] = [];
+  for (const error of validate.errors ?? []) {
+    // "if" only repeats that its "then" has failed.
+    if (error.keyword !== "if") (isTolerable(error) ? remarks : faults).push(sentence(error));
+  }
+  return faults.length === 0 ? { value: parsed.value as T, faults, remarks } : { faults, remarks };
+}
+
+function parse(bytes: Uint8Array): { value: unknown } | { fault: string } {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return { fault: "it is not UTF-8; save it in that encoding" };
+  }
+  const at = findJsonFault(text);
+  if (at === undefined) return { value: JSON.parse(text) };
+  const before = text.slice(0, at).split("\n");
+  const where = `line ${before.length}, column ${before.at(-1)!.length + 1}`;
+  if (at === text.length) return { fault: `it is not JSON: it ends too early, at ${where}` };
+  return { fault: `it is not JSON at ${where}: ${shown(text.slice(at).split("\n")[0])} can't stand there` };
+}
+
+function isTolerable({ keyword, instancePath }: SchemaError): boolean {
+  return keyword === "additionalProperties" || (keyword === "enum" && instancePath.startsWith("/features/"));
+}
+
+function sentence({ keyword, instancePath, params, data }: SchemaError): string {
+  const place = instancePath === "" ? "the whole" : `"${instancePath.slice(1).replaceAll("/", " ")}"`;
+  const isFeature = instancePath.startsWith("/features/");
+  switch (keyword) {
+    case "required":
+      return `"${params.missingProperty}" is missing; add it`;
+    case "type":
+      return `${place} must be ${article(params.type!)}, not ${kindOf(data)}`;
+    case "enum":
+      if (isFeature)
+        return `the schema has no feature ${shown(data)} for this type, only ${params.allowedValues!.join(" and ")}`;
+      return `${place} must be one of ${params.allowedValues!.join(", ")}; it is ${shown(data)}`;
+    case "additionalProperties":
+      return `the schema has no member ${shown(params.additionalProperty)}; see whether it is spelt right`;
+    default:
+      // The only pattern is that of a path.
+      return `${place} must be an absolute path; it is ${shown(data)}`;
+  }
+}
+
+function kindOf(value: unknown): string {
+  if (value === null) return "null";
+  return article(Array.isArray(value) ? "array" : typeof value);
+}
+
+function article(kind: string): string {
+  return /^[aeiou]/.test(kind) ? `an ${kind}` : `a ${kind}`;
+}
+
+function shown(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text.length <= SHOWN_LENGTH ? text : `${text.slice(0, SHOWN_LENGTH)}...`;
+}
