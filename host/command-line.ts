@@ -35,5 +35,8 @@ export function oneOf(choices: readonly (string | number)[], option: string): (t
 
 /** Commander's own, as one sentence. */
 export function usageSentence({ message }: CommanderError): string {
-  return message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
+  return message
+    .replace(/^error: /, "")
+    .replace(/\. Expected .*/, "")
+    .replace(/\s*\n\s*/g, " ");
 }

@@ -17,7 +17,8 @@ export interface SearchOptions {
 export function addBackends(program: Command): void {
   const backends = program
     .command("backends")
-    .description("find the vhost-user back-ends of this machine, as management software does")
+    .summary("find vhost-user back-ends, and make ours known")
+    .description("Finds the vhost-user back-ends of this machine, as management software does.")
     .helpCommand(false);
   addList(backends);
   addShow(backends);
@@ -28,6 +29,7 @@ export function addBackends(program: Command): void {
 
 function addList(backends: Command): void {
   searching(backends.command("list"))
+    .summary("list those that fit")
     .description(
       "Lists the back-ends that fit. A star marks the first of each type, which management software takes.",
     )
@@ -41,6 +43,7 @@ function addList(backends: Command): void {
 
 function addShow(backends: Command): void {
   searching(backends.command("show"))
+    .summary("show all about one")
     .description("Shows all about one back-end: the file of that name, or else the first that fits.")
     .argument("[NAME]", "the name of its file, with or without .json")
     .addHelpText("after", exitStatus("0 if it is there and fits, 1 if not"))
@@ -53,12 +56,13 @@ function addShow(backends: Command): void {
 function addCheck(backends: Command): void {
   backends
     .command("check")
+    .summary("check description files")
     .description("Checks description files, or all in a directory; without a path, all that are searched.")
     .argument("[PATH...]", "files and directories")
     .option("--binary", "start the programs, too, and check what they answer")
     .option(...timeoutOption)
     .option(...jsonOption)
-    .addHelpText("after", exitStatus("0 if there are only warnings, 1 if there are errors or no files"))
+    .addHelpText("after", exitStatus("0 if there are no errors, 1 if there are, or no files"))
     .action(async (paths, options) => {
       const { check } = await import("./backends/check.ts");
       process.exitCode = await check(paths, options);
@@ -67,6 +71,7 @@ function addCheck(backends: Command): void {
 
 function addInstall(backends: Command): void {
   placing(backends.command("install"))
+    .summary("make vringd-blk known to management software")
     .description("Writes the description of this vringd-blk, so that management software finds it.")
     .option("--force", "overwrite a file that is not ours, or was edited")
     .addHelpText("after", exitStatus("0 if it is there now, 1 if not"))
@@ -78,6 +83,7 @@ function addInstall(backends: Command): void {
 
 function addUninstall(backends: Command): void {
   placing(backends.command("uninstall"))
+    .summary("make it unknown again")
     .description("Removes the description of vringd-blk, if it is ours.")
     .addHelpText("after", exitStatus("0 if it was removed, 1 if not"))
     .action(async (options) => {
