@@ -40,12 +40,7 @@ async function ask(binary: string, timeoutMs: number): Promise<Checked<BackendCa
 /** Resolves to what it prints. The message of an Error says what else became of it. */
 function run(binary: string, timeoutMs: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const child = spawn(binary, ["--print-capabilities"], {
-      cwd: "/",
-      // A process group, so that children of its own end with it.
-      detached: true,
-      stdio: ["ignore", "pipe", "pipe"],
-    });
+    const child = start(binary);
     asked.add(child);
     const giveUp = (reason: string) => {
       kill(child);
@@ -60,7 +55,7 @@ function run(binary: string, timeoutMs: number): Promise<Buffer> {
       giveUp(`printed more than ${OUTPUT_BYTES_MAX} bytes`),
     );
     const complaint = collect(child.stderr, COMPLAINT_BYTES_MAX);
-    child.once("error", (error) => reject(new Error(`can't be started: ${reasonOf(error)}`)));
+    child.once("error", (error) => reject(notStarted(error)));
     child.once("close", (status, signal) => {
       clearTimeout(timer);
       kill(child);
@@ -69,6 +64,23 @@ function run(binary: string, timeoutMs: number): Promise<Buffer> {
       else reject(new Error(`${ending(status, signal)}${firstLine(complaint)}`));
     });
   });
+}
+
+function start(binary: string) {
+  try {
+    return spawn(binary, ["--print-capabilities"], {
+      cwd: "/",
+      // A process group, so that children of its own end with it.
+      detached: true,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+  } catch (error) {
+    throw notStarted(error);
+  }
+}
+
+function notStarted(error: unknown): Error {
+  return new Error(`can't be started: ${reasonOf(error)}`);
 }
 
 /** What comes, up to a bound. What is over it is read and dropped, so that the writer doesn't wait. */

@@ -17,13 +17,13 @@ export function checkJson<T>(bytes: Uint8Array, validate: Validator): Checked<T>
   const parsed = parse(bytes);
   if ("fault" in parsed) return { faults: [parsed.fault], remarks: [] };
   if (validate(parsed.value)) return { value: parsed.value as T, faults: [], remarks: [] };
-  const faults: string[] = [];
-  const remarks: string[] = [];
+  const faults = new Set<string>();
+  const remarks = new Set<string>();
   for (const error of validate.errors ?? []) {
-    // "if" only repeats that its "then" has failed.
-    if (error.keyword !== "if") (isTolerable(error) ? remarks : faults).push(sentence(error));
+    if (!isEcho(error)) (isTolerable(error) ? remarks : faults).add(sentence(error));
   }
-  return faults.length === 0 ? { value: parsed.value as T, faults, remarks } : { faults, remarks };
+  const checked = { faults: [...faults], remarks: [...remarks] };
+  return faults.size === 0 ? { ...checked, value: parsed.value as T } : checked;
 }
 
 function parse(bytes: Uint8Array): { value: unknown } | { fault: string } {
@@ -41,22 +41,32 @@ function parse(bytes: Uint8Array): { value: unknown } | { fault: string } {
   return { fault: `it is not JSON at ${where}: ${shown(text.slice(at).split("\n")[0])} can't stand there` };
 }
 
-function isTolerable({ keyword, instancePath }: SchemaError): boolean {
-  return keyword === "additionalProperties" || (keyword === "enum" && instancePath.startsWith("/features/"));
+/** "if" repeats that its "then" has failed; what is no string is no known feature either. */
+function isEcho(error: SchemaError): boolean {
+  return error.keyword === "if" || (isUnknownFeature(error) && typeof error.data !== "string");
 }
 
-function sentence({ keyword, instancePath, params, data }: SchemaError): string {
+function isTolerable(error: SchemaError): boolean {
+  return error.keyword === "additionalProperties" || isUnknownFeature(error);
+}
+
+function isUnknownFeature({ keyword, instancePath }: SchemaError): boolean {
+  return keyword === "enum" && instancePath.startsWith("/features/");
+}
+
+function sentence(error: SchemaError): string {
+  const { keyword, instancePath, params, data } = error;
   const place = instancePath === "" ? "the whole" : `"${instancePath.slice(1).replaceAll("/", " ")}"`;
-  const isFeature = instancePath.startsWith("/features/");
+  const choices = params.allowedValues?.join(", ");
   switch (keyword) {
     case "required":
       return `"${params.missingProperty}" is missing; add it`;
     case "type":
       return `${place} must be ${article(params.type!)}, not ${kindOf(data)}`;
     case "enum":
-      if (isFeature)
-        return `the schema has no feature ${shown(data)} for this type, only ${params.allowedValues!.join(" and ")}`;
-      return `${place} must be one of ${params.allowedValues!.join(", ")}; it is ${shown(data)}`;
+      if (isUnknownFeature(error))
+        return `the schema has no feature ${shown(data)} for this type, only ${choices}`;
+      return `${place} must be one of ${choices}; it is ${shown(data)}`;
     case "additionalProperties":
       return `the schema has no member ${shown(params.additionalProperty)}; see whether it is spelt right`;
     default:
