@@ -246,7 +246,7 @@ test("what is broken is passed over: the next that fits is taken", async () => {
   ]);
 });
 
-test("members that the schema does not know are remarked, and stop nothing", async () => {
+test("members that the schema does not know are warned of, and stop nothing", async () => {
   // As Debian 13's virtiofsd has it.
   using files = new BackendFiles();
   const binary = files.program("virtiofsd", { type: "fs", features: ["migrate-precopy"] });
@@ -259,7 +259,7 @@ test("members that the schema does not know are remarked, and stop nothing", asy
   files.write("usr/50-virtiofsd.json", JSON.stringify(description));
   const [finding] = (await find(files, { features: ["migrate-precopy"] })).findings;
   assert.equal(finding!.verdict, "taken");
-  assert.deepEqual(finding!.remarks, ['the schema has no member "features"; see whether it is spelt right']);
+  assert.deepEqual(finding!.warnings, ['the schema has no member "features"; see whether it is spelt right']);
 });
 
 test("a file of more than 1 MiB is not read", async () => {

@@ -20,12 +20,12 @@ export async function askCapabilities(
   { binary, type }: BackendDescription,
   timeoutMs: number,
 ): Promise<Checked<BackendCapabilities>> {
-  const { value, faults, remarks } = await ask(binary, timeoutMs);
+  const { value, faults, warnings } = await ask(binary, timeoutMs);
   // It would be started for the wrong device.
   if (value !== undefined && value.type !== type)
     faults.push(`"type" is ${value.type}; the description has ${type}`);
   const ofAnswer = (sentence: string) => `${binary} --print-capabilities: ${sentence}`;
-  const answer = { faults: faults.map(ofAnswer), remarks: remarks.map(ofAnswer) };
+  const answer = { faults: faults.map(ofAnswer), warnings: warnings.map(ofAnswer) };
   return value === undefined || faults.length > 0 ? answer : { ...answer, value };
 }
 
@@ -33,7 +33,7 @@ async function ask(binary: string, timeoutMs: number): Promise<Checked<BackendCa
   try {
     return checkJson(await run(binary, timeoutMs), validateCapabilities);
   } catch (error) {
-    return { faults: [`it ${(error as Error).message}`], remarks: [] };
+    return { faults: [`it ${(error as Error).message}`], warnings: [] };
   }
 }
 

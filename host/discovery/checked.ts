@@ -8,21 +8,21 @@ export interface Checked<T> {
   /** Each is a sentence: what is wrong, where, and what to do. */
   faults: string[];
   /** It can be used, but says more than the schema knows: later versions may add members and features. */
-  remarks: string[];
+  warnings: string[];
 }
 
 const SHOWN_LENGTH = 40;
 
 export function checkJson<T>(bytes: Uint8Array, validate: Validator): Checked<T> {
   const parsed = parse(bytes);
-  if ("fault" in parsed) return { faults: [parsed.fault], remarks: [] };
-  if (validate(parsed.value)) return { value: parsed.value as T, faults: [], remarks: [] };
+  if ("fault" in parsed) return { faults: [parsed.fault], warnings: [] };
+  if (validate(parsed.value)) return { value: parsed.value as T, faults: [], warnings: [] };
   const faults = new Set<string>();
-  const remarks = new Set<string>();
+  const warnings = new Set<string>();
   for (const error of validate.errors ?? []) {
-    if (!isEcho(error)) (isTolerable(error) ? remarks : faults).add(sentence(error));
+    if (!isEcho(error)) (isTolerable(error) ? warnings : faults).add(sentence(error));
   }
-  const checked = { faults: [...faults], remarks: [...remarks] };
+  const checked = { faults: [...faults], warnings: [...warnings] };
   return faults.size === 0 ? { ...checked, value: parsed.value as T } : checked;
 }
 
@@ -38,7 +38,7 @@ function parse(bytes: Uint8Array): { value: unknown } | { fault: string } {
   const before = text.slice(0, at).split("\n");
   const where = `line ${before.length}, column ${before.at(-1)!.length + 1}`;
   if (at === text.length) return { fault: `it is not JSON: it ends too early, at ${where}` };
-  return { fault: `it is not JSON at ${where}: ${shown(text.slice(at).split("\n")[0])} can't stand there` };
+  return { fault: `it is not JSON from ${where} on: ${brief(text.slice(at).split("\n")[0]!)}` };
 }
 
 /** "if" repeats that its "then" has failed; what is no string is no known feature either. */
@@ -85,6 +85,9 @@ function article(kind: string): string {
 }
 
 function shown(value: unknown): string {
-  const text = JSON.stringify(value);
+  return brief(JSON.stringify(value));
+}
+
+function brief(text: string): string {
   return text.length <= SHOWN_LENGTH ? text : `${text.slice(0, SHOWN_LENGTH)}...`;
 }

@@ -11,7 +11,7 @@ export function readDescription(path: string): Checked<BackendDescription> {
   try {
     return checkJson(readBounded(path), validateDescription);
   } catch (error) {
-    return { faults: [`it can't be read: ${reasonOf(error)}`], remarks: [] };
+    return { faults: [`it can't be read: ${reasonOf(error)}`], warnings: [] };
   }
 }
 

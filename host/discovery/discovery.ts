@@ -32,7 +32,7 @@ export interface Finding {
   reason: string;
   description?: BackendDescription;
   capabilities?: BackendCapabilities;
-  remarks: string[];
+  warnings: string[];
 }
 
 export interface Discovery {
@@ -60,19 +60,19 @@ function isNamed(name: string, wanted: string | undefined): boolean {
 /** All about one file but what earlier ones mean for it. */
 async function examine(file: DescriptionFile, query: Query, timeoutMs: number): Promise<Finding> {
   const { name, path, standing, reason } = file;
-  if (standing !== "effective") return { name, path, verdict: standing, reason, remarks: [] };
+  if (standing !== "effective") return { name, path, verdict: standing, reason, warnings: [] };
   const read = readDescription(path);
-  const { value: description, remarks } = read;
+  const { value: description, warnings } = read;
   if (description === undefined) {
-    return { name, path, verdict: "broken", reason: read.faults.join("; "), remarks };
+    return { name, path, verdict: "broken", reason: read.faults.join("; "), warnings };
   }
-  const known = { name, path, description, remarks };
+  const known = { name, path, description, warnings };
   const { type } = description;
   if (query.type !== undefined && type !== query.type) {
     return { ...known, verdict: "unfit", reason: `its type is ${type}, not ${query.type}` };
   }
   const answer = await askCapabilities(description, timeoutMs);
-  remarks.push(...answer.remarks);
+  warnings.push(...answer.warnings);
   if (answer.value === undefined) return { ...known, verdict: "broken", reason: answer.faults.join("; ") };
   return { ...known, capabilities: answer.value, ...fitness(answer.value, query) };
 }

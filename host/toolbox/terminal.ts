@@ -5,6 +5,8 @@ export const NAME = "vringd";
 
 type Style = Parameters<typeof styleText>[0];
 
+const INDENT = "  ";
+
 /** Columns of the terminal. Lines for programs are never cut. */
 export function terminalWidth(): number {
   return process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY;
@@ -18,9 +20,11 @@ export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, undefined, 2)}\n`);
 }
 
-/** One sentence on standard error. */
+/** One sentence on standard error: a line, but for people. */
 export function complain(sentence: string): void {
-  process.stderr.write(`${NAME}: ${printable(sentence)}\n`);
+  const text = `${NAME}: ${sentence}`;
+  const lines = process.stderr.isTTY ? wrap(text, process.stderr.columns - INDENT.length) : [printable(text)];
+  process.stderr.write(`${lines.join(`\n${INDENT}`)}\n`);
 }
 
 export function paint(style: Style, text: string): string {

@@ -44,11 +44,11 @@ function filesIn(path: string): string[] {
 async function checkFile(path: string, { binary, timeout }: CheckOptions): Promise<Report> {
   // One that hides others.
   if (statOf(path)?.size === 0) return { path, errors: [], warnings: [] };
-  const { value, faults, remarks } = readDescription(path);
-  const report = { path, errors: faults, warnings: [...nameWarnings(path), ...remarks] };
+  const { value, faults, warnings } = readDescription(path);
+  const report = { path, errors: faults, warnings: [...nameWarnings(path), ...warnings] };
   if (value === undefined || !binary) return report;
   const answer = await askCapabilities(value, timeout * 1000);
-  return { path, errors: answer.faults, warnings: [...report.warnings, ...answer.remarks] };
+  return { path, errors: answer.faults, warnings: [...report.warnings, ...answer.warnings] };
 }
 
 /** The name decides the order. "It is recommended to create [...] files [...] with a double-digit prefix". */

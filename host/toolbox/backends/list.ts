@@ -22,9 +22,10 @@ export async function list(options: SearchOptions & { explain?: true }): Promise
   if (options.json) printJson(discovery);
   else if (options.explain) explain(discovery, options);
   else {
-    complainOfBroken(discovery);
     if (fitting.length > 0) printTable(fitting);
-    else complain(`no back-end of ${wanted(options)} was found; --explain says where, and why`);
+    complainOfBroken(discovery);
+    if (fitting.length === 0)
+      complain(`no back-end of ${wanted(options)} was found; --explain says where, and why`);
   }
   return fitting.length > 0 ? 0 : STATUS_FAILED;
 }
@@ -55,10 +56,10 @@ const INDENT = 12;
 function explain({ directories, findings }: Discovery, options: SearchOptions): void {
   const lines = ["Searched, from general to specific:"];
   for (const directory of directories) lines.push(`  ${printable(directory.path)}: ${contents(directory)}`);
-  lines.push("", `Wanted: ${wanted(options)}. Files, in the order in which they are tried:`);
-  for (const { path, verdict, reason, remarks } of findings) {
-    lines.push("", paint(COLOURS[verdict] ?? "dim", verdict.padEnd(INDENT)) + printable(path));
-    for (const sentence of [reason, ...remarks]) {
+  lines.push("", `Wanted: ${wanted(options)}. Files, in the order in which they are tried:`, "");
+  for (const { path, verdict, reason, warnings } of findings) {
+    lines.push(paint(COLOURS[verdict] ?? "dim", verdict.padEnd(INDENT)) + printable(path));
+    for (const sentence of [reason, ...warnings]) {
       lines.push(...wrap(sentence, terminalWidth() - INDENT).map((line) => " ".repeat(INDENT) + line));
     }
   }

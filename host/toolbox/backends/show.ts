@@ -31,7 +31,7 @@ function isOfUse({ verdict }: Finding): boolean {
 }
 
 function printFinding(finding: Finding): void {
-  const { path, description, capabilities, remarks } = finding;
+  const { path, description, capabilities, warnings } = finding;
   const rows: [label: string, text: string | undefined][] = [
     ["file", path],
     ["description", description?.description],
@@ -40,7 +40,7 @@ function printFinding(finding: Finding): void {
     ["tags", description?.tags?.join(", ")],
     ["features", capabilities && (capabilities.features?.join(", ") || "none")],
     [finding.verdict, isOfUse(finding) ? undefined : finding.reason],
-    ...remarks.map((remark): [string, string] => ["remark", remark]),
+    ...warnings.map((warning): [string, string] => ["warning", warning]),
   ];
   printLines(rows.flatMap(([label, text]) => (text === undefined ? [] : formatRow(label, text))));
 }
