@@ -62,7 +62,7 @@ function addCheck(backends: Command): void {
     .option("--binary", "start the programs, too, and check what they answer")
     .option(...timeoutOption)
     .option(...jsonOption)
-    .addHelpText("after", exitStatus("0 if no file has errors, 1 if one has, or if there is none"))
+    .addHelpText("after", exitStatus("0 if no file has errors, 1 otherwise"))
     .action(async (paths, options) => {
       const { check } = await import("./backends/check.ts");
       process.exitCode = await check(paths, options);
