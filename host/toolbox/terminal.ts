@@ -9,7 +9,12 @@ const INDENT = "  ";
 
 /** Columns of the terminal. Lines for programs are never cut. */
 export function terminalWidth(): number {
-  return process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY;
+  return columnsOf(process.stdout);
+}
+
+/** Some terminals say that they have none. */
+function columnsOf({ isTTY, columns }: NodeJS.WriteStream): number {
+  return (isTTY && columns) || Number.POSITIVE_INFINITY;
 }
 
 export function printLines(lines: readonly string[]): void {
@@ -23,7 +28,7 @@ export function printJson(value: unknown): void {
 /** One sentence on standard error: a line, but for people. */
 export function complain(sentence: string): void {
   const text = `${NAME}: ${sentence}`;
-  const lines = process.stderr.isTTY ? wrap(text, process.stderr.columns - INDENT.length) : [printable(text)];
+  const lines = wrap(text, columnsOf(process.stderr) - INDENT.length);
   process.stderr.write(`${lines.join(`\n${INDENT}`)}\n`);
 }
 
