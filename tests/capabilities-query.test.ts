@@ -150,7 +150,7 @@ for (const [what, answer, sentence] of answers) {
 
 test("an answer that is no text is refused", async () => {
   const script = files.script("latin", 'printf \'{"type": "\\377"}\'');
-  assertFault(await ask(script), script, "it is not UTF-8; save it in that encoding");
+  assertFault(await ask(script), script, "it is not UTF-8; write it in that encoding");
 });
 
 test("a program that does not exist is told", async () => {

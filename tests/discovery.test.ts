@@ -102,6 +102,16 @@ test("of files with one name, the one in the most specific directory takes effec
   assert.equal(findings[0]!.reason, `${files.path("home/50-a.json")} takes its place`);
 });
 
+test("a directory that stands in two places is searched once", async () => {
+  using files = new BackendFiles();
+  files.backend("etc/50-a.json", "fs");
+  const { findings } = await discover([files.path("etc"), files.path("etc")], {}, AMPLE_MS);
+  assert.deepEqual(
+    findings.map(({ verdict }) => verdict),
+    ["taken"],
+  );
+});
+
 test("a zero-length file hides those of its name in less specific directories", async () => {
   using files = new BackendFiles();
   files.backend("usr/50-a.json", "fs");

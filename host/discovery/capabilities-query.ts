@@ -99,7 +99,7 @@ function kill(child: ChildProcess): void {
   try {
     process.kill(-child.pid!, "SIGKILL");
   } catch {
-    // The group has ended.
+    // It has ended, or never began.
   }
 }
 

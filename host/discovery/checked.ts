@@ -31,7 +31,7 @@ function parse(bytes: Uint8Array): { value: unknown } | { fault: string } {
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
-    return { fault: "it is not UTF-8; save it in that encoding" };
+    return { fault: "it is not UTF-8; write it in that encoding" };
   }
   const at = findJsonFault(text);
   if (at === undefined) return { value: JSON.parse(text) };

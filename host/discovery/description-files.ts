@@ -6,8 +6,8 @@ import { reasonOf } from "../errors.ts";
 export interface DescriptionFile {
   name: string;
   path: string;
-  /** Why it takes no effect, and why it may not be read at all. */
   standing: Standing;
+  /** Why it takes no effect, if it doesn't. */
   reason: string;
 }
 

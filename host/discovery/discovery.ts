@@ -46,7 +46,8 @@ export async function discover(
   query: Query,
   timeoutMs: number,
 ): Promise<Discovery> {
-  const directories = paths.map(readDirectory);
+  // XDG_CONFIG_HOME may be /etc.
+  const directories = [...new Set(paths)].map(readDirectory);
   const files = listDescriptionFiles(directories).filter(({ name }) => isNamed(name, query.name));
   const findings = await Promise.all(files.map((file) => examine(file, query, timeoutMs)));
   markTaken(findings);
