@@ -364,10 +364,14 @@ test("install writes a description that names this vringd-blk, and is found", ()
   assert.deepEqual(shown.capabilities, { type: "block", features: ["read-only", "blk-file"] });
 });
 
-test("install leaves one file, which all may read", () => {
-  assert.equal(run("install").status, 0);
-  assert.deepEqual(readdirSync(dirname(ours)), ["50-vringd-blk.json"]);
-  assert.equal(statSync(ours).mode & 0o777, 0o644);
+test("install leaves one file, which all may read, whatever the umask", () => {
+  const directory = files.path("made/by/install");
+  const command = `umask 077; exec "$0" "$1" backends install --directory ${directory}`;
+  const { status } = spawnSync("sh", ["-c", command, process.execPath, TOOLBOX], { env: environment });
+  assert.equal(status, 0);
+  assert.deepEqual(readdirSync(directory), ["50-vringd-blk.json"]);
+  assert.equal(statSync(directory).mode & 0o777, 0o755);
+  assert.equal(statSync(join(directory, "50-vringd-blk.json")).mode & 0o777, 0o644);
 });
 
 test("install names the link beside its own, if it leads to the same package", () => {

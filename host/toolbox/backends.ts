@@ -123,7 +123,10 @@ function searching(command: Command): Command {
 function placing(command: Command): Command {
   return command
     .option("--user", "for you alone, below $XDG_CONFIG_HOME or ~/.config (default)")
-    .option("--system", "for this machine, in /etc/qemu/vhost-user; libvirt's system daemon looks only here")
+    .option(
+      "--system",
+      "for this machine, in /etc/qemu/vhost-user; libvirt's system daemon reads no user's files",
+    )
     .option("--directory <PATH>", "in this directory");
 }
 

@@ -1,7 +1,6 @@
 // `vringd backends install` and `uninstall`: the description of our own back-end.
 import {
   closeSync,
-  fchmodSync,
   fsyncSync,
   lstatSync,
   mkdirSync,
@@ -37,7 +36,8 @@ const BUNDLE = "vringd-blk.mjs";
 /** Generous: a program that doesn't answer must not be installed, and a busy machine is no reason. */
 const TIMEOUT_MS = 10_000;
 
-/** Others' software must be able to read what is for this machine; what is for the user follows XDG. */
+/** Others must be able to read what is for this machine, whatever our umask was. The user's own follows XDG. */
+const UMASK = 0o022;
 const FILE_MODE = 0o644;
 const SYSTEM_DIRECTORY_MODE = 0o755;
 const USER_DIRECTORY_MODE = 0o700;
@@ -51,6 +51,7 @@ export async function install(options: PlaceOptions & { force?: true }): Promise
     if (exists(path) && !isOurs(path) && !options.force) {
       return refuse(`${path} is not ours, or was edited; see what it is, and overwrite it with --force`);
     }
+    process.umask(UMASK);
     const mode = options.system || options.directory ? SYSTEM_DIRECTORY_MODE : USER_DIRECTORY_MODE;
     mkdirSync(dirname(path), { recursive: true, mode });
     replace(path, `${JSON.stringify(description, undefined, 2)}\n`);
@@ -101,10 +102,9 @@ function isOurs(path: string): boolean {
 function replace(path: string, text: string): void {
   // Searches pass over names that begin with a dot.
   const draft = join(dirname(path), `.${basename(path)}.${process.pid}`);
-  const fd = openSync(draft, "wx");
+  const fd = openSync(draft, "wx", FILE_MODE);
   try {
     writeFileSync(fd, text);
-    fchmodSync(fd, FILE_MODE);
     fsyncSync(fd);
     renameSync(draft, path);
   } catch (error) {
