@@ -5,10 +5,11 @@ import { build } from "esbuild";
 
 await bundle("build", [
   { in: "host/cli.ts", out: "vringd-blk" },
+  { in: "host/toolbox/cli.ts", out: "vringd" },
   { in: "host/dataplane/worker.ts", out: "worker" },
   { in: "tests/try-it.ts", out: "try-it" },
 ]);
-chmodSync("build/vringd-blk.mjs", 0o755);
+for (const program of ["vringd-blk", "vringd"]) chmodSync(`build/${program}.mjs`, 0o755);
 
 const PROGRAMS = ["run.ts", "soak.ts"];
 const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") || PROGRAMS.includes(name));

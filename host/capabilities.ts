@@ -1,3 +1,4 @@
-// What `--print-capabilities` says to management software (VHostUserBackendCapabilities in vhost-user.json).
+// What `--print-capabilities` says to management software (schema/backend-capabilities.schema.json).
+import type { BackendCapabilities } from "../build/schemas.js";
 
-export const CAPABILITIES = { type: "block", features: ["read-only", "blk-file"] };
+export const CAPABILITIES: BackendCapabilities = { type: "block", features: ["read-only", "blk-file"] };

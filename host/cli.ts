@@ -1,22 +1,28 @@
 #!/usr/bin/env node
 // The command line of vringd-blk: reads and checks options, and tells by the exit status whose mistake it was.
 import { availableParallelism } from "node:os";
-import { Command, CommanderError } from "commander";
 import { WORKERS_MAX } from "../assembly/spec/layout.ts";
 import { VIRTIO_BLK_ID_BYTES } from "../assembly/spec/virtio-blk.ts";
 import manifest from "../package.json" with { type: "json" };
 import { CAPABILITIES } from "./capabilities.ts";
+import {
+  type Command,
+  CommanderError,
+  newProgram,
+  oneOf,
+  STATUS_FAILED,
+  STATUS_USAGE,
+  UsageError,
+  usageSentence,
+  wholeNumber,
+} from "./command-line.ts";
 import type { DaemonOptions } from "./daemon.ts";
 import { StartError } from "./errors.ts";
 import { createLog, LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./log.ts";
 
 const NAME = "vringd-blk";
-const STATUS_FAILED = 1;
-const STATUS_USAGE = 2;
 
 const EXIT_MS = 200;
-
-const HELP_WIDTH = 80;
 
 /** A queue count that one thread can still serve alone. */
 const QUEUES_MAX = 64;
@@ -25,9 +31,6 @@ const QUEUE_SIZE_MAX = 1024;
 const RANGE_SEGMENTS_MAX = 256;
 const LOCK_TIMEOUT_MAX = 3600;
 const POLL_US_MAX = 1000;
-
-/** The command line can't be understood. The message is one sentence. */
-class UsageError extends Error {}
 
 interface CommandLine {
   socketPath?: string;
@@ -51,21 +54,6 @@ interface CommandLine {
   logFormat: LogFormat;
 }
 
-function wholeNumber(least: number, most: number, option: string): (text: string) => number {
-  return (text) => {
-    const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
-    if (value >= least && value <= most) return value;
-    throw new UsageError(`${option} takes a whole number from ${least} to ${most}, not "${text}"`);
-  };
-}
-
-function oneOf(choices: readonly (string | number)[], option: string): (text: string) => string {
-  return (text) => {
-    if (choices.map(String).includes(text)) return text;
-    throw new UsageError(`${option} takes one of ${choices.join(", ")}, not "${text}"`);
-  };
-}
-
 function serialNumber(text: string): string {
   if (/^[\x20-\x7e]*$/.test(text) && text.length <= VIRTIO_BLK_ID_BYTES) return text;
   throw new UsageError(`--serial takes at most ${VIRTIO_BLK_ID_BYTES} ASCII characters, not "${text}"`);
@@ -74,11 +62,9 @@ function serialNumber(text: string): string {
 const BLOCK_SIZES = [512, 1024, 2048, 4096];
 
 function commandLine(): Command {
-  const command = new Command(NAME)
+  const command = newProgram(NAME)
     .description("Serves a file or a block device as a virtual machine's disk, over vhost-user.")
-    .usage("--blk-file=PATH (--socket-path=PATH | --fd=N) [options]")
-    .exitOverride()
-    .configureOutput({ outputError: () => {}, getOutHelpWidth: () => HELP_WIDTH });
+    .usage("--blk-file=PATH (--socket-path=PATH | --fd=N) [options]");
 
   command
     .optionsGroup("Where the virtual machine connects:")
@@ -188,14 +174,10 @@ function readCommandLine(): CommandLine {
     return commandLine().parse().opts<CommandLine>();
   } catch (error) {
     if (!(error instanceof CommanderError) || error.exitCode === 0) throw error;
+    if (error.code === "commander.excessArguments")
+      throw new UsageError("arguments must be options, which begin with --");
     throw new UsageError(usageSentence(error));
   }
-}
-
-/** Commander's own, as one sentence. */
-function usageSentence({ code, message }: CommanderError): string {
-  if (code === "commander.excessArguments") return "arguments must be options, which begin with --";
-  return message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
 }
 
 function daemonOptions(line: CommandLine): DaemonOptions {

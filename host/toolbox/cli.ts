@@ -1,0 +1,51 @@
+#!/usr/bin/env node
+// The command line of vringd, the toolbox: finds the subcommand, and tells by the exit status what came of it.
+import { constants } from "node:os";
+import manifest from "../../package.json" with { type: "json" };
+import {
+  type Command,
+  CommanderError,
+  newProgram,
+  STATUS_FAILED,
+  STATUS_USAGE,
+  UsageError,
+  usageSentence,
+} from "../command-line.ts";
+import { addBackends } from "./backends.ts";
+import { complain, NAME } from "./terminal.ts";
+
+function commandLine(): Command {
+  const program = newProgram(NAME)
+    .description("The toolbox of vringd: for those who run vhost-user back-ends.")
+    .version(manifest.version, "--version", "tell the version, and end")
+    .helpOption("-h, --help", "tell all this, and end")
+    .helpCommand(false);
+  addBackends(program);
+  return program;
+}
+
+function fail(error: unknown): void {
+  if (error instanceof CommanderError && error.exitCode === 0) return; // --help and --version
+  const sentence = usageMistake(error);
+  if (sentence !== undefined) complain(`${sentence} (see --help)`);
+  else process.stderr.write(`${NAME}: ${(error as Error).stack ?? error}\n`);
+  process.exitCode = sentence === undefined ? STATUS_FAILED : STATUS_USAGE;
+}
+
+function usageMistake(error: unknown): string | undefined {
+  if (error instanceof UsageError) return error.message;
+  if (!(error instanceof CommanderError)) return undefined;
+  return error.code === "commander.help" ? "a subcommand is missing" : usageSentence(error);
+}
+
+// What runs for us is ended at exit, which a signal would skip.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.once(signal, () => process.exit(128 + constants.signals[signal]));
+}
+// A reader that has seen enough, such as head, is no failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit();
+});
+
+commandLine().parseAsync().catch(fail);
