@@ -27,6 +27,10 @@ function call(fn: Foreign, ...args: unknown[]): Promise<number> {
 }
 
 const EIO = 5;
+const EOPNOTSUPP = 95;
+const RWF_NOWAIT = 8;
+/** preadv2(2): as read(2) does. */
+const CURRENT_POSITION = -1;
 
 export function read(fd: number, address: number, byteLength: number, offset: bigint): Promise<number> {
   return call(libc.pread, fd, address, byteLength, offset);
@@ -69,9 +73,18 @@ export function allocate(fd: number, mode: number, offset: bigint, byteLength: b
   return call(libc.fallocate, fd, mode, offset, byteLength);
 }
 
-/** Reads what is there, in the calling thread. */
+const vector = new BigUint64Array(2);
+
+/**
+ * Reads what is there, in the calling thread. It never waits: the other side may have taken back what it has signalled,
+ * and a descriptor of its own may be a blocking one.
+ */
 export function readNow(fd: number, address: number, byteLength: number): number {
-  const result = libc.readAt(fd, address, byteLength);
+  vector[0] = BigInt(address);
+  vector[1] = BigInt(byteLength);
+  let result = libc.preadv2(fd, libc.addressOf(vector), 1, CURRENT_POSITION, RWF_NOWAIT);
+  // Older kernels can read only some kinds of descriptors so.
+  if (result === -1 && libc.errno() === EOPNOTSUPP) result = libc.readAt(fd, address, byteLength);
   return result === -1 ? -libc.errno() : result;
 }
 

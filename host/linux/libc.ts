@@ -36,6 +36,9 @@ export const poll = declare("int poll(void *fds, unsigned long count, int timeou
 export const pread = declare("intptr_t pread(int fd, uintptr_t buffer, size_t length, int64_t offset)");
 export const pwrite = declare("intptr_t pwrite(int fd, uintptr_t buffer, size_t length, int64_t offset)");
 export const preadv = declare("intptr_t preadv(int fd, uintptr_t iovecs, int count, int64_t offset)");
+export const preadv2 = declare(
+  "intptr_t preadv2(int fd, uintptr_t iovecs, int count, int64_t offset, int flags)",
+);
 export const pwritev2 = declare(
   "intptr_t pwritev2(int fd, uintptr_t iovecs, int count, int64_t offset, int flags)",
 );
