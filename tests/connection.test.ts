@@ -265,6 +265,27 @@ describe("send", () => {
   });
 });
 
+describe("interrupt", () => {
+  test("ends a wait for a message, and leaves the socket open", async () => {
+    const pending = connection.receive();
+    await sleep(5);
+    connection.interrupt();
+    assert.equal(await pending, undefined);
+    await connection.send(OWNER);
+    assert.equal(unread(peer!), OWNER.length);
+  });
+
+  test("ends a wait for room", async () => {
+    const sending = Array.from({ length: 400 }, () =>
+      connection.send(encodeMessage(VHOST_USER_SET_FEATURES, 0, Buffer.alloc(PAYLOAD_MAX))),
+    );
+    const settled = Promise.allSettled(sending);
+    await sleep(5);
+    connection.interrupt();
+    assert.equal((await settled).at(-1)!.status, "rejected");
+  });
+});
+
 describe("close", () => {
   test("may come twice", () => {
     connection.close();

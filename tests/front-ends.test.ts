@@ -9,6 +9,7 @@ import { close } from "../host/linux/libc.ts";
 import { listenUnix, unixPair } from "../host/linux/unix-socket.ts";
 import { encodeMessage } from "../host/protocol/codec.ts";
 import { VHOST_USER_F_PROTOCOL_FEATURES, VHOST_USER_GET_FEATURES } from "../host/protocol/messages.ts";
+import { footprint, settledFds } from "./support/footprint.ts";
 import { FrontEnd, type FrontEndOptions } from "./support/front-end.ts";
 import { DEFAULT_LAYOUT, Memory } from "./support/memory.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
@@ -388,43 +389,6 @@ describe("a socket that is handed down", { timeout: 60_000 }, () => {
     assert.equal(await daemon.stop(), 0);
   });
 });
-
-interface Footprint {
-  fds: number;
-  threads: number;
-  mappings: number;
-  guestMappings: number;
-  rssKiB: number;
-}
-
-function footprint(daemon: Vringd): Footprint {
-  const mappings = daemon.proc("maps").trimEnd().split("\n");
-  return {
-    fds: daemon.procEntries("fd").length,
-    threads: ownThreads(daemon),
-    mappings: mappings.length,
-    guestMappings: mappings.filter((line) => line.includes("memfd:guest")).length,
-    rssKiB: daemon.memoryKiB("VmRSS"),
-  };
-}
-
-/** Without those that io_uring keeps for a while for calls that would block it. */
-function ownThreads(daemon: Vringd): number {
-  return daemon.procEntries("task").filter((tid) => {
-    try {
-      return !daemon.proc(`task/${tid}/comm`).startsWith("iou-");
-    } catch {
-      return false; // It has just ended.
-    }
-  }).length;
-}
-
-/** Once the last front-end is gone. */
-async function settledFds(daemon: Vringd): Promise<number> {
-  const count = (pattern: RegExp) => daemon.linesLike(pattern).length;
-  await until(() => count(/front-end connected/) === count(/front-end left/), "all front-ends have left");
-  return daemon.procEntries("fd").length;
-}
 
 /** Whole, with status 0, nothing left behind, and in time. Returns how long it took. */
 async function endsWell(

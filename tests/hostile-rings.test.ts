@@ -5,9 +5,12 @@ import { after, afterEach, before, beforeEach, describe, test } from "node:test"
 import { BLK_HEADER_SIZE, VIRTIO_BLK_T_IN } from "../assembly/spec/virtio-blk.ts";
 import { VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE } from "../assembly/spec/virtqueue.ts";
 import { encodeBlkHeader } from "./support/blk-driver.ts";
+import { allHaveLeft } from "./support/footprint.ts";
 import { FrontEnd } from "./support/front-end.ts";
 import { DEFAULT_LAYOUT } from "./support/memory.ts";
+import { MixedLoad } from "./support/mixed-load.ts";
 import type { PackedVirtqueue } from "./support/packed-virtqueue.ts";
+import { tellSeed } from "./support/random.ts";
 import { SplitVirtqueue } from "./support/split-virtqueue.ts";
 import { until } from "./support/until.ts";
 import type { RawDescriptor } from "./support/virtqueue.ts";
@@ -19,6 +22,9 @@ const INDIRECT = VIRTQ_DESC_F_INDIRECT;
 
 const SIZE = 16;
 const [REGION] = DEFAULT_LAYOUT;
+/** A region with a hole on either side. */
+const ISLAND = { gpa: 2 ** 40, byteLength: 65536, userAddress: 2 ** 40 };
+const ISLAND_END = BigInt(ISLAND.gpa + ISLAND.byteLength);
 const MEMORY_END = BigInt(REGION!.gpa + REGION!.byteLength);
 
 /** Guest memory that hostile descriptors point to, as if it were a request. */
@@ -56,6 +62,16 @@ const CHAINS: [name: string, chain: (places: Places) => Bare[], reason: RegExp][
   [
     "a buffer of 4 GiB less a byte",
     ({ header, data }) => [sound(header), { addr: data, len: 0xffff_ffff, flags: WRITE }],
+    /outside guest memory/,
+  ],
+  [
+    "a buffer that reaches from one region over a hole",
+    ({ header }) => [sound(header), { addr: ISLAND_END - 256n, len: 4096, flags: WRITE }],
+    /outside guest memory/,
+  ],
+  [
+    "a header that ends beyond its region",
+    ({ data }) => [sound(ISLAND_END - 8n), { addr: data, len: 513, flags: WRITE }],
     /outside guest memory/,
   ],
   [
@@ -108,7 +124,8 @@ for (const engine of ["io_uring", "threads"]) {
     afterEach(() => frontEnd?.close());
 
     const connect = async (packed: boolean) => {
-      frontEnd = await FrontEnd.connect(daemon.socketPath, { packed, queues: 2, queueSize: SIZE });
+      const memory = [...DEFAULT_LAYOUT, ISLAND];
+      frontEnd = await FrontEnd.connect(daemon.socketPath, { packed, queues: 2, queueSize: SIZE, memory });
       return frontEnd;
     };
     const brokenLines = () => daemon.linesLike(/ring broken/);
@@ -143,6 +160,8 @@ for (const engine of ["io_uring", "threads"]) {
       await frontEnd.disk(0).read(0, 8);
       await frontEnd.disk(1).read(0, 8);
       frontEnd.close();
+      await allHaveLeft(daemon);
+      assert.match(daemon.linesLike(/front-end left/).at(-1)!, /brokenRings=1$/);
 
       await using successor = await FrontEnd.connect(daemon.socketPath, { queues: 2 });
       await successor.disk(0).read(0, 8);
@@ -237,6 +256,65 @@ for (const engine of ["io_uring", "threads"]) {
         });
       }
 
+      test("breaks it with an avail index that goes back", async () => {
+        const disk = frontEnd.disk(0);
+        for (let i = 0; i < 3; i++) await disk.read(0, 8);
+        queue.writeAvailIdx(2);
+        queue.kick(true);
+        await breaksAlone(/avail index is more than the queue size ahead/);
+      });
+
+      test("breaks it while the other ring is under load, which loses nothing", async (t) => {
+        const load = { count: 500, depth: 4, firstSector: 4096, sectors: 4096, indirect: true };
+        const running = MixedLoad.run(frontEnd.disk(1), { ...load, random: tellSeed(t) });
+        for (let i = 0; i < 20; i++) {
+          (frontEnd.queues[0] as SplitVirtqueue).publishRaw(SIZE);
+          frontEnd.queues[0]!.kick(true);
+          await until(() => brokenLines().length === brokenBefore + i + 1, "a log line");
+          await frontEnd.renewQueue(0);
+        }
+        await running;
+        await frontEnd.disk(0).read(0, 8);
+      });
+
+      const resets: [name: string, reset: () => Promise<void>][] = [
+        ["SET_STATUS 0", async () => void assert.equal(await frontEnd.setStatus(0n), 0n)],
+        [
+          "RESET_DEVICE",
+          async () => {
+            assert.equal(await frontEnd.resetDevice(), 0n);
+            assert.equal(await frontEnd.setFeatures(frontEnd.features), 0n);
+          },
+        ],
+      ];
+      for (const [name, reset] of resets) {
+        test(`breaks it until a ${name}`, async () => {
+          queue.publishRaw(SIZE);
+          queue.kick(true);
+          await isBroken();
+          await reset();
+          for (const index of [0, 1]) await frontEnd.renewQueue(index);
+          for (const index of [0, 1]) await frontEnd.disk(index).read(0, 8);
+        });
+      }
+
+      test("breaks it with a table that goes on beyond its region", async () => {
+        writeTable(frontEnd, ISLAND_END - 16n, [{ addr: 0n, len: 0, flags: NEXT, next: 1 }]);
+        publish({ addr: ISLAND_END - 16n, len: 32, flags: INDIRECT });
+        await breaksAlone(/outside guest memory/);
+      });
+
+      test("is served a table at an odd address", async () => {
+        const table = places.table + 3n;
+        writeTable(frontEnd, table, [
+          { ...sound(places.header), flags: NEXT, next: 1 },
+          { addr: places.data, len: 513, flags: WRITE },
+        ]);
+        publish({ addr: table, len: 32, flags: INDIRECT });
+        await until(() => queue.usedIdx === 1, "the request is used");
+        assert.deepEqual(frontEnd.memory.read(Number(places.data), 513), Buffer.alloc(513));
+      });
+
       test("is served a table behind other descriptors, as only a split ring may have it", async () => {
         writeTable(frontEnd, places.table, [{ addr: places.data, len: 513, flags: WRITE }]);
         publish(sound(places.header), { addr: places.table, len: 16, flags: INDIRECT });
@@ -305,6 +383,12 @@ for (const engine of ["io_uring", "threads"]) {
         writeChain(queue, chain, { isOpen: true });
         queue.kick(true);
         await breaksAlone(/too long or runs in a circle/);
+      });
+
+      test("breaks it with a table that goes on beyond its region", async () => {
+        writeChain(queue, [{ addr: ISLAND_END - 16n, len: 32, flags: INDIRECT }]);
+        queue.kick(true);
+        await breaksAlone(/outside guest memory/);
       });
 
       test("breaks it with a table behind another descriptor", async () => {

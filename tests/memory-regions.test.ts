@@ -21,7 +21,7 @@ import {
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
 } from "../assembly/spec/virtqueue.ts";
-import { close } from "../host/linux/libc.ts";
+import { close, fcntl } from "../host/linux/libc.ts";
 import { createMemfd } from "../host/linux/memfd.ts";
 import { type BlkDriver, encodeBlkHeader, encodeRanges } from "./support/blk-driver.ts";
 import { FrontEnd } from "./support/front-end.ts";
@@ -30,6 +30,9 @@ import { type Random, tellSeed } from "./support/random.ts";
 import { until } from "./support/until.ts";
 import type { Segment } from "./support/virtqueue.ts";
 import { Vringd } from "./support/vringd.ts";
+
+const F_ADD_SEALS = 1033;
+const F_SEAL_WRITE = 8;
 
 const MIB = 1 << 20;
 const GIB = 2 ** 30;
@@ -266,6 +269,17 @@ for (const engine of ["io_uring", "threads"]) {
         await frontEnd.addMemReg({ ...description, byteLength: 8192n, mmapOffset: BigInt(MIB) }, fd),
         0n,
       );
+      close(fd);
+      await frontEnd.disk().read(0, 8);
+    });
+
+    test("stays as it was when the kernel refuses a region more", async () => {
+      await using frontEnd = await connect([MAIN]);
+      await frontEnd.disk().read(0, 8);
+      const description = describeRegion(layoutAt(20 * GIB, MIB));
+      const fd = createMemfd("unwritable", MIB);
+      assert.equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+      assert.notEqual(await frontEnd.addMemReg(description, fd), 0n);
       close(fd);
       await frontEnd.disk().read(0, 8);
     });

@@ -585,6 +585,21 @@ test("a front-end that doesn't read its replies doesn't hold up a stop", async (
   await bench.ended;
 });
 
+test("a flood of requests leaves the event loop its turns", async () => {
+  await using bench = new Bench();
+  const count = 100;
+  for (let i = 0; i < count; i++) await bench.raw(m.VHOST_USER_GET_FEATURES);
+  let turns = 0;
+  const countTurns = () => {
+    turns++;
+    timer = setImmediate(countTurns);
+  };
+  let timer = setImmediate(countTurns);
+  for (let i = 0; i < count; i++) await bench.receive();
+  clearImmediate(timer);
+  assert.ok(turns >= count / 2, `${turns} turns`);
+});
+
 test("a front-end that leaves within a message ends the session", async () => {
   await using bench = await Bench.running();
   const half = Buffer.alloc(6);

@@ -42,8 +42,8 @@ export interface VringStart {
   inflight: QueueInflight | undefined;
 }
 
-/** Requests by what became of them, and notifications, over all queues since the data plane was opened. */
-export type Counters = Record<(typeof COUNTERS)[number], bigint>;
+/** Requests by what became of them, notifications, and rings that broke, over all queues since the data plane was opened. */
+export type Counters = Record<(typeof COUNTERS)[number] | "brokenRings", bigint>;
 
 const COUNTERS = [
   "reads",
@@ -132,6 +132,7 @@ async function allReady(workers: readonly WorkerHandle[]): Promise<Ready> {
 export class DataPlane {
   /** A ring broke: it takes nothing more until it is stopped and started again. */
   onBroken: ((index: number, reason: string) => void) | undefined;
+  private brokenRings = 0n;
 
   private constructor(
     private readonly memory: GuestMemory,
@@ -141,6 +142,7 @@ export class DataPlane {
   ) {
     workers.forEach((worker, w) => {
       worker.onBroken = (queue, fault) => {
+        this.brokenRings++;
         this.onBroken?.(queue * workers.length + w, describeFault(fault));
       };
       worker.failWith((error) => {
@@ -218,6 +220,7 @@ export class DataPlane {
         totals[name] += this.memory.linear.view.getBigUint64(ptr + 8 * i, true);
       });
     }
+    totals.brokenRings = this.brokenRings;
     return totals;
   }
 

@@ -23,6 +23,7 @@ import {
 import { REQUESTS_MAX, WORKER_RINGS, WORKER_SQES } from "../../assembly/spec/layout.ts";
 import * as fileIo from "../linux/file-io.ts";
 import { isInMemory } from "../linux/file-system.ts";
+import * as immediateIo from "../linux/immediate-io.ts";
 import { isWritable, whenReadable, whenWritable } from "../linux/readiness.ts";
 import type { Core } from "./core.ts";
 import { BRIEF_WAIT_US, type Engine, type Patience } from "./engine.ts";
@@ -166,7 +167,7 @@ export class ThreadsEngine implements Engine {
     const perform = () => {
       this.waiting.get(userData)?.stop();
       this.waiting.delete(userData);
-      const transfer = isRead ? fileIo.readNow : fileIo.writeNow;
+      const transfer = isRead ? immediateIo.readNow : immediateIo.writeNow;
       this.complete(userData, transfer(fd, Number(address), length));
     };
     // A call goes out at once if it can, as with io_uring: the next turn may cancel what still waits.
@@ -198,11 +199,11 @@ function performNow(operation: Operation, neverWaits: boolean): number {
   const isRead = opcode === IORING_OP_READ || opcode === IORING_OP_READV;
   const isWrite = opcode === IORING_OP_WRITE || opcode === IORING_OP_WRITEV;
   if (!isRead && !(isWrite && neverWaits)) return NOT_NOW;
-  const iovecs = isSingle ? fileIo.iovecOf(Number(address), length) : Number(address);
+  const iovecs = isSingle ? immediateIo.iovecOf(Number(address), length) : Number(address);
   const count = isSingle ? 1 : length;
-  if (isWrite) return fileIo.writeHere(fd, iovecs, count, offset, opFlags);
-  if (neverWaits) return fileIo.readHere(fd, iovecs, count, offset);
-  const result = fileIo.readCached(fd, iovecs, count, offset);
+  if (isWrite) return immediateIo.writeHere(fd, iovecs, count, offset, opFlags);
+  if (neverWaits) return immediateIo.readHere(fd, iovecs, count, offset);
+  const result = immediateIo.readCached(fd, iovecs, count, offset);
   return result > 0 ? result : NOT_NOW;
 }
 

@@ -104,11 +104,12 @@ export class GuestMemory {
     this.mapOrClear();
   }
 
-  /** Adds a region. Takes the descriptor. Throws GuestMemoryError, with the other regions as they were. */
+  /** Adds a region. Takes the descriptor. Throws, with the other regions as they were, if it can't be used. */
   add(description: RegionDescription, fd: number): void {
     try {
       const region = unmapped(description, fd);
       checkRegion(region, this.regions);
+      tryMapping(region);
       this.unmapAll();
       this.regions = [...this.regions, region];
     } catch (error) {
@@ -286,6 +287,11 @@ function unmapped(description: RegionDescription, fd: number): Region {
   const mappedOffset = mmapOffset - (mmapOffset % BigInt(granularity));
   const mappedLength = roundUp(Number(mmapOffset - mappedOffset + byteLength), granularity);
   return { ...description, fd, granularity, mappedOffset, mappedLength, hostAddress: 0, ptr: undefined };
+}
+
+/** What the kernel refuses, a file that can't be written or address space that isn't there, shows only when mapping. */
+function tryMapping({ fd, mappedOffset, mappedLength }: Region): void {
+  unmap(mapShared(fd, mappedOffset, mappedLength), mappedLength);
 }
 
 function checkRegion(region: Region, others: readonly Region[]): void {

@@ -21,6 +21,7 @@ const EPIPE = 32;
 
 export class Connection {
   private isClosed = false;
+  private isInterrupted = false;
   /** Descriptors of the message that is still arriving. */
   private fds: number[] = [];
   /** Ends the waits of receive() and send(). */
@@ -52,10 +53,16 @@ export class Connection {
     return sent;
   }
 
+  /** From now on nobody waits for the peer: receive() ends as if it had gone, send() fails when there is no room. */
+  interrupt(): void {
+    this.isInterrupted = true;
+    for (const endWait of this.waits) endWait();
+  }
+
   close(): void {
     if (this.isClosed) return;
     this.isClosed = true;
-    for (const endWait of this.waits) endWait();
+    this.interrupt();
     this.closeFds();
     close(this.fd);
   }
@@ -76,7 +83,7 @@ export class Connection {
   private async receiveBytes(byteLength: number, what: string): Promise<Buffer | undefined> {
     const bytes = Buffer.alloc(byteLength);
     for (let at = 0; at < byteLength; ) {
-      if (this.isClosed) return undefined;
+      if (this.isInterrupted) return undefined;
       const received = socket.receive(this.fd, bytes.subarray(at));
       if (received === undefined) {
         await this.wait(whenReadable);
@@ -101,7 +108,9 @@ export class Connection {
       if (this.isClosed) throw new SystemError("sendmsg", EPIPE);
       const sent = socket.send(this.fd, bytes.subarray(at), at === 0 ? fds : []);
       at += sent;
-      if (sent === 0) await this.wait(whenWritable);
+      if (sent > 0) continue;
+      if (this.isInterrupted) throw new SystemError("sendmsg", EPIPE);
+      await this.wait(whenWritable);
     }
   }
 

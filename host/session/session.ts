@@ -1,6 +1,7 @@
 // One front-end from its first message to its last: one method a request. It owns what the front-end has negotiated
 // and every descriptor that it sent; rings are in vrings.ts, the disk's config space in device/blk-config.ts.
 
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { DataPlane } from "../dataplane/data-plane.ts";
 import type { BlkConfig } from "../device/blk-config.ts";
 import { ProtocolError } from "../errors.ts";
@@ -87,10 +88,6 @@ export class Session {
   private backendRequestFd = NO_FD;
   /** Descriptors that go with the reply being made. */
   private readonly replyFds: number[] = [];
-  private resolveStopped!: (value: undefined) => void;
-  private readonly stopped = new Promise<undefined>((resolve) => {
-    this.resolveStopped = resolve;
-  });
   private readonly vrings: Vrings;
   private readonly requests: ReadonlyMap<number, Request>;
 
@@ -109,9 +106,11 @@ export class Session {
     this.applyCacheMode();
     try {
       for (;;) {
-        const message = await Promise.race([this.connection.receive(), this.stopped]);
+        const message = await this.connection.receive();
         if (message === undefined) return;
         await this.serve(message);
+        // A front-end that floods us must not keep signals and the reports of workers waiting.
+        await nextTurn();
       }
     } catch (error) {
       if (!isFrontEndsFault(error)) throw error;
@@ -123,7 +122,7 @@ export class Session {
 
   /** Ends run() after the request at hand. */
   stop(): void {
-    this.resolveStopped(undefined);
+    this.connection.interrupt();
   }
 
   /**
@@ -146,8 +145,7 @@ export class Session {
     const reply = codec.encodeMessage(message.request, m.VHOST_USER_REPLY_MASK, payload);
     const fds = this.replyFds.splice(0);
     try {
-      // A front-end that doesn't read must not hold up a stop.
-      await Promise.race([this.connection.send(reply, fds), this.stopped]);
+      await this.connection.send(reply, fds);
     } finally {
       fds.forEach((fd) => {
         close(fd);

@@ -176,6 +176,7 @@ export class CoreHarness {
   ): void {
     const { descPtr, driverPtr, devicePtr, shape } = ring;
     const flags = (shape.isPacked ? QUEUE_F_PACKED : 0) | (shape.hasEventIdx ? QUEUE_F_EVENT_IDX : 0);
+    this.isAsleep = false;
     this.core.fuel.value = FUEL;
     this.core.startQueue(0, shape.size, flags, descPtr, driverPtr, devicePtr, base, KICK_FD, CALL_FD);
   }

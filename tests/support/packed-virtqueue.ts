@@ -17,11 +17,11 @@ import {
   VIRTQ_DESC_F_USED,
   VIRTQ_DESC_F_WRITE,
 } from "../../assembly/spec/virtqueue.ts";
-import type { Memory } from "./memory.ts";
 import {
   type AddOptions,
   NOTHING_USED,
   passedEvent,
+  type QueueMemory,
   type RawDescriptor,
   type RingAddresses,
   type Segment,
@@ -59,7 +59,7 @@ export class PackedVirtqueue extends Virtqueue {
   private pendingSlot = NOTHING_PENDING;
   private pendingFlags = 0;
 
-  constructor(memory: Memory, options: VirtqueueOptions) {
+  constructor(memory: QueueMemory, options: VirtqueueOptions) {
     super(memory, options);
     const { size } = this;
     this.addresses = {

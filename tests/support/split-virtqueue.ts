@@ -21,11 +21,11 @@ import {
   VIRTQ_DESC_F_WRITE,
   VIRTQ_USED_F_NO_NOTIFY,
 } from "../../assembly/spec/virtqueue.ts";
-import type { Memory } from "./memory.ts";
 import {
   type AddOptions,
   NOTHING_USED,
   passedEvent,
+  type QueueMemory,
   type RawDescriptor,
   type RingAddresses,
   type Segment,
@@ -57,7 +57,7 @@ export class SplitVirtqueue extends Virtqueue {
   private kickedAvail = 0;
   private nextUsed = 0;
 
-  constructor(memory: Memory, options: VirtqueueOptions) {
+  constructor(memory: QueueMemory, options: VirtqueueOptions) {
     super(memory, options);
     const { size } = this;
     const availSize = AVAIL_FIXED_SIZE + size * AVAIL_RING_ENTRY_SIZE;

@@ -41,6 +41,9 @@ export interface VirtqueueOptions {
   regionIndex?: number;
 }
 
+/** What a queue needs of guest memory. */
+export type QueueMemory = Pick<Memory, "allocate" | "view" | "bytes">;
+
 export interface Used {
   token: number;
   length: number;
@@ -78,7 +81,7 @@ export abstract class Virtqueue {
   private isClosed = false;
 
   constructor(
-    protected readonly memory: Memory,
+    protected readonly memory: QueueMemory,
     options: VirtqueueOptions,
   ) {
     if (options.size < VIRTQ_SIZE_MIN || options.size > VIRTQ_SIZE_MAX) throw new RangeError("queue size");

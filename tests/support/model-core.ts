@@ -1,0 +1,247 @@
+// The core as a device for the model: in this process, with a disk in memory and a kernel that does as it is told.
+import assert from "node:assert/strict";
+import {
+  EAGAIN,
+  EOPNOTSUPP,
+  IORING_OP_FALLOCATE,
+  IORING_OP_FSYNC,
+  IORING_OP_READ,
+  IORING_OP_READV,
+  IORING_OP_WRITE,
+  IORING_OP_WRITEV,
+} from "../../assembly/spec/io-uring.ts";
+import {
+  DEVICE_CAPACITY_SECTORS,
+  DEVICE_DISCARD_UNMAPS,
+  DEVICE_ID,
+  DEVICE_MAX_RANGES,
+  DEVICE_PTR,
+  DEVICE_READ_ONLY,
+  DEVICE_WRITE_THROUGH,
+} from "../../assembly/spec/layout.ts";
+import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
+import { drainEventfd } from "../../host/linux/eventfd.ts";
+import { addressOf, viewOf } from "../../host/linux/libc.ts";
+import { BlockModel } from "./block-model.ts";
+import {
+  CoreHarness,
+  DATA_GPA,
+  DATA_PTR,
+  DATA_SIZE,
+  GUEST_GPA,
+  GUEST_PTR,
+  GUEST_WINDOW_SIZE,
+  type Operation,
+  SHARED_PTR,
+} from "./core-harness.ts";
+import { type Device, type Refusal, SLOT_SIZE } from "./model-run.ts";
+import { CAPACITY, type Fate, type Setup } from "./model-script.ts";
+import { PackedVirtqueue } from "./packed-virtqueue.ts";
+import { SplitVirtqueue } from "./split-virtqueue.ts";
+import type { QueueMemory, Virtqueue } from "./virtqueue.ts";
+
+const EIO = 5;
+const VECTORED = [IORING_OP_READV, IORING_OP_WRITEV];
+const RANGES_MAX = 2;
+const ID = "a model";
+const SLOTS = 16;
+
+/** The guest's memory for rings and tables; slots lie in memory of their own. */
+class RingMemory implements QueueMemory {
+  private end = 0;
+
+  constructor(
+    private readonly address: number,
+    private readonly memory: Uint8Array,
+  ) {}
+
+  allocate(byteLength: number): number {
+    const offset = this.end;
+    this.end += Math.ceil(byteLength / 16) * 16;
+    assert.ok(this.end <= GUEST_WINDOW_SIZE);
+    return GUEST_GPA + offset;
+  }
+
+  /** Memory that never grows stays where it is. */
+  view(gpa: number, byteLength: number): ArrayBuffer {
+    return viewOf(this.address + ptrOf(gpa), byteLength);
+  }
+
+  bytes(gpa: number, byteLength: number): Uint8Array<ArrayBuffer> {
+    return this.memory.subarray(ptrOf(gpa), ptrOf(gpa) + byteLength) as Uint8Array<ArrayBuffer>;
+  }
+}
+
+function ptrOf(gpa: number): number {
+  return gpa >= DATA_GPA ? DATA_PTR + (gpa - DATA_GPA) : GUEST_PTR + (gpa - GUEST_GPA);
+}
+
+/** Made once; a new CoreDevice is a new process on new memory. */
+export function createCore(module: WebAssembly.Module): CoreHarness {
+  return new CoreHarness(module, {
+    beforeStore: (address) => {
+      const isShared = address >= SHARED_PTR && address < GUEST_PTR + GUEST_WINDOW_SIZE;
+      const isData = address >= DATA_PTR && address < DATA_PTR + DATA_SIZE;
+      if (!isShared && !isData) throw new Error(`a wild store to 0x${address.toString(16)}`);
+    },
+  });
+}
+
+export class CoreDevice implements Device {
+  readonly queue: Virtqueue;
+  readonly model: BlockModel;
+  readonly slots = Array.from({ length: SLOTS }, (_, i) => DATA_GPA + i * SLOT_SIZE);
+  private readonly disk = Buffer.alloc(CAPACITY * SECTOR_SIZE);
+  private readonly memory: RingMemory;
+  private isCalled = false;
+
+  constructor(
+    private readonly core: CoreHarness,
+    private readonly setup: Setup,
+  ) {
+    const { size, eventIdx, packed, readOnly } = setup;
+    core.bytes.fill(0, SHARED_PTR, GUEST_PTR + GUEST_WINDOW_SIZE);
+    for (let i = 0; i < this.disk.length; i++) this.disk[i] = i % 251;
+    this.model = new BlockModel(Buffer.from(this.disk), {
+      capacity: CAPACITY,
+      readOnly,
+      rangesMax: RANGES_MAX,
+      id: ID,
+    });
+    this.describeDisk();
+    this.memory = new RingMemory(addressOf(core.bytes), core.bytes);
+    const Queue = packed ? PackedVirtqueue : SplitVirtqueue;
+    this.queue = new Queue(this.memory, { size, eventIdx });
+    core.boot();
+    this.start(this.queue.initialBase);
+  }
+
+  bytes(gpa: number, byteLength: number): Uint8Array {
+    return this.memory.bytes(gpa, byteLength);
+  }
+
+  turn(): void {
+    const call = () => {
+      this.isCalled = true;
+    };
+    this.core.turn({ takeKick: () => drainEventfd(this.queue.kickFd), call }, () => {});
+  }
+
+  takeCall(): boolean {
+    const { isCalled } = this;
+    this.isCalled = false;
+    return isCalled;
+  }
+
+  complete(which: number, fate: Fate): Refusal | undefined {
+    const { operations } = this.core;
+    if (operations.length === 0) return undefined;
+    const at = which % operations.length;
+    const operation = operations[at]!;
+    const result = this.resultOf(operation, fate);
+    this.core.complete(at, result);
+    this.turn();
+    const isError = result === -EIO;
+    if (!isError && result !== -EOPNOTSUPP) return undefined;
+    return { sector: Math.floor(operation.offset / SECTOR_SIZE), isError };
+  }
+
+  async restart(): Promise<void> {
+    this.core.stop();
+    this.turn();
+    while (!this.core.isStopped) {
+      assert.ok(this.core.operations.length > 0, "the ring never stops");
+      this.complete(0, "done");
+    }
+    this.start(this.core.base);
+  }
+
+  async crash(done: number): Promise<void> {
+    this.core.operations.forEach((operation, i) => {
+      if ((done & (1 << i)) !== 0) this.perform(operation, this.totalOf(operation));
+    });
+    this.core.boot();
+    this.start(this.queue instanceof SplitVirtqueue ? this.queue.usedIdx : this.queue.initialBase);
+  }
+
+  async wait(): Promise<void> {
+    assert.ok(this.core.operations.length > 0, "a request was lost");
+    this.complete(0, "done");
+  }
+
+  image(): Buffer {
+    return this.disk;
+  }
+
+  close(): void {
+    this.queue.close();
+  }
+
+  private describeDisk(): void {
+    const { view, bytes } = this.core;
+    view.setBigUint64(DEVICE_PTR + DEVICE_CAPACITY_SECTORS, BigInt(CAPACITY), true);
+    view.setUint32(DEVICE_PTR + DEVICE_MAX_RANGES, RANGES_MAX, true);
+    view.setUint32(DEVICE_PTR + DEVICE_DISCARD_UNMAPS, 1, true);
+    view.setUint32(DEVICE_PTR + DEVICE_READ_ONLY, this.setup.readOnly ? 1 : 0, true);
+    view.setUint32(DEVICE_PTR + DEVICE_WRITE_THROUGH, this.setup.writeThrough ? 1 : 0, true);
+    bytes.set(Buffer.from(ID), DEVICE_PTR + DEVICE_ID);
+  }
+
+  private start(base: number): void {
+    const { size, packed: isPacked, eventIdx: hasEventIdx } = this.setup;
+    const { descriptor, available, used } = this.queue.addresses;
+    const pointers = { descPtr: ptrOf(descriptor), driverPtr: ptrOf(available), devicePtr: ptrOf(used) };
+    this.core.track(size);
+    this.core.start({ ...pointers, shape: { size, isPacked, hasEventIdx } }, base);
+    this.turn();
+  }
+
+  private resultOf(operation: Operation, fate: Fate): number {
+    const { opcode } = operation;
+    const total = this.totalOf(operation);
+    if (fate === "again") return -EAGAIN;
+    if (fate === "error" && opcode !== IORING_OP_FSYNC) return -EIO;
+    if (fate === "unsupported" && opcode === IORING_OP_FALLOCATE) return -EOPNOTSUPP;
+    if (fate === "short" && isTransfer(operation) && total > 1) return this.perform(operation, total >> 1);
+    return this.perform(operation, total);
+  }
+
+  private totalOf(operation: Operation): number {
+    if (!isTransfer(operation)) return 0;
+    return this.core.buffersOf(operation, VECTORED).reduce((sum, [, length]) => sum + length, 0);
+  }
+
+  /** Returns what the kernel would. */
+  private perform(operation: Operation, byteLength: number): number {
+    const { opcode, offset, address } = operation;
+    if (opcode === IORING_OP_FSYNC) return 0;
+    if (opcode === IORING_OP_FALLOCATE) {
+      this.disk.fill(0, offset, offset + address);
+      return 0;
+    }
+    let at = 0;
+    for (const [gpa, length] of this.core.buffersOf(operation, VECTORED)) {
+      const part = Math.min(length, byteLength - at);
+      this.move(opcode, gpa, offset + at, part);
+      at += part;
+    }
+    return at;
+  }
+
+  private move(opcode: number, gpa: number, offset: number, byteLength: number): void {
+    const isInSlots = gpa >= DATA_GPA && gpa + byteLength <= DATA_GPA + DATA_SIZE;
+    if (opcode === IORING_OP_READ || opcode === IORING_OP_READV) {
+      assert.ok(isInSlots, "a read to somewhere else");
+      this.bytes(gpa, byteLength).set(this.disk.subarray(offset, offset + byteLength));
+    } else if (isInSlots) {
+      this.disk.set(this.bytes(gpa, byteLength), offset);
+    } else {
+      // The core's own zeroes.
+      this.disk.fill(0, offset, offset + byteLength);
+    }
+  }
+}
+
+function isTransfer({ opcode }: Operation): boolean {
+  return [IORING_OP_READ, IORING_OP_WRITE, ...VECTORED].includes(opcode);
+}
