@@ -9,6 +9,7 @@ import {
   FUSE_OPEN,
   FUSE_READ,
   FUSE_RELEASE,
+  FUSE_STATFS,
   FUSE_WRITE,
   type FuseAnswer,
   FuseMount,
@@ -48,6 +49,7 @@ const S_IFREG = 0o100000;
 const FOPEN_DIRECT_IO = 1 << 0;
 const FOPEN_PARALLEL_DIRECT_WRITES = 1 << 6;
 const FUSE_WRITE_IN = 40;
+const STATFS_OUT = 80;
 /** An hour: nobody else changes the file. */
 const VALID_S = 3600n;
 
@@ -92,6 +94,8 @@ export class FaultyDisk {
         return Buffer.concat([validity(), Buffer.alloc(4), this.attributes(node)]);
       case FUSE_OPEN:
         return openReply();
+      case FUSE_STATFS:
+        return Buffer.alloc(STATFS_OUT);
       case FUSE_RELEASE:
       case FUSE_FLUSH:
         return 0;

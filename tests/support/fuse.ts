@@ -11,6 +11,7 @@ export const FUSE_GETATTR = 3;
 export const FUSE_OPEN = 14;
 export const FUSE_READ = 15;
 export const FUSE_WRITE = 16;
+export const FUSE_STATFS = 17;
 export const FUSE_RELEASE = 18;
 export const FUSE_FSYNC = 20;
 export const FUSE_FLUSH = 25;
@@ -24,6 +25,7 @@ const UNANSWERED = [FUSE_FORGET, FUSE_BATCH_FORGET, FUSE_INTERRUPT];
 
 const FUSE_ASYNC_READ = 1 << 0;
 const FUSE_BIG_WRITES = 1 << 5;
+const FUSE_ASYNC_DIO = 1 << 15;
 const FUSE_MAX_PAGES = 1 << 22;
 
 /** struct fuse_in_header: len u32, opcode u32, unique u64, nodeid u64, and 16 bytes more. */
@@ -125,7 +127,9 @@ function initReply(): Buffer {
   out.writeUInt32LE(7, 0);
   out.writeUInt32LE(31, 4);
   out.writeUInt32LE(FUSE_WRITE_MAX, 8); // max_readahead
-  out.writeUInt32LE(FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_MAX_PAGES, 12);
+  // As libfuse asks for it. Without ASYNC_DIO io_uring waits where it should not, and goes on after a short read from
+  // where that began (Linux 6.18).
+  out.writeUInt32LE(FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ASYNC_DIO | FUSE_MAX_PAGES, 12);
   out.writeUInt16LE(BACKGROUND_MAX, 16);
   out.writeUInt16LE(BACKGROUND_MAX, 18);
   out.writeUInt32LE(FUSE_WRITE_MAX, 20);
