@@ -56,8 +56,12 @@ export class FuseMount {
 
   /** Our own thread answers, so it must not look into the directory with a call that waits. */
   constructor(private readonly answer: (request: FuseRequest) => FuseAnswer) {
-    this.fd = openSync("/dev/fuse", constants.O_RDWR | constants.O_NONBLOCK);
-    mount(this.fd, this.directory);
+    try {
+      this.fd = mount(this.directory);
+    } catch (error) {
+      rmdirSync(this.directory);
+      throw error;
+    }
     this.watcher = whenReadable(this.fd, () => this.serve());
     process.once("exit", this.close);
   }
@@ -105,19 +109,22 @@ export function whyNoFuse(): string | false {
     new FuseMount(() => 0).close();
     return false;
   } catch (error) {
-    return `FUSE can't be mounted here: ${(error as Error).message.trim()}`;
+    return `FUSE can't be mounted here: ${(error as Error).message.split("\n")[0]}`;
   }
 }
 
-function mount(fd: number, directory: string): void {
+/** Returns the descriptor that the kernel asks by. */
+function mount(directory: string): number {
+  const fd = openSync("/dev/fuse", constants.O_RDWR | constants.O_NONBLOCK);
   const options = "fd=3,rootmode=40000,user_id=0,group_id=0";
-  const stdio = ["ignore", "ignore", "pipe", fd] as const;
   // Without mount.fuse, which is another package.
   const command = ["-i", "-t", "fuse", "-o", options, "vringd-test", directory];
-  const { status, stderr, error } = spawnSync("mount", command, { stdio: [...stdio], encoding: "utf8" });
-  if (status === 0) return;
+  const { status, stderr, error } = spawnSync("mount", command, {
+    stdio: ["ignore", "ignore", "pipe", fd],
+    encoding: "utf8",
+  });
+  if (status === 0) return fd;
   closeSync(fd);
-  rmdirSync(directory);
   throw error ?? new Error(stderr);
 }
 
