@@ -26,7 +26,7 @@ const KILLS_A_RUN = 25;
 const HOSTILE_RUN_MS = 20_000;
 const TELL_EVERY_MS = 5000;
 
-/** Of the daemon that isn't killed. Node's heap breathes; what it doesn't give back shows as a slope in the long run. */
+/** Of a daemon that isn't killed, over half of its life. What leaks shows the more, the longer that is. */
 const GROWTH_MAX: Growth = { rssMiB: 16, fds: 0, mappings: 32 };
 
 const directory = fileURLToPath(new URL("../soak/", import.meta.url));

@@ -61,8 +61,8 @@ export class ProcessSamples {
   }
 
   /**
-   * How much the longest-lived process grew, from the second quarter of its idle samples to the last, by the medians;
-   * undefined if there are too few. The first quarter is for compilers and caches.
+   * How much the longest-lived process grew, from the second quarter of its idle samples to the last; undefined if there
+   * are too few. The lowest of each quarter counts, since garbage comes and goes. The first is for compilers and caches.
    */
   growth(): Growth | undefined {
     const idle = this.incarnations.map(({ samples }) => samples.filter((sample) => sample.isIdle));
@@ -71,12 +71,11 @@ export class ProcessSamples {
     const quarter = Math.floor(longest.length / 4);
     const early = longest.slice(quarter, 2 * quarter);
     const late = longest.slice(-quarter);
-    const grown = (field: keyof Growth) => medianOf(late, field) - medianOf(early, field);
+    const grown = (field: keyof Growth) => lowestOf(late, field) - lowestOf(early, field);
     return { rssMiB: grown("rssMiB"), fds: grown("fds"), mappings: grown("mappings") };
   }
 }
 
-function medianOf(samples: readonly Sample[], field: keyof Growth): number {
-  const values = samples.map((sample) => sample[field]).sort((a, b) => a - b);
-  return values[Math.floor(values.length / 2)]!;
+function lowestOf(samples: readonly Sample[], field: keyof Growth): number {
+  return Math.min(...samples.map((sample) => sample[field]));
 }
