@@ -14,22 +14,25 @@ const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
 const MADV_DONTDUMP = 16;
 
-/** Maps part of a file anywhere, shared, readable and writable. Returns the address. */
+/** Maps part of a file anywhere, shared, readable and writable, and out of core dumps. Returns the address. */
 export function mapShared(fd: number, offset: bigint, byteLength: number): number {
-  return libc.checked(
+  const address = libc.checked(
     "mmap",
     libc.mmap(0, byteLength, PROT_READ_WRITE, MAP_SHARED | MAP_NORESERVE, fd, offset),
   );
+  excludeFromCoreDumps(address, byteLength);
+  return address;
 }
 
 /**
- * Maps part of a file at `address`, over whatever is mapped there.
+ * The same at `address`, over whatever is mapped there.
  *
  * SAFETY: only for addresses in our own reserved linear memory.
  */
 export function mapSharedAt(address: number, fd: number, offset: bigint, byteLength: number): void {
   const flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
   libc.checked("mmap", libc.mmap(address, byteLength, PROT_READ_WRITE, flags, fd, offset));
+  excludeFromCoreDumps(address, byteLength);
 }
 
 /** Replaces what is mapped at `address` with address space that faults on every access. */
@@ -49,8 +52,8 @@ export function unmap(address: number, byteLength: number): void {
   libc.checked("munmap", libc.munmap(address, byteLength));
 }
 
-/** Keeps guest memory out of core dumps. Refused for hugetlbfs by old kernels, which is no reason to fail. */
-export function excludeFromCoreDumps(address: number, byteLength: number): void {
+/** A guest's secrets are its own. Refused for hugetlbfs by old kernels, which is no reason to fail. */
+function excludeFromCoreDumps(address: number, byteLength: number): void {
   libc.madvise(address, byteLength, MADV_DONTDUMP);
 }
 

@@ -14,7 +14,7 @@ import {
   WORKER_WINDOW_TABLE,
   WORKERS_PTR,
 } from "../../assembly/spec/layout.ts";
-import { excludeFromCoreDumps, mappingGranularity, mapShared, mapSharedAt, unmap } from "../linux/mapping.ts";
+import { mappingGranularity, mapShared, mapSharedAt, unmap } from "../linux/mapping.ts";
 import { LinearMemory } from "./linear-memory.ts";
 
 /** "Memory region description" of vhost-user. */
@@ -168,7 +168,6 @@ export class GuestMemory {
     if (!this.mapWhole()) this.mapForWindows();
     this.regions.forEach((region, i) => {
       this.writeEntry(REGION_TABLE_PTR, i, region, region.hostAddress);
-      excludeFromCoreDumps(region.hostAddress - leadOf(region), region.mappedLength);
     });
   }
 

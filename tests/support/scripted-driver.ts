@@ -97,6 +97,9 @@ const UNWRITTEN_STATUS = 0xff;
 /** What a driver does with memory that it has back: anything. */
 const REUSED = 0xee;
 
+/** How a request must end; a status of undefined is one that nobody writes. */
+export type Outcome = (kind: Kind, serial: number) => { status: number | undefined; length: number };
+
 export interface Outstanding {
   token: number;
   serial: number;
@@ -104,6 +107,11 @@ export interface Outstanding {
 }
 
 export abstract class ScriptedDriver {
+  /** Asked when a request is used. */
+  outcomeOf: Outcome = (kind, serial) => ({
+    status: expectedStatus(kind, serial),
+    length: expectedLength(kind, serial),
+  });
   protected readonly state: Int32Array;
   protected readonly bytes: Uint8Array;
 
@@ -288,9 +296,11 @@ export abstract class ScriptedDriver {
     if (serial === NONE) throw new Error(`${token} was used, which is not in flight`);
     const kind = KINDS[this.state[KIND_OF + token]!]!;
     const name = `request ${serial} (${kind.name})`;
-    const expected = expectedLength(kind, serial);
-    if (length !== expected) throw new Error(`${name} was used with length ${length}, not ${expected}`);
-    const status = expectedStatus(kind, serial) ?? UNWRITTEN_STATUS;
+    const expected = this.outcomeOf(kind, serial);
+    if (length !== expected.length) {
+      throw new Error(`${name} was used with length ${length}, not ${expected.length}`);
+    }
+    const status = expected.status ?? UNWRITTEN_STATUS;
     const found = this.view.getUint8(this.areaPtr(token) + AREA_STATUS);
     if (found !== status) throw new Error(`${name} has status ${found}, not ${status}`);
   }

@@ -1,0 +1,48 @@
+// A faulty disk, the daemon on it, and a front-end: taken apart in the one order that never waits for what is held.
+import type { BlkDriver } from "./blk-driver.ts";
+import { FaultyDisk } from "./faulty-disk.ts";
+import { FrontEnd, type FrontEndOptions } from "./front-end.ts";
+import { Vringd } from "./vringd.ts";
+
+export interface FaultRigOptions {
+  engine: "io_uring" | "threads";
+  args?: readonly string[];
+  frontEnd?: FrontEndOptions;
+}
+
+export class FaultRig {
+  private constructor(
+    readonly storage: FaultyDisk,
+    readonly daemon: Vringd,
+    readonly frontEnd: FrontEnd,
+  ) {}
+
+  static async start({ engine, args = [], frontEnd }: FaultRigOptions): Promise<FaultRig> {
+    const storage = new FaultyDisk();
+    try {
+      const daemon = await Vringd.start({
+        args: [`--blk-file=${storage.path}`, `--engine=${engine}`, "--packed", ...args],
+      });
+      try {
+        return new FaultRig(storage, daemon, await FrontEnd.connect(daemon.socketPath, frontEnd));
+      } catch (error) {
+        await daemon[Symbol.asyncDispose]();
+        throw error;
+      }
+    } catch (error) {
+      storage[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  get driver(): BlkDriver {
+    return this.frontEnd.disk(0);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.storage.release();
+    this.frontEnd.close();
+    await this.daemon[Symbol.asyncDispose]();
+    this.storage[Symbol.dispose]();
+  }
+}
