@@ -39,7 +39,8 @@ export class BackEndProcess {
   ): Promise<BackEndProcess> {
     const pin = cores.length > 0 ? ["taskset", "-c", cores.join(",")] : [];
     const [program, ...args] = [...(hasGuard ? guard : []), ...pin, ...command];
-    const child = spawn(program!, args, { stdio: ["ignore", "ignore", "pipe"] });
+    // In a process group of its own: a Ctrl-C is ours to act on.
+    const child = spawn(program!, args, { stdio: ["ignore", "ignore", "pipe"], detached: true });
     const backEnd = new BackEndProcess(child, socketPath);
     await until(() => backEnd.isListening() || backEnd.hasEnded, `${command[0]} listens`, START_TIMEOUT_MS);
     if (backEnd.hasEnded) throw new Error(`${command.join(" ")} ended: ${backEnd.stderr.trim()}`);

@@ -1,6 +1,8 @@
 // The back-ends that are compared, and how each is started.
+import { spawnSync } from "node:child_process";
 import { storageDaemonArgs, storageDaemonVersion } from "../support/storage-daemon.ts";
 import { PROGRAM } from "../support/vringd.ts";
+import type { Cell } from "./grid.ts";
 
 export interface DiskSetup {
   image: string;
@@ -14,12 +16,46 @@ export interface BackEnd {
   name: string;
   isOurs: boolean;
   command(setup: DiskSetup): string[];
-  /** Why it can't serve such a disk; undefined if it can. */
-  whyNot(setup: Pick<DiskSetup, "direct" | "packed">): string | undefined;
+  /** Why it takes no part in a cell; undefined if it does. */
+  whyNot(cell: Cell): string | undefined;
 }
 
-/** vringd with options of its own. */
-export function vringd(name: string, args: readonly string[]): BackEnd {
+/** What there is to compare here, and what there is not. */
+export interface Field {
+  backEnds: BackEnd[];
+  missing: string[];
+}
+
+export const OURS = "vringd";
+export const POLLING_PREFIX = "vringd-poll";
+const AIO = ["threads", "io_uring", "native"];
+
+/** `pollUs` are variants of vringd; `programs` are qemu-storage-daemon and others like it. */
+export function findBackEnds(pollUs: readonly number[], programs: readonly string[]): Field {
+  const backEnds = [vringd(OURS, ["--engine=io_uring"])];
+  const missing: string[] = [];
+  if (knowsPolling())
+    for (const us of pollUs)
+      backEnds.push(vringd(`${POLLING_PREFIX}${us}`, ["--engine=io_uring", `--poll-us=${us}`]));
+  else if (pollUs.length > 0) missing.push("vringd-blk has no --poll-us");
+  backEnds.push({ ...vringd("vringd-threads", ["--engine=threads"]), whyNot: whyNotSlow });
+  for (const program of programs) {
+    const version = storageDaemonVersion(program);
+    if (version === undefined) missing.push(`${program} is not installed`);
+    else backEnds.push(...AIO.map((aio) => storageDaemon(`qsd-${version}-${aio}`, program, aio)));
+  }
+  return { backEnds, missing };
+}
+
+function knowsPolling(): boolean {
+  return spawnSync(process.execPath, [PROGRAM, "--help"], { encoding: "utf8" }).stdout.includes("--poll-us");
+}
+
+function whyNotSlow(cell: Cell): string | undefined {
+  return cell.withSlow ? undefined : "takes part in few cells only";
+}
+
+function vringd(name: string, args: readonly string[]): BackEnd {
   return {
     name,
     isOurs: true,
@@ -38,7 +74,7 @@ export function vringd(name: string, args: readonly string[]): BackEnd {
   };
 }
 
-export function storageDaemon(name: string, program: string, aio: string): BackEnd {
+function storageDaemon(name: string, program: string, aio: string): BackEnd {
   return {
     name,
     isOurs: false,
@@ -48,26 +84,7 @@ export function storageDaemon(name: string, program: string, aio: string): BackE
     },
     whyNot: ({ direct, packed }) => {
       if (packed) return "has no packed rings";
-      return aio === "native" && !direct ? "aio=native needs O_DIRECT" : undefined;
+      return aio === "native" && !direct ? "aio=native is for direct I/O alone" : undefined;
     },
   };
-}
-
-const AIO = ["threads", "io_uring", "native"];
-
-/** By name; `programs` are qemu-storage-daemon and others like it. Those that are absent are in `missing`. */
-export function allBackEnds(
-  pollUs: readonly number[],
-  programs: readonly string[],
-): { found: BackEnd[]; missing: string[] } {
-  const found = [vringd("vringd", ["--engine=io_uring"])];
-  for (const us of pollUs) found.push(vringd(`vringd-poll${us}`, ["--engine=io_uring", `--poll-us=${us}`]));
-  found.push(vringd("vringd-threads", ["--engine=threads"]));
-  const missing: string[] = [];
-  for (const program of programs) {
-    const version = storageDaemonVersion(program);
-    if (version === undefined) missing.push(program);
-    else for (const aio of AIO) found.push(storageDaemon(`qsd-${version}-${aio}`, program, aio));
-  }
-  return { found, missing };
 }

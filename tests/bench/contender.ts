@@ -1,0 +1,102 @@
+// A back-end at work in a cell: its process, a guest attached to it, and rounds of load.
+import { join } from "node:path";
+import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
+import { cpuTimeNs } from "../support/cpu-clock.ts";
+import { Attachment } from "./attachment.ts";
+import { BackEndProcess } from "./back-end-process.ts";
+import type { BackEnd } from "./back-ends.ts";
+import { type Cell, PATTERNS } from "./grid.ts";
+import type { Images } from "./images.ts";
+import type { RingDriver } from "./ring-driver.ts";
+import { nowNs, Rounds } from "./round.ts";
+import { percentile } from "./statistics.ts";
+import { countSyscalls } from "./syscall-counter.ts";
+
+export interface Sample {
+  iops: number;
+  p50Us: number;
+  p99Us: number;
+  /** Processor time of the back-end's process, and kicks that it wanted, for each request. */
+  cpuUs: number;
+  kicks: number;
+  failures: number;
+}
+
+const SEED = 1;
+
+export class Contender {
+  private readonly rounds: Rounds;
+
+  private constructor(
+    readonly name: string,
+    private readonly process: BackEndProcess,
+    private readonly attachment: Attachment,
+    driver: RingDriver,
+    cell: Cell,
+  ) {
+    const blocks = Math.floor((attachment.capacity * SECTOR_SIZE) / cell.blockBytes);
+    attachment.guest.setLoad({ ...PATTERNS[cell.pattern], blocks, seed: SEED });
+    this.rounds = new Rounds(driver, attachment.guest, cell.manner);
+  }
+
+  static async start(
+    driver: RingDriver,
+    backEnd: BackEnd,
+    cell: Cell,
+    images: Images,
+    cores: readonly number[],
+  ): Promise<Contender> {
+    const image = images.image(cell.place, backEnd.name);
+    const socketPath = join(images.directory(cell.place), `${backEnd.name}.sock`);
+    const command = backEnd.command({ ...cell, image, socketPath });
+    const process = await BackEndProcess.start(command, socketPath, cores);
+    try {
+      const options = { ...cell, eventIdx: true, isChecked: false };
+      const attachment = await Attachment.make(driver, socketPath, options);
+      return new Contender(backEnd.name, process, attachment, driver, cell);
+    } catch (error) {
+      await process.stop();
+      throw error;
+    }
+  }
+
+  /** Blocks the thread for so long. */
+  measure(seconds: number): Sample {
+    const { guest } = this.attachment;
+    guest.histogram.fill(0);
+    const { finished, failures } = guest;
+    const { kicks } = this.rounds;
+    const cpuNs = cpuTimeNs(this.process.pid);
+    const start = nowNs();
+    this.rounds.runFor(seconds);
+    const elapsed = (nowNs() - start) / 1e9;
+    const usedNs = cpuTimeNs(this.process.pid) - cpuNs;
+    const requests = guest.finished - finished;
+    const latencies = guest.histogram.slice();
+    this.rounds.finish();
+    return {
+      iops: requests / elapsed,
+      p50Us: percentile(latencies, 50) / 1000,
+      p99Us: percentile(latencies, 99) / 1000,
+      cpuUs: usedNs / 1000 / requests,
+      kicks: (this.rounds.kicks - kicks) / requests,
+      failures: guest.failures - failures,
+    };
+  }
+
+  /** For each request, in a round of its own. */
+  async syscalls(tool: "perf" | "strace", seconds: number): Promise<number> {
+    const { finished } = this.attachment.guest;
+    const count = await countSyscalls(tool, this.process.pid, () => {
+      this.rounds.runFor(seconds);
+      this.rounds.finish();
+    });
+    return count / (this.attachment.guest.finished - finished);
+  }
+
+  async stop(): Promise<void> {
+    this.rounds.close();
+    this.attachment.close();
+    await this.process.stop();
+  }
+}
