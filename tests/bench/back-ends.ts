@@ -14,7 +14,6 @@ export interface DiskSetup {
 
 export interface BackEnd {
   name: string;
-  isOurs: boolean;
   command(setup: DiskSetup): string[];
   /** Why it takes no part in a cell; undefined if it does. */
   whyNot(cell: Cell): string | undefined;
@@ -56,28 +55,31 @@ function whyNotSlow(cell: Cell): string | undefined {
 }
 
 function vringd(name: string, args: readonly string[]): BackEnd {
-  return {
-    name,
-    isOurs: true,
-    command: ({ image, socketPath, direct, packed, queues }) => [
-      process.execPath,
-      PROGRAM,
-      `--blk-file=${image}`,
-      `--socket-path=${socketPath}`,
-      `--num-queues=${queues}`,
-      "--log-level=warn",
-      ...(direct ? ["--direct"] : []),
-      ...(packed ? ["--packed"] : []),
-      ...args,
-    ],
-    whyNot: () => undefined,
-  };
+  return { name, command: (setup) => vringdCommand(setup, args), whyNot: () => undefined };
+}
+
+export function vringdCommand(
+  { image, socketPath, direct, packed, queues }: DiskSetup,
+  args: readonly string[],
+  node: readonly string[] = [process.execPath],
+  program = PROGRAM,
+): string[] {
+  return [
+    ...node,
+    program,
+    `--blk-file=${image}`,
+    `--socket-path=${socketPath}`,
+    `--num-queues=${queues}`,
+    "--log-level=warn",
+    ...(direct ? ["--direct"] : []),
+    ...(packed ? ["--packed"] : []),
+    ...args,
+  ];
 }
 
 function storageDaemon(name: string, program: string, aio: string): BackEnd {
   return {
     name,
-    isOurs: false,
     command: ({ image, socketPath, direct, queues }) => {
       const driverOptions = `aio=${aio},cache.direct=${direct ? "on" : "off"}`;
       return [program, ...storageDaemonArgs({ image, socketPath, queues, driverOptions, hasIothread: true })];

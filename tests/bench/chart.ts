@@ -17,7 +17,7 @@ export interface Chart {
 
 const WIDTH = 800;
 const HEIGHT = 460;
-const LEFT = 70;
+const LEFT = 92;
 const RIGHT = 620;
 const TOP = 64;
 const BOTTOM = 400;
@@ -44,7 +44,7 @@ export function drawChart(chart: Chart): string {
       0,
       0,
       chart.yLabel,
-      `text-anchor="middle" transform="translate(18 ${(TOP + BOTTOM) / 2}) rotate(-90)"`,
+      `text-anchor="middle" transform="translate(20 ${(TOP + BOTTOM) / 2}) rotate(-90)"`,
     ),
     ...chart.lines.map((line, i) =>
       drawLine(line, COLOURS[i % COLOURS.length]!, (d) => x(Math.log2(d)), y.at, marks[i]!),

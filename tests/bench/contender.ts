@@ -39,6 +39,10 @@ export class Contender {
     this.rounds = new Rounds(driver, attachment.guest, cell.manner);
   }
 
+  get pid(): number {
+    return this.process.pid;
+  }
+
   static async start(
     driver: RingDriver,
     backEnd: BackEnd,
@@ -66,11 +70,11 @@ export class Contender {
     guest.histogram.fill(0);
     const { finished, failures } = guest;
     const { kicks } = this.rounds;
-    const cpuNs = cpuTimeNs(this.process.pid);
+    const cpuNs = cpuTimeNs(this.pid);
     const start = nowNs();
     this.rounds.runFor(seconds);
     const elapsed = (nowNs() - start) / 1e9;
-    const usedNs = cpuTimeNs(this.process.pid) - cpuNs;
+    const usedNs = cpuTimeNs(this.pid) - cpuNs;
     const requests = guest.finished - finished;
     const latencies = guest.histogram.slice();
     this.rounds.finish();
@@ -87,7 +91,7 @@ export class Contender {
   /** For each request, in a round of its own. */
   async syscalls(tool: "perf" | "strace", seconds: number): Promise<number> {
     const { finished } = this.attachment.guest;
-    const count = await countSyscalls(tool, this.process.pid, () => {
+    const count = await countSyscalls(tool, this.pid, () => {
       this.rounds.runFor(seconds);
       this.rounds.finish();
     });

@@ -3,7 +3,20 @@ import { Command, Option } from "commander";
 import { BASE, type Cell, cellsOf, GRID_NAMES, type GridName, nameOf, PATTERNS } from "./grid.ts";
 import { PLACES } from "./images.ts";
 
-interface Values {
+export interface CellValues {
+  rw: Cell["pattern"];
+  bs: number;
+  depth: number;
+  queues: number;
+  segments: number;
+  memory: number;
+  place: Cell["place"];
+  direct: boolean;
+  packed: boolean;
+  indirect: boolean;
+}
+
+interface Values extends CellValues {
   grid: GridName | "one";
   filter?: string;
   backEnds?: string;
@@ -17,24 +30,15 @@ interface Values {
   syscalls: boolean;
   pin: boolean;
   out: string;
-  rw: Cell["pattern"];
-  bs: number;
-  depth: number;
-  queues: number;
-  segments: number;
-  memory: number;
-  place: Cell["place"];
-  direct: boolean;
-  packed: boolean;
-  indirect: boolean;
 }
 
 export type Options = Values & { cells: Cell[] };
 
 const HELP_WIDTH = 80;
 
+const integer = (text: string) => Number.parseInt(text, 10);
+
 function command(): Command {
-  const integer = (text: string) => Number.parseInt(text, 10);
   const list = (text: string) => text.split(",").filter(Boolean).map(Number);
   const command = new Command("npm run bench --")
     .description("Drives vringd and qemu-storage-daemon through the same front-end, and compares.")
@@ -56,8 +60,13 @@ function command(): Command {
     .option("--size <MIB>", "size of each image", integer, 1024)
     .option("--no-pin", "bind nothing to cores")
     .option("--out <DIRECTORY>", "where results.json and the charts go", "build/bench");
-  command
-    .optionsGroup("The cell of --grid one:")
+  return cellOptions(command, "The cell of --grid one:");
+}
+
+/** What one cell is made of. */
+export function cellOptions(command: Command, title: string): Command {
+  return command
+    .optionsGroup(title)
     .addOption(
       new Option("--rw <PATTERN>", "what is done").choices(Object.keys(PATTERNS)).default(BASE.pattern),
     )
@@ -72,7 +81,6 @@ function command(): Command {
     .option("--direct", "past the page cache", BASE.direct)
     .option("--packed", "packed rings", BASE.packed)
     .option("--no-indirect", "descriptors in the ring itself");
-  return command;
 }
 
 function collect(path: string, before: string[]): string[] {
@@ -87,7 +95,7 @@ export function readOptions(): Options {
   return { ...values, cells: manned.filter((cell) => new RegExp(filter).test(nameOf(cell))) };
 }
 
-function ownCell(values: Values): Cell {
+export function ownCell(values: CellValues): Cell {
   const { rw, bs, depth, queues, segments, memory, place, direct, packed, indirect } = values;
   return {
     ...BASE,

@@ -1,4 +1,5 @@
 // The front-end's loop: drives all queues of a guest from one thread, for a time or for a number of requests.
+import { performance } from "node:perf_hooks";
 import { TURN_FAULT, TURN_KICK, TURN_REAPED } from "../../assembly/spec/driver.ts";
 import { addressOf, writeAt } from "../../host/linux/libc.ts";
 import { EdgeWait } from "../support/edge-wait.ts";
