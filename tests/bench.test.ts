@@ -87,6 +87,7 @@ const RESULT: CellResult = {
     fio: [sample(1200)],
   },
   syscalls: { vringd: 0.25 },
+  leftOut: {},
 };
 
 describe("The arithmetic", () => {

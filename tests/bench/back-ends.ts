@@ -15,6 +15,8 @@ export interface DiskSetup {
 export interface BackEnd {
   name: string;
   command(setup: DiskSetup): string[];
+  /** Takes part only where a cell asks for it. */
+  isSlow?: true;
   /** Why it takes no part in a cell; undefined if it does. */
   whyNot(cell: Cell): string | undefined;
 }
@@ -23,6 +25,8 @@ export interface BackEnd {
 export interface Field {
   backEnds: BackEnd[];
   missing: string[];
+  /** Of the programs to compare with, by path. */
+  versions: Record<string, string>;
 }
 
 export const OURS = "vringd";
@@ -33,25 +37,26 @@ const AIO = ["threads", "io_uring", "native"];
 export function findBackEnds(pollUs: readonly number[], programs: readonly string[]): Field {
   const backEnds = [vringd(OURS, ["--engine=io_uring"])];
   const missing: string[] = [];
+  const versions: Record<string, string> = {};
   if (knowsPolling())
     for (const us of pollUs)
       backEnds.push(vringd(`${POLLING_PREFIX}${us}`, ["--engine=io_uring", `--poll-us=${us}`]));
   else if (pollUs.length > 0) missing.push("vringd-blk has no --poll-us");
-  backEnds.push({ ...vringd("vringd-threads", ["--engine=threads"]), whyNot: whyNotSlow });
+  backEnds.push({ ...vringd("vringd-threads", ["--engine=threads"]), isSlow: true });
   for (const program of programs) {
     const version = storageDaemonVersion(program);
     if (version === undefined) missing.push(`${program} is not installed`);
-    else backEnds.push(...AIO.map((aio) => storageDaemon(`qsd-${version}-${aio}`, program, aio)));
+    else if (Object.values(versions).includes(version)) missing.push(`${program} is ${version} too`);
+    else {
+      versions[program] = version;
+      backEnds.push(...AIO.map((aio) => storageDaemon(`qsd-${version}-${aio}`, program, aio)));
+    }
   }
-  return { backEnds, missing };
+  return { backEnds, missing, versions };
 }
 
 function knowsPolling(): boolean {
   return spawnSync(process.execPath, [PROGRAM, "--help"], { encoding: "utf8" }).stdout.includes("--poll-us");
-}
-
-function whyNotSlow(cell: Cell): string | undefined {
-  return cell.withSlow ? undefined : "takes part in few cells only";
 }
 
 function vringd(name: string, args: readonly string[]): BackEnd {

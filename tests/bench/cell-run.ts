@@ -15,6 +15,8 @@ export interface CellResult {
   samples: Record<string, Sample[]>;
   /** System calls for each request, by back-end. */
   syscalls: Record<string, number>;
+  /** Who could not take part, and why. */
+  leftOut: Record<string, string>;
 }
 
 export interface Bench {
@@ -35,17 +37,36 @@ export async function measureCell(
   cell: Cell,
 ): Promise<CellResult> {
   const contenders: Contender[] = [];
+  const leftOut: Record<string, string> = {};
   try {
     for (const backEnd of backEnds) {
-      if (backEnd.whyNot(cell) !== undefined) continue;
-      bench.progress(`starting ${backEnd.name}`);
-      contenders.push(await Contender.start(bench.driver, backEnd, cell, bench.images, bench.cores));
+      if (backEnd.isSlow && !cell.withSlow) continue;
+      const reason = await enter(bench, backEnd, cell, contenders);
+      if (reason !== undefined) leftOut[backEnd.name] = reason;
     }
     const samples = await measureInTurns(bench, contenders, cell);
     const syscalls = cell.withSyscalls ? await countAll(bench, contenders) : {};
-    return { cell, samples, syscalls };
+    return { cell, samples, syscalls, leftOut };
   } finally {
     for (const contender of contenders) await contender.stop();
+  }
+}
+
+/** Starts a back-end, unless it can't take part. A cell without one is better than none. */
+async function enter(
+  bench: Bench,
+  backEnd: BackEnd,
+  cell: Cell,
+  contenders: Contender[],
+): Promise<string | undefined> {
+  const reason = backEnd.whyNot(cell);
+  if (reason !== undefined) return reason;
+  bench.progress(`starting ${backEnd.name}`);
+  try {
+    contenders.push(await Contender.start(bench.driver, backEnd, cell, bench.images, bench.cores));
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
   }
 }
 

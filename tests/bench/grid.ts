@@ -29,7 +29,7 @@ export interface Cell {
   /** Beside IOPS and latency: what fio reaches on the bare file, and the back-ends' system calls. */
   withFio: boolean;
   withSyscalls: boolean;
-  /** Whether vringd's variants take part that are not meant to be fast. */
+  /** Whether back-ends take part that are not meant to be fast. */
   withSlow: boolean;
 }
 

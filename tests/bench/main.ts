@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { pinThisThread } from "../support/affinity.ts";
-import { type Field, findBackEnds } from "./back-ends.ts";
+import { type Field, findBackEnds, OURS } from "./back-ends.ts";
 import { type Bench, type CellResult, measureCell } from "./cell-run.ts";
 import { drawCharts } from "./charts.ts";
 import { fioVersion } from "./fio.ts";
@@ -33,6 +33,8 @@ async function main(): Promise<void> {
   const headline = headlineText(results);
   if (headline !== "") console.log(headline);
   save(options, machine, field, results);
+  // A comparison without vringd is none.
+  if (results.some(({ leftOut }) => OURS in leftOut)) process.exitCode = 1;
 }
 
 async function prepare(options: Options): Promise<Bench> {
@@ -72,7 +74,13 @@ function save(options: Options, machine: Machine, field: Field, results: readonl
   mkdirSync(options.out, { recursive: true });
   const { cells: _, ...given } = options;
   const named = results.map((result) => ({ name: nameOf(result.cell), ...result }));
-  const content = { machine, options: given, missing: field.missing, results: named };
+  const content = {
+    machine,
+    options: given,
+    versions: field.versions,
+    missing: field.missing,
+    results: named,
+  };
   const files = new Map([
     ["results.json", `${JSON.stringify(content, null, 1)}\n`],
     ...drawCharts(results, machine),

@@ -1,5 +1,6 @@
 // The command line of `npm run bench`.
-import { Command, Option } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import { BASE, type Cell, cellsOf, GRID_NAMES, type GridName, nameOf, PATTERNS } from "./grid.ts";
 import { PLACES } from "./images.ts";
 
@@ -17,7 +18,7 @@ export interface CellValues {
 }
 
 interface Values extends CellValues {
-  grid: GridName | "one";
+  grid: GridName | typeof ONE;
   filter?: string;
   backEnds?: string;
   pollUs: number[];
@@ -34,9 +35,10 @@ interface Values extends CellValues {
 
 export type Options = Values & { cells: Cell[] };
 
-const HELP_WIDTH = 80;
+/** The grid of one cell, which is made of options. */
+const ONE = "one";
 
-const integer = (text: string) => Number.parseInt(text, 10);
+const HELP_WIDTH = 80;
 
 function command(): Command {
   const list = (text: string) => text.split(",").filter(Boolean).map(Number);
@@ -45,7 +47,7 @@ function command(): Command {
     .configureOutput({ getOutHelpWidth: () => HELP_WIDTH });
   command
     .optionsGroup("What is measured:")
-    .addOption(new Option("--grid <NAME>", "cells").choices([...GRID_NAMES, "one"]).default("headline"))
+    .addOption(new Option("--grid <NAME>", "cells").choices([...GRID_NAMES, ONE]).default("headline"))
     .option("--filter <REGEX>", "only cells whose names match")
     .option("--back-ends <REGEX>", "only back-ends whose names match")
     .option("--poll-us <LIST>", "also vringd with these values of --poll-us", list, [50])
@@ -56,7 +58,7 @@ function command(): Command {
   command
     .optionsGroup("How:")
     .option("--rounds <N>", "rounds that count, after one to warm up", integer, 5)
-    .option("--seconds <S>", "length of a round", Number.parseFloat, 0.7)
+    .option("--seconds <S>", "length of a round", positive(), 0.7)
     .option("--size <MIB>", "size of each image", integer, 1024)
     .option("--no-pin", "bind nothing to cores")
     .option("--out <DIRECTORY>", "where results.json and the charts go", "build/bench");
@@ -70,7 +72,7 @@ export function cellOptions(command: Command, title: string): Command {
     .addOption(
       new Option("--rw <PATTERN>", "what is done").choices(Object.keys(PATTERNS)).default(BASE.pattern),
     )
-    .option("--bs <BYTES>", "block size", integer, BASE.blockBytes)
+    .option("--bs <BYTES>", "block size", positive(SECTOR_SIZE), BASE.blockBytes)
     .option("--depth <N>", "requests in flight in each queue", integer, BASE.depth)
     .option("--queues <N>", "queues", integer, BASE.queues)
     .option("--segments <N>", "data buffers in each request", integer, BASE.segments)
@@ -83,16 +85,33 @@ export function cellOptions(command: Command, title: string): Command {
     .option("--no-indirect", "descriptors in the ring itself");
 }
 
+/** A number above 0, and for whole numbers a multiple of `unit`. */
+function positive(unit?: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (value > 0 && value < Number.MAX_SAFE_INTEGER && (unit === undefined || value % unit === 0))
+      return value;
+    throw new InvalidArgumentError(
+      unit === undefined ? "Not above 0." : `Not a multiple of ${unit} above 0.`,
+    );
+  };
+}
+
+const integer = positive(1);
+
 function collect(path: string, before: string[]): string[] {
   return [...before, path];
 }
 
 export function readOptions(): Options {
-  const values = command().parse().opts<Values>();
+  const program = command();
+  const values = program.parse().opts<Values>();
   const { filter = "", frontEnd } = values;
-  const cells = values.grid === "one" ? [ownCell(values)] : cellsOf(values.grid);
+  const cells = values.grid === ONE ? [ownCell(values)] : cellsOf(values.grid);
   const manned = cells.map((cell) => ({ ...cell, manner: frontEnd ?? cell.manner }));
-  return { ...values, cells: manned.filter((cell) => new RegExp(filter).test(nameOf(cell))) };
+  const wanted = manned.filter((cell) => new RegExp(filter).test(nameOf(cell)));
+  if (wanted.length === 0) program.error(`no cell of the grid "${values.grid}" matches "${filter}"`);
+  return { ...values, cells: wanted };
 }
 
 export function ownCell(values: CellValues): Cell {

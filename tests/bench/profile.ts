@@ -2,7 +2,7 @@
 //
 // perf sees the kernel, Node and Wasm; where it is missing, V8's own profiler sees JavaScript and Wasm alone. Both work
 // on a copy of the bundle in build/profile/ with a core whose functions have names.
-import { copyFileSync, mkdirSync, readdirSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { Command } from "commander";
@@ -50,9 +50,10 @@ async function main(): Promise<void> {
 /** Beside the named core, which `asc --target profile` has put there. */
 function copyBundle(): void {
   mkdirSync(DIRECTORY, { recursive: true });
-  for (const name of readdirSync(dirname(PROGRAM))) {
-    if (name.endsWith(".mjs")) copyFileSync(join(dirname(PROGRAM), name), join(DIRECTORY, name));
-  }
+  const modulesIn = (directory: string) => readdirSync(directory).filter((name) => name.endsWith(".mjs"));
+  for (const name of modulesIn(DIRECTORY)) rmSync(join(DIRECTORY, name));
+  for (const name of modulesIn(dirname(PROGRAM)))
+    copyFileSync(join(dirname(PROGRAM), name), join(DIRECTORY, name));
 }
 
 async function profile(profiler: Profiler, cell: Cell, options: Options): Promise<Share[]> {

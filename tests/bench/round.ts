@@ -9,7 +9,7 @@ import type { RingDriver } from "./ring-driver.ts";
 /** "poll" looks at the used rings without end; "sleep" waits for the call, as a guest does that takes interrupts. */
 export type Manner = "poll" | "sleep";
 
-const STALL_TIMEOUT_MS = 5000;
+const STALL_TIMEOUT_MS = 20_000;
 const UNLIMITED = 2 ** 53;
 
 /** Kicks are written by address, the cheapest form of a foreign call. */
@@ -29,12 +29,16 @@ export class Rounds {
     this.edge = new EdgeWait(guest.callFd);
   }
 
-  /** Blocks the thread for so long, and leaves the requests in flight. */
+  /** Blocks the thread for so long, and until something has finished, and leaves the requests in flight. */
   runFor(seconds: number): void {
     this.guest.allow(UNLIMITED);
     const end = nowNs() + seconds * 1e9;
-    for (let now = nowNs(); now < end; now = nowNs()) {
-      if (!this.turn(now) && this.manner === "sleep") this.sleep();
+    let isAlive = false;
+    for (let now = nowNs(); now < end || !isAlive; now = nowNs()) {
+      const isBusy = this.turn(now);
+      isAlive ||= isBusy;
+      if (!isBusy && this.manner === "sleep") this.sleep();
+      if (now > end + STALL_TIMEOUT_MS * 1e6) throw new Error("no request finishes");
     }
   }
 

@@ -24,6 +24,7 @@ export function machineText(machine: Machine, field: Field, syscallTool: string 
 export function cellText(result: CellResult): string {
   const lines = [nameOf(result.cell), row(HEADINGS)];
   for (const name of Object.keys(result.samples)) lines.push(backEndRow(result, name));
+  for (const [name, reason] of Object.entries(result.leftOut)) lines.push(...wrap(`${name}: ${reason}`, 80));
   const reached = ratio(result, OURS, "iops", "peer");
   if (reached !== undefined)
     lines.push(`${OURS} makes ${reached.toFixed(2)} times the IOPS of the best peer`);
