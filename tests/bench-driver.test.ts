@@ -141,10 +141,21 @@ describe("The ring driver", { timeout: 120_000 }, () => {
     });
   }
 
-  test("refuses more requests in flight than it has memory for.", async () => {
-    const attach = Attachment.make(driver, daemon.socketPath, { ...GUEST, queues: 4, depth: 256 });
-    await assert.rejects(attach, RangeError);
-  });
+  const refused: [what: string, options: Partial<GuestOptions>][] = [
+    ["more requests in flight than it has memory for", { queues: 4, depth: 256 }],
+    ["more data in flight than it can check", { depth: 256, blockBytes: 131072 }],
+    ["a ring larger than QEMU has them", { indirect: false, depth: 400 }],
+    [
+      "a guest with too little memory",
+      { memoryBytes: 64 << 20, depth: 512, blockBytes: 131072, isChecked: false },
+    ],
+  ];
+  for (const [what, options] of refused) {
+    test(`refuses ${what}.`, async () => {
+      const attached = Attachment.make(driver, daemon.socketPath, { ...GUEST, ...options });
+      await assert.rejects(attached, RangeError);
+    });
+  }
 });
 
 /** How many eight-byte words of the image hold which stamp. */

@@ -39,7 +39,13 @@ export function perfProfiler(directory: string): Profiler {
   let symbols: string;
   return {
     name: "perf",
-    nodeFlags: ["--perf-basic-prof", "--interpreted-frames-native-stack"],
+    nodeFlags: [
+      "--perf-basic-prof",
+      "--interpreted-frames-native-stack",
+      // V8 writes one beside, whether wanted or not; in the working directory if it may.
+      "--no-logfile-per-isolate",
+      "--logfile=/dev/null",
+    ],
     async start(pid) {
       symbols = `/tmp/perf-${pid}.map`;
       const what = ["-e", "cpu-clock", "-F", `${SAMPLES_PER_SECOND}`, "-t", `${busiestThread(pid)}`];
