@@ -74,7 +74,7 @@ describe("npm run bench", { timeout: 120_000 }, () => {
 });
 
 function sample(iops: number, p99Us = 1): Sample {
-  return { iops, p50Us: 1, p99Us, cpuUs: 1, kicks: 0, failures: 0 };
+  return { iops, p50Us: 1, p99Us, cpuUs: 1, kicks: 0, frontEndShare: 1, failures: 0 };
 }
 
 const RESULT: CellResult = {
@@ -127,6 +127,12 @@ describe("The report", () => {
   test("says that a target is met by saying nothing.", () => {
     const fast = { ...RESULT.samples, vringd: [sample(900)] };
     assert.match(headlineText([{ ...RESULT, samples: fast }]), /: IOPS +>= 3\.00 +3\.00$/m);
+  });
+
+  test("tells when the machine had other work.", () => {
+    const samples = { vringd: [{ ...sample(1), frontEndShare: 0.5 }] };
+    assert.match(cellText({ ...RESULT, samples }), /left the front-end 50 % of its core/);
+    assert.doesNotMatch(cellText(RESULT), /Other work/);
   });
 
   test("tells of failed requests.", () => {

@@ -7,6 +7,7 @@ import { connectUnix } from "../../host/linux/unix-socket.ts";
 import { until } from "../support/until.ts";
 
 const START_TIMEOUT_MS = 20_000;
+const STOP_TIMEOUT_MS = 5000;
 
 const live = new Set<ChildProcess>();
 process.on("exit", () => {
@@ -51,10 +52,14 @@ export class BackEndProcess {
     return this.child.pid!;
   }
 
+  /** Not every back-end ends when it is told: qemu-storage-daemon 7.2 may wait for its own thread for ever. */
   async stop(): Promise<void> {
     if (!this.hasEnded) {
+      const ended = once(this.child, "close");
       this.child.kill("SIGTERM");
-      await once(this.child, "close");
+      const impatience = setTimeout(() => this.child.kill("SIGKILL"), STOP_TIMEOUT_MS);
+      await ended;
+      clearTimeout(impatience);
     }
     rmSync(this.socketPath, { force: true });
   }

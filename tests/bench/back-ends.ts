@@ -1,5 +1,4 @@
 // The back-ends that are compared, and how each is started.
-import { spawnSync } from "node:child_process";
 import { storageDaemonArgs, storageDaemonVersion } from "../support/storage-daemon.ts";
 import { PROGRAM } from "../support/vringd.ts";
 import type { Cell } from "./grid.ts";
@@ -30,7 +29,8 @@ export interface Field {
 }
 
 export const OURS = "vringd";
-export const POLLING_PREFIX = "vringd-poll";
+/** vringd that never polls; the default does. */
+export const OURS_SLEEPING = "vringd-poll0";
 const AIO = ["threads", "io_uring", "native"];
 
 /** `pollUs` are variants of vringd; `programs` are qemu-storage-daemon and others like it. */
@@ -38,10 +38,8 @@ export function findBackEnds(pollUs: readonly number[], programs: readonly strin
   const backEnds = [vringd(OURS, ["--engine=io_uring"])];
   const missing: string[] = [];
   const versions: Record<string, string> = {};
-  if (knowsPolling())
-    for (const us of pollUs)
-      backEnds.push(vringd(`${POLLING_PREFIX}${us}`, ["--engine=io_uring", `--poll-us=${us}`]));
-  else if (pollUs.length > 0) missing.push("vringd-blk has no --poll-us");
+  for (const us of pollUs)
+    backEnds.push(vringd(`vringd-poll${us}`, ["--engine=io_uring", `--poll-us=${us}`]));
   backEnds.push({ ...vringd("vringd-threads", ["--engine=threads"]), isSlow: true });
   for (const program of programs) {
     const version = storageDaemonVersion(program);
@@ -53,10 +51,6 @@ export function findBackEnds(pollUs: readonly number[], programs: readonly strin
     }
   }
   return { backEnds, missing, versions };
-}
-
-function knowsPolling(): boolean {
-  return spawnSync(process.execPath, [PROGRAM, "--help"], { encoding: "utf8" }).stdout.includes("--poll-us");
 }
 
 function vringd(name: string, args: readonly string[]): BackEnd {

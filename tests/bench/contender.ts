@@ -1,7 +1,7 @@
 // A back-end at work in a cell: its process, a guest attached to it, and rounds of load.
 import { join } from "node:path";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
-import { cpuTimeNs } from "../support/cpu-clock.ts";
+import { ownThreadTimeNs, processTimeNs } from "../support/cpu-clock.ts";
 import { Attachment } from "./attachment.ts";
 import { BackEndProcess } from "./back-end-process.ts";
 import type { BackEnd } from "./back-ends.ts";
@@ -19,6 +19,8 @@ export interface Sample {
   /** Processor time of the back-end's process, and kicks that it wanted, for each request. */
   cpuUs: number;
   kicks: number;
+  /** The part of the time that the front-end's thread had a core: 1 on a quiet machine, if it polls. */
+  frontEndShare: number;
   failures: number;
 }
 
@@ -66,25 +68,34 @@ export class Contender {
 
   /** Blocks the thread for so long. */
   measure(seconds: number): Sample {
-    const { guest } = this.attachment;
-    guest.histogram.fill(0);
-    const { finished, failures } = guest;
-    const { kicks } = this.rounds;
-    const cpuNs = cpuTimeNs(this.pid);
-    const start = nowNs();
+    this.attachment.guest.histogram.fill(0);
+    const before = this.reading();
     this.rounds.runFor(seconds);
-    const elapsed = (nowNs() - start) / 1e9;
-    const usedNs = cpuTimeNs(this.pid) - cpuNs;
-    const requests = guest.finished - finished;
-    const latencies = guest.histogram.slice();
+    const after = this.reading();
+    const latencies = this.attachment.guest.histogram.slice();
     this.rounds.finish();
+    const requests = after.finished - before.finished;
+    const elapsedNs = after.atNs - before.atNs;
     return {
-      iops: requests / elapsed,
+      iops: (requests * 1e9) / elapsedNs,
       p50Us: percentile(latencies, 50) / 1000,
       p99Us: percentile(latencies, 99) / 1000,
-      cpuUs: usedNs / 1000 / requests,
-      kicks: (this.rounds.kicks - kicks) / requests,
-      failures: guest.failures - failures,
+      cpuUs: (after.backEndNs - before.backEndNs) / 1000 / requests,
+      kicks: (after.kicks - before.kicks) / requests,
+      frontEndShare: (after.frontEndNs - before.frontEndNs) / elapsedNs,
+      failures: this.attachment.guest.failures - before.failures,
+    };
+  }
+
+  private reading() {
+    const { finished, failures } = this.attachment.guest;
+    return {
+      finished,
+      failures,
+      kicks: this.rounds.kicks,
+      backEndNs: processTimeNs(this.pid),
+      frontEndNs: ownThreadTimeNs(),
+      atNs: nowNs(),
     };
   }
 

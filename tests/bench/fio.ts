@@ -70,6 +70,7 @@ function sampleOf({ read, write, usr_cpu, sys_cpu, job_runtime, error }: FioJob)
     p99Us: (percentiles["99.000000"] ?? 0) / 1000,
     cpuUs: cpuUs / (read.total_ios + write.total_ios),
     kicks: 0,
+    frontEndShare: 1,
     failures: error,
   };
 }

@@ -50,7 +50,7 @@ function command(): Command {
     .addOption(new Option("--grid <NAME>", "cells").choices([...GRID_NAMES, ONE]).default("headline"))
     .option("--filter <REGEX>", "only cells whose names match")
     .option("--back-ends <REGEX>", "only back-ends whose names match")
-    .option("--poll-us <LIST>", "also vringd with these values of --poll-us", list, [50])
+    .option("--poll-us <LIST>", "also vringd with these values of --poll-us", list, [0])
     .option("--storage-daemon <PATH>", "also this qemu-storage-daemon; may be repeated", collect, [])
     .addOption(new Option("--front-end <HOW>", "in all cells").choices(["poll", "sleep"]))
     .option("--no-fio", "leave out fio on the bare file")

@@ -1,10 +1,10 @@
 // A cell's figures as medians, and who was best among those to compare with.
-import { OURS, POLLING_PREFIX } from "./back-ends.ts";
+import { OURS } from "./back-ends.ts";
 import { type CellResult, FIO } from "./cell-run.ts";
 import type { Sample } from "./contender.ts";
 import { type Spread, spreadOf } from "./statistics.ts";
 
-export type Metric = Exclude<keyof Sample, "failures">;
+export type Metric = Exclude<keyof Sample, "frontEndShare" | "failures">;
 
 /** Whom to compare with: the best of the other back-ends in this metric, whichever that is, or fio. */
 export type Rival = "peer" | typeof FIO;
@@ -33,7 +33,9 @@ export function ratio(result: CellResult, ours: string, metric: Metric, rival: R
   return metricOf(samples, metric).median / best;
 }
 
-/** The first variant that polls, if one took part. */
-export function pollingOf({ samples }: CellResult): string | undefined {
-  return Object.keys(samples).find((name) => name.startsWith(POLLING_PREFIX));
+/** What the front-end had of its core, at the median; 1 where it sleeps. */
+export function frontEndShare({ cell, samples }: CellResult): number {
+  if (cell.manner === "sleep") return 1;
+  return spreadOf(Object.values(samples).flatMap((list) => list.map((sample) => sample.frontEndShare)))
+    .median;
 }

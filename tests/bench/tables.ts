@@ -4,9 +4,12 @@ import { OURS } from "./back-ends.ts";
 import { type CellResult, FIO } from "./cell-run.ts";
 import { nameOf } from "./grid.ts";
 import type { Machine } from "./machine.ts";
-import { metricOf, ratio } from "./summary.ts";
+import { frontEndShare, metricOf, ratio } from "./summary.ts";
 
 const WIDTHS = [20, 9, 13, 9, 9, 8, 7];
+/** What is below was measured on a busy machine. */
+const QUIET_SHARE = 0.97;
+
 const HEADINGS = ["", "IOPS", "min-max", "p50 us", "p99 us", "CPU us", "calls"];
 
 export function machineText(machine: Machine, field: Field, syscallTool: string | undefined): string {
@@ -25,6 +28,9 @@ export function cellText(result: CellResult): string {
   const lines = [nameOf(result.cell), row(HEADINGS)];
   for (const name of Object.keys(result.samples)) lines.push(backEndRow(result, name));
   for (const [name, reason] of Object.entries(result.leftOut)) lines.push(...wrap(`${name}: ${reason}`, 80));
+  const share = frontEndShare(result);
+  if (share < QUIET_SHARE)
+    lines.push(`Other work left the front-end ${Math.round(share * 100)} % of its core.`);
   const reached = ratio(result, OURS, "iops", "peer");
   if (reached !== undefined)
     lines.push(`${OURS} makes ${reached.toFixed(2)} times the IOPS of the best peer`);
