@@ -25,11 +25,14 @@ async function countByPerf(pid: number, load: () => void): Promise<number> {
   const perf = spawn("perf", args, { stdio: ["ignore", "ignore", "pipe", "pipe", "pipe"] });
   const report = textOf(perf);
   const [, , , control, acknowledgements] = perf.stdio as unknown as [null, null, null, Writable, Readable];
+  // Which end of which pipe hears first that perf has ended doesn't matter: endOf() tells.
+  for (const pipe of [control, acknowledgements]) pipe.on("error", () => acknowledgements.destroy());
+  const isDone = () => Promise.race([once(acknowledgements, "data"), endOf(acknowledgements)]);
   control.write("enable\n");
-  await once(acknowledgements, "data");
+  await isDone();
   load();
   control.write("disable\n");
-  await once(acknowledgements, "data");
+  await isDone();
   perf.kill("SIGINT");
   return Number(/^(\d+),/m.exec(await report)?.[1]);
 }
@@ -51,6 +54,12 @@ async function countByStrace(pid: number, load: () => void): Promise<number> {
   } finally {
     rmSync(directory, { recursive: true });
   }
+}
+
+/** Rejects: perf has ended before it was told to, most likely since it may not look at the process. */
+async function endOf(acknowledgements: Readable): Promise<never> {
+  await once(acknowledgements, "close");
+  throw new Error("perf ended too early");
 }
 
 async function textOf(child: ChildProcess): Promise<string> {
