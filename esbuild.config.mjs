@@ -16,6 +16,7 @@ const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") ||
 await bundle("build/tests", [
   ...tests.map((name) => ({ in: `tests/${name}`, out: basename(name, ".ts") })),
   { in: "tests/bench/main.ts", out: "bench" },
+  { in: "tests/bench/profile.ts", out: "profile" },
 ]);
 
 async function bundle(outdir, entryPoints) {

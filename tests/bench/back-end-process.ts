@@ -7,6 +7,7 @@ import { connectUnix } from "../../host/linux/unix-socket.ts";
 import { until } from "../support/until.ts";
 
 const START_TIMEOUT_MS = 20_000;
+const STOP_TIMEOUT_MS = 5000;
 
 const live = new Set<ChildProcess>();
 process.on("exit", () => {
@@ -39,7 +40,8 @@ export class BackEndProcess {
   ): Promise<BackEndProcess> {
     const pin = cores.length > 0 ? ["taskset", "-c", cores.join(",")] : [];
     const [program, ...args] = [...(hasGuard ? guard : []), ...pin, ...command];
-    const child = spawn(program!, args, { stdio: ["ignore", "ignore", "pipe"] });
+    // In a process group of its own: a Ctrl-C is ours to act on.
+    const child = spawn(program!, args, { stdio: ["ignore", "ignore", "pipe"], detached: true });
     const backEnd = new BackEndProcess(child, socketPath);
     await until(() => backEnd.isListening() || backEnd.hasEnded, `${command[0]} listens`, START_TIMEOUT_MS);
     if (backEnd.hasEnded) throw new Error(`${command.join(" ")} ended: ${backEnd.stderr.trim()}`);
@@ -50,10 +52,14 @@ export class BackEndProcess {
     return this.child.pid!;
   }
 
+  /** Not every back-end ends when it is told: qemu-storage-daemon 7.2 may wait for its own thread for ever. */
   async stop(): Promise<void> {
     if (!this.hasEnded) {
+      const ended = once(this.child, "close");
       this.child.kill("SIGTERM");
-      await once(this.child, "close");
+      const impatience = setTimeout(() => this.child.kill("SIGKILL"), STOP_TIMEOUT_MS);
+      await ended;
+      clearTimeout(impatience);
     }
     rmSync(this.socketPath, { force: true });
   }

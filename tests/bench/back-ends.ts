@@ -1,6 +1,7 @@
 // The back-ends that are compared, and how each is started.
 import { storageDaemonArgs, storageDaemonVersion } from "../support/storage-daemon.ts";
 import { PROGRAM } from "../support/vringd.ts";
+import type { Cell } from "./grid.ts";
 
 export interface DiskSetup {
   image: string;
@@ -12,62 +13,79 @@ export interface DiskSetup {
 
 export interface BackEnd {
   name: string;
-  isOurs: boolean;
   command(setup: DiskSetup): string[];
-  /** Why it can't serve such a disk; undefined if it can. */
-  whyNot(setup: Pick<DiskSetup, "direct" | "packed">): string | undefined;
+  /** Takes part only where a cell asks for it. */
+  isSlow?: true;
+  /** Why it takes no part in a cell; undefined if it does. */
+  whyNot(cell: Cell): string | undefined;
 }
 
-/** vringd with options of its own. */
-export function vringd(name: string, args: readonly string[]): BackEnd {
-  return {
-    name,
-    isOurs: true,
-    command: ({ image, socketPath, direct, packed, queues }) => [
-      process.execPath,
-      PROGRAM,
-      `--blk-file=${image}`,
-      `--socket-path=${socketPath}`,
-      `--num-queues=${queues}`,
-      "--log-level=warn",
-      ...(direct ? ["--direct"] : []),
-      ...(packed ? ["--packed"] : []),
-      ...args,
-    ],
-    whyNot: () => undefined,
-  };
+/** What there is to compare here, and what there is not. */
+export interface Field {
+  backEnds: BackEnd[];
+  missing: string[];
+  /** Of the programs to compare with, by path. */
+  versions: Record<string, string>;
 }
 
-export function storageDaemon(name: string, program: string, aio: string): BackEnd {
+export const OURS = "vringd";
+/** vringd that never polls; the default does. */
+export const OURS_SLEEPING = "vringd-poll0";
+const AIO = ["threads", "io_uring", "native"];
+
+/** `pollUs` are variants of vringd; `programs` are qemu-storage-daemon and others like it. */
+export function findBackEnds(pollUs: readonly number[], programs: readonly string[]): Field {
+  const backEnds = [vringd(OURS, ["--engine=io_uring"])];
+  const missing: string[] = [];
+  const versions: Record<string, string> = {};
+  for (const us of pollUs)
+    backEnds.push(vringd(`vringd-poll${us}`, ["--engine=io_uring", `--poll-us=${us}`]));
+  backEnds.push({ ...vringd("vringd-threads", ["--engine=threads"]), isSlow: true });
+  for (const program of programs) {
+    const version = storageDaemonVersion(program);
+    if (version === undefined) missing.push(`${program} is not installed`);
+    else if (Object.values(versions).includes(version)) missing.push(`${program} is ${version} too`);
+    else {
+      versions[program] = version;
+      backEnds.push(...AIO.map((aio) => storageDaemon(`qsd-${version}-${aio}`, program, aio)));
+    }
+  }
+  return { backEnds, missing, versions };
+}
+
+function vringd(name: string, args: readonly string[]): BackEnd {
+  return { name, command: (setup) => vringdCommand(setup, args), whyNot: () => undefined };
+}
+
+export function vringdCommand(
+  { image, socketPath, direct, packed, queues }: DiskSetup,
+  args: readonly string[],
+  node: readonly string[] = [process.execPath],
+  program = PROGRAM,
+): string[] {
+  return [
+    ...node,
+    program,
+    `--blk-file=${image}`,
+    `--socket-path=${socketPath}`,
+    `--num-queues=${queues}`,
+    "--log-level=warn",
+    ...(direct ? ["--direct"] : []),
+    ...(packed ? ["--packed"] : []),
+    ...args,
+  ];
+}
+
+function storageDaemon(name: string, program: string, aio: string): BackEnd {
   return {
     name,
-    isOurs: false,
     command: ({ image, socketPath, direct, queues }) => {
       const driverOptions = `aio=${aio},cache.direct=${direct ? "on" : "off"}`;
       return [program, ...storageDaemonArgs({ image, socketPath, queues, driverOptions, hasIothread: true })];
     },
     whyNot: ({ direct, packed }) => {
       if (packed) return "has no packed rings";
-      return aio === "native" && !direct ? "aio=native needs O_DIRECT" : undefined;
+      return aio === "native" && !direct ? "aio=native is for direct I/O alone" : undefined;
     },
   };
-}
-
-const AIO = ["threads", "io_uring", "native"];
-
-/** By name; `programs` are qemu-storage-daemon and others like it. Those that are absent are in `missing`. */
-export function allBackEnds(
-  pollUs: readonly number[],
-  programs: readonly string[],
-): { found: BackEnd[]; missing: string[] } {
-  const found = [vringd("vringd", ["--engine=io_uring"])];
-  for (const us of pollUs) found.push(vringd(`vringd-poll${us}`, ["--engine=io_uring", `--poll-us=${us}`]));
-  found.push(vringd("vringd-threads", ["--engine=threads"]));
-  const missing: string[] = [];
-  for (const program of programs) {
-    const version = storageDaemonVersion(program);
-    if (version === undefined) missing.push(program);
-    else for (const aio of AIO) found.push(storageDaemon(`qsd-${version}-${aio}`, program, aio));
-  }
-  return { found, missing };
 }

@@ -6,7 +6,6 @@ import {
   HISTOGRAM_BUCKETS,
 } from "../../assembly/spec/driver.ts";
 import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../../assembly/spec/layout.ts";
-
 import { createEventfd } from "../../host/linux/eventfd.ts";
 import { close } from "../../host/linux/libc.ts";
 import { Memory } from "../support/memory.ts";
@@ -14,14 +13,16 @@ import type { RingAddresses } from "../support/virtqueue.ts";
 import {
   GuestLayout,
   gpaOf,
+  RING_ENTRIES_MAX,
   RING_SIZE,
   RINGS_OFFSET,
   regionsOf,
+  SEGMENTS_MAX,
   SLAB_ENTRY_SIZE,
   SLAB_SIZE,
   SLABS,
 } from "./guest-layout.ts";
-import type { RingDriver } from "./ring-driver.ts";
+import { ARENA_SIZE, type RingDriver } from "./ring-driver.ts";
 
 export interface GuestOptions {
   memoryBytes: number;
@@ -44,7 +45,7 @@ export interface Load {
   /** Blocks of the disk that are used. */
   blocks: number;
   seed: number;
-  /** With `isChecked`: eight bytes at offset x of the disk hold this plus x. Not 0. */
+  /** With `isChecked`: eight bytes at offset x of the disk hold this plus x. 0 leaves the data alone. */
   stamp?: number;
 }
 
@@ -86,6 +87,8 @@ export class DrivenGuest {
   ) {
     const { memoryBytes, queues, depth, blockBytes, segments } = options;
     this.segmentStride = segments === 1 ? blockBytes : (2 * blockBytes) / segments;
+    if (queues > QUEUES_MAX || segments > SEGMENTS_MAX)
+      throw new RangeError(`at most ${QUEUES_MAX} queues and ${SEGMENTS_MAX} segments`);
     this.queueSize = queueSizeFor(options);
     this.layout = new GuestLayout(memoryBytes, queues * depth, this.dataSpan);
     this.memory = new Memory(regionsOf(memoryBytes));
@@ -113,7 +116,7 @@ export class DrivenGuest {
     const { readPercent, isSequential, blocks, seed, stamp = 0 } = load;
     const { calls } = this.driver;
     for (const [i, queue] of this.queues.entries()) {
-      // Each queue has its own part of a sequential load, and its own random numbers.
+      // Each queue begins a sequential load at a place of its own, and has its own random numbers.
       const first = Math.floor((blocks / this.queues.length) * i);
       const ownSeed = (seed + i * 0x9e3779b9) >>> 0 || 1;
       const sequential = isSequential ? 1 : 0;
@@ -128,7 +131,7 @@ export class DrivenGuest {
         first,
         blocks,
         ownSeed,
-        stamp,
+        this.options.isChecked ? stamp : 0,
       );
     }
   }
@@ -204,6 +207,7 @@ export class DrivenGuest {
   private mapData(slot: number, offset: number): number {
     const pages = Math.ceil(this.dataSpan / 4096) * 4096;
     const piece = DATA_PIECES + slot * pages;
+    if (piece + pages > ARENA_SIZE) throw new RangeError("too much data in flight to be checked");
     this.map(piece, offset, pages);
     return this.arena + piece;
   }
@@ -219,5 +223,7 @@ export class DrivenGuest {
 /** A split ring's size is a power of two; without indirect tables each request takes entries for all its buffers. */
 function queueSizeFor({ depth, indirect, segments }: GuestOptions): number {
   const entries = indirect ? depth : depth * (segments + 2);
-  return Math.max(QUEUE_SIZE_MIN, 2 ** Math.ceil(Math.log2(entries)));
+  const size = Math.max(QUEUE_SIZE_MIN, 2 ** Math.ceil(Math.log2(entries)));
+  if (size > RING_ENTRIES_MAX) throw new RangeError(`a ring of ${size} entries: at most ${RING_ENTRIES_MAX}`);
+  return size;
 }

@@ -10,14 +10,16 @@ const HIGH_MEMORY_GPA = 4 * GIB;
 const USER_ADDRESS = 0x7f00_0000_0000;
 
 export const RINGS_OFFSET = MIB;
-/** For one ring: 1,024 entries of either format, whole pages. */
+/** As many entries as QEMU allows, and room for a ring of them. */
+export const RING_ENTRIES_MAX = 1024;
 export const RING_SIZE = 0x10000;
 const SPREAD_OFFSET = 16 * MIB;
 
 /** Linux keeps a queue's headers and tables in a few blocks of its slab allocator. */
 export const SLABS = 8;
 export const SLAB_SIZE = 0x10000;
-/** Header, status, and an indirect table for 32 data buffers. */
+/** Header, status, and an indirect table for so many data buffers. */
+export const SEGMENTS_MAX = 32;
 export const SLAB_ENTRY_SIZE = 1024;
 export const SLOTS_MAX = (SLABS * SLAB_SIZE) / SLAB_ENTRY_SIZE;
 

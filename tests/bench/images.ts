@@ -20,7 +20,7 @@ export class Images {
     let directory = this.directories.get(place);
     if (directory === undefined) {
       mkdirSync(PLACES[place], { recursive: true });
-      directory = mkdtempSync(join(PLACES[place], "vringd-bench-"));
+      directory = mkdtempSync(join(PLACES[place], `vringd-bench-${process.pid}-`));
       this.directories.set(place, directory);
     }
     return directory;

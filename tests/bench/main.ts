@@ -1,85 +1,94 @@
 // `npm run bench`: drives vringd and qemu-storage-daemon through the same front-end, and compares.
+//
+// The front-end is this process, bound to core 0; back-ends share the other cores. On a machine with one core nothing
+// is bound.
+import { mkdirSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { parseArgs } from "node:util";
+import { join } from "node:path";
 import { pinThisThread } from "../support/affinity.ts";
-import { allBackEnds } from "./back-ends.ts";
-import { type Cell, measureCell, type Pattern } from "./cell.ts";
-import { Images, type Place } from "./images.ts";
+import { type Field, findBackEnds, OURS } from "./back-ends.ts";
+import { type Bench, type CellResult, measureCell } from "./cell-run.ts";
+import { drawCharts } from "./charts.ts";
+import { fioVersion } from "./fio.ts";
+import { nameOf } from "./grid.ts";
+import { headlineText } from "./headline.ts";
+import { Images } from "./images.ts";
+import { describeMachine, type Machine } from "./machine.ts";
+import { type Options, readOptions } from "./options.ts";
 import { RingDriver } from "./ring-driver.ts";
-import type { Manner } from "./round.ts";
-import { spreadOf } from "./statistics.ts";
+import { syscallTool } from "./syscall-counter.ts";
+import { cellText, machineText } from "./tables.ts";
 
-const { values } = parseArgs({
-  options: {
-    "back-ends": { type: "string", default: "" },
-    "poll-us": { type: "string", default: "" },
-    rw: { type: "string", default: "randread" },
-    bs: { type: "string", default: "4096" },
-    depth: { type: "string", default: "32" },
-    queues: { type: "string", default: "1" },
-    direct: { type: "boolean", default: false },
-    packed: { type: "boolean", default: false },
-    "no-indirect": { type: "boolean", default: false },
-    segments: { type: "string", default: "1" },
-    memory: { type: "string", default: "256" },
-    place: { type: "string", default: "tmpfs" },
-    "front-end": { type: "string", default: "poll" },
-    rounds: { type: "string", default: "5" },
-    seconds: { type: "string", default: "0.7" },
-    size: { type: "string", default: "1024" },
-    "storage-daemon": { type: "string", multiple: true, default: [] },
-  },
-});
+const FRONT_END_CORE = 0;
 
-const cell: Cell = {
-  pattern: values.rw as Pattern,
-  blockBytes: Number(values.bs),
-  depth: Number(values.depth),
-  queues: Number(values.queues),
-  place: values.place as Place,
-  direct: values.direct,
-  packed: values.packed,
-  indirect: !values["no-indirect"],
-  segments: Number(values.segments),
-  memoryBytes: Number(values.memory) * 2 ** 20,
-  manner: values["front-end"] as Manner,
-};
-
-process.on("SIGINT", () => process.exit(130));
-const cores = availableParallelism();
-const backEndCores = cores > 1 ? Array.from({ length: cores - 1 }, (_, i) => i + 1) : [];
-const driver = await RingDriver.load();
-if (cores > 1) pinThisThread([0]);
-const pollUs = values["poll-us"].split(",").filter(Boolean).map(Number);
-const { found, missing } = allBackEnds(pollUs, ["qemu-storage-daemon", ...values["storage-daemon"]]);
-for (const program of missing) console.log(`not found: ${program}`);
-const wanted = values["back-ends"].split(",").filter(Boolean);
-const backEnds = found.filter(
-  ({ name }) => wanted.length === 0 || wanted.some((part) => name.includes(part)),
-);
-const images = new Images(Number(values.size) * 2 ** 20);
-const { samples, leftOut } = await measureCell(
-  driver,
-  backEnds,
-  cell,
-  images,
-  { rounds: Number(values.rounds), seconds: Number(values.seconds) },
-  backEndCores,
-);
-for (const [name, reason] of Object.entries(leftOut)) console.log(`${name} ${reason}`);
-console.log("back-end                 IOPS   (min - max)        p50 us   p99 us  CPU us/rq  kicks/rq fail");
-for (const [name, list] of Object.entries(samples)) {
-  const of = (key: keyof (typeof list)[0]) => spreadOf(list.map((sample) => sample[key]));
-  const iops = of("iops");
-  console.log(
-    name.padEnd(22),
-    iops.median.toFixed(0).padStart(7),
-    `(${iops.min.toFixed(0)} - ${iops.max.toFixed(0)})`.padEnd(18),
-    of("p50Us").median.toFixed(1).padStart(8),
-    of("p99Us").median.toFixed(1).padStart(8),
-    of("cpuUs").median.toFixed(2).padStart(9),
-    of("kicksPerRequest").median.toFixed(3).padStart(9),
-    of("failures").max,
-  );
+async function main(): Promise<void> {
+  const options = readOptions();
+  const machine = describeMachine();
+  const field = findBackEnds(options.pollUs, ["qemu-storage-daemon", ...options.storageDaemon]);
+  const wanted = new RegExp(options.backEnds ?? "");
+  field.backEnds = field.backEnds.filter(({ name }) => wanted.test(name));
+  const bench = await prepare(options);
+  console.log(`${machineText(machine, field, bench.syscallTool)}\n`);
+  const results = await measureAll(bench, field, options);
+  const headline = headlineText(results);
+  if (headline !== "") console.log(headline);
+  save(options, machine, field, results);
+  // A comparison without vringd is none.
+  if (results.some(({ leftOut }) => OURS in leftOut)) process.exitCode = 1;
 }
+
+async function prepare(options: Options): Promise<Bench> {
+  const cores = availableParallelism();
+  const isPinned = options.pin && cores > 1;
+  if (isPinned) pinThisThread([FRONT_END_CORE]);
+  return {
+    driver: await RingDriver.load(),
+    images: new Images(options.size * 2 ** 20),
+    rounds: options.rounds,
+    seconds: options.seconds,
+    cores: isPinned ? Array.from({ length: cores - 1 }, (_, i) => FRONT_END_CORE + 1 + i) : [],
+    hasFio: options.fio && fioVersion() !== undefined,
+    syscallTool: options.syscalls ? syscallTool() : undefined,
+    progress: () => {},
+  };
+}
+
+async function measureAll(bench: Bench, field: Field, { cells }: Options): Promise<CellResult[]> {
+  const results: CellResult[] = [];
+  for (const [i, cell] of cells.entries()) {
+    const progress = (text: string) => tell(`${i + 1} of ${cells.length}: ${nameOf(cell)}: ${text}`);
+    const result = await measureCell({ ...bench, progress }, field.backEnds, cell);
+    results.push(result);
+    tell("");
+    console.log(`${cellText(result)}\n`);
+  }
+  return results;
+}
+
+/** One line that is written over again and again, for whoever watches. */
+function tell(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text.slice(0, process.stderr.columns - 1)}`);
+}
+
+function save(options: Options, machine: Machine, field: Field, results: readonly CellResult[]): void {
+  mkdirSync(options.out, { recursive: true });
+  const { cells: _, ...given } = options;
+  const named = results.map((result) => ({ name: nameOf(result.cell), ...result }));
+  const content = {
+    machine,
+    options: given,
+    versions: field.versions,
+    missing: field.missing,
+    results: named,
+  };
+  const files = new Map([
+    ["results.json", `${JSON.stringify(content, null, 1)}\n`],
+    ...drawCharts(results, machine),
+  ]);
+  for (const [name, text] of files) writeFileSync(join(options.out, name), text);
+  console.log(`\nWritten: ${[...files.keys()].map((name) => join(options.out, name)).join(", ")}`);
+}
+
+await main();
+// Back-ends that a cell left behind, and the images, go with the process.
 process.exit();

@@ -1,0 +1,117 @@
+// A back-end at work in a cell: its process, a guest attached to it, and rounds of load.
+import { join } from "node:path";
+import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
+import { ownThreadTimeNs, processTimeNs } from "../support/cpu-clock.ts";
+import { Attachment } from "./attachment.ts";
+import { BackEndProcess } from "./back-end-process.ts";
+import type { BackEnd } from "./back-ends.ts";
+import { type Cell, PATTERNS } from "./grid.ts";
+import type { Images } from "./images.ts";
+import type { RingDriver } from "./ring-driver.ts";
+import { nowNs, Rounds } from "./round.ts";
+import { percentile } from "./statistics.ts";
+import { countSyscalls } from "./syscall-counter.ts";
+
+export interface Sample {
+  iops: number;
+  p50Us: number;
+  p99Us: number;
+  /** Processor time of the back-end's process, and kicks that it wanted, for each request. */
+  cpuUs: number;
+  kicks: number;
+  /** The part of the time that the front-end's thread had a core: 1 on a quiet machine, if it polls. */
+  frontEndShare: number;
+  failures: number;
+}
+
+const SEED = 1;
+
+export class Contender {
+  private readonly rounds: Rounds;
+
+  private constructor(
+    readonly name: string,
+    private readonly process: BackEndProcess,
+    private readonly attachment: Attachment,
+    driver: RingDriver,
+    cell: Cell,
+  ) {
+    const blocks = Math.floor((attachment.capacity * SECTOR_SIZE) / cell.blockBytes);
+    attachment.guest.setLoad({ ...PATTERNS[cell.pattern], blocks, seed: SEED });
+    this.rounds = new Rounds(driver, attachment.guest, cell.manner);
+  }
+
+  get pid(): number {
+    return this.process.pid;
+  }
+
+  static async start(
+    driver: RingDriver,
+    backEnd: BackEnd,
+    cell: Cell,
+    images: Images,
+    cores: readonly number[],
+  ): Promise<Contender> {
+    const image = images.image(cell.place, backEnd.name);
+    const socketPath = join(images.directory(cell.place), `${backEnd.name}.sock`);
+    const command = backEnd.command({ ...cell, image, socketPath });
+    const process = await BackEndProcess.start(command, socketPath, cores);
+    try {
+      const options = { ...cell, eventIdx: true, isChecked: false };
+      const attachment = await Attachment.make(driver, socketPath, options);
+      return new Contender(backEnd.name, process, attachment, driver, cell);
+    } catch (error) {
+      await process.stop();
+      throw error;
+    }
+  }
+
+  /** Blocks the thread for so long. */
+  measure(seconds: number): Sample {
+    this.attachment.guest.histogram.fill(0);
+    const before = this.reading();
+    this.rounds.runFor(seconds);
+    const after = this.reading();
+    const latencies = this.attachment.guest.histogram.slice();
+    this.rounds.finish();
+    const requests = after.finished - before.finished;
+    const elapsedNs = after.atNs - before.atNs;
+    return {
+      iops: (requests * 1e9) / elapsedNs,
+      p50Us: percentile(latencies, 50) / 1000,
+      p99Us: percentile(latencies, 99) / 1000,
+      cpuUs: (after.backEndNs - before.backEndNs) / 1000 / requests,
+      kicks: (after.kicks - before.kicks) / requests,
+      frontEndShare: (after.frontEndNs - before.frontEndNs) / elapsedNs,
+      failures: this.attachment.guest.failures - before.failures,
+    };
+  }
+
+  private reading() {
+    const { finished, failures } = this.attachment.guest;
+    return {
+      finished,
+      failures,
+      kicks: this.rounds.kicks,
+      backEndNs: processTimeNs(this.pid),
+      frontEndNs: ownThreadTimeNs(),
+      atNs: nowNs(),
+    };
+  }
+
+  /** For each request, in a round of its own. */
+  async syscalls(tool: "perf" | "strace", seconds: number): Promise<number> {
+    const { finished } = this.attachment.guest;
+    const count = await countSyscalls(tool, this.pid, () => {
+      this.rounds.runFor(seconds);
+      this.rounds.finish();
+    });
+    return count / (this.attachment.guest.finished - finished);
+  }
+
+  async stop(): Promise<void> {
+    this.rounds.close();
+    this.attachment.close();
+    await this.process.stop();
+  }
+}
