@@ -10,7 +10,7 @@ await bundle("build", [
 ]);
 chmodSync("build/vringd-blk.mjs", 0o755);
 
-const PROGRAMS = ["run.ts", "soak.ts"];
+const PROGRAMS = ["run.ts", "soak.ts", "fuzz.ts"];
 const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") || PROGRAMS.includes(name));
 await bundle(
   "build/tests",

@@ -161,7 +161,8 @@ void forge(uint64_t userData, int32_t result) {
   const bool isInFlight = std::any_of(pending.begin(), pending.end(), [&](const Sqe& sqe) {
     return sqe.userData == userData || (isControl && sqe.tag() == TAG_CONTROL);
   });
-  if (isInFlight) isForged = true;
+  // Behind other completions it may wait until there is something in flight that it fits.
+  if (isInFlight || hasUnseen()) isForged = true;
   backlog.push_back({userData, result});
   flush();
 }

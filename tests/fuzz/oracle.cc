@@ -1,6 +1,7 @@
 #include "oracle.h"
 
 #include <algorithm>
+#include <set>
 
 #include "device.h"
 
@@ -122,12 +123,16 @@ void Queue::foreseeSplit() {
 void Queue::foreseePacked() {
   uint32_t slot = base_ & SLOT_MASK;
   bool wrap = (base_ & WRAP) != 0;
-  for (uint32_t seen = 0; seen < ring.size;) {
+  uint32_t seen = 0;
+  for (const Taken& one : taken) seen += one.chain.count;
+  while (seen <= ring.size) {
     const uint16_t flags = memory::load<uint16_t>(ring.desc + slot * PACKED_DESC_SIZE + PACKED_DESC_FLAGS);
     if (((flags & VIRTQ_DESC_F_AVAIL) != 0) != wrap || ((flags & VIRTQ_DESC_F_USED) != 0) == wrap) return;
     foreseen_.push_back(walk(ring, slot));
-    if (foreseen_.back().isBroken) return;
     seen += foreseen_.back().count;
+    // A driver that overruns its ring: what is given back in this step lies over what is taken in it.
+    if (seen > ring.size) isFollowed = false;
+    if (foreseen_.back().isBroken) return;
     slot += foreseen_.back().count;
     if (slot >= ring.size) {
       slot -= ring.size;
@@ -158,7 +163,14 @@ void Queue::checkTaken() {
 }
 
 void Queue::take(size_t count) {
-  for (size_t i = 0; i < count; i++) taken.push_back({foreseen_[i], expect(foreseen_[i]), -1});
+  for (size_t i = 0; i < count; i++) {
+    taken.push_back({foreseen_[i], expect(foreseen_[i]), -1});
+    trace("queue %u took chain %u: %u descriptors, %zu buffers, type %u, status %d", index, foreseen_[i].id,
+          foreseen_[i].count, foreseen_[i].buffers.size(), taken.back().expectation.type, taken.back().expectation.status);
+    for (const Buffer& buffer : foreseen_[i].buffers) {
+      trace("  %s 0x%lx, length 0x%x", buffer.isWritable ? "writable" : "readable", buffer.gpa, buffer.length);
+    }
+  }
   foreseen_.erase(foreseen_.begin(), foreseen_.begin() + static_cast<long>(count));
 }
 
@@ -213,6 +225,7 @@ void Queue::checkIdle() const {
 }
 
 void Queue::checkUsed() {
+  if (sharesIds()) isFollowed = false;
   if (!isFollowed) return;
   if (ring.isPacked) checkUsedPacked(core::queueBase(index));
   else checkUsedSplit();
@@ -224,11 +237,22 @@ void Queue::checkUsedSplit() {
   };
   if (std::none_of(core::stores.begin(), core::stores.end(), isIndex)) return;
   const uint16_t idx = memory::load<uint16_t>(ring.device + USED_IDX);
-  if (static_cast<uint16_t>(idx - usedSeen_) > taken.size()) fail("queue %u: used more chains than were taken", index);
+  const uint16_t count = static_cast<uint16_t>(idx - usedSeen_);
+  if (count > taken.size()) fail("queue %u: used more chains than were taken", index);
+  // A driver that reuses heads too early: in one step the ring was gone round.
+  if (count > ring.size) isFollowed = false;
+  if (!isFollowed) return;
   for (; usedSeen_ != idx; usedSeen_++) {
     const uint32_t element = ring.device + USED_RING + (usedSeen_ % ring.size) * USED_ELEM_SIZE;
     giveBack(static_cast<uint16_t>(memory::load<uint32_t>(element)), memory::load<uint32_t>(element + USED_ELEM_LEN));
   }
+}
+
+/** A hostile driver's: nobody knows which of the chains in flight is given back. */
+bool Queue::sharesIds() const {
+  std::set<uint16_t> ids;
+  for (const Taken& one : taken) ids.insert(one.chain.id);
+  return ids.size() < taken.size();
 }
 
 void Queue::checkUsedPacked(uint32_t base) {
@@ -252,7 +276,6 @@ void Queue::checkUsedPacked(uint32_t base) {
   }
 }
 
-/** A hostile driver may have several chains of one id in flight: any that fits will do. */
 std::vector<Taken>::iterator Queue::findOwed(uint16_t id, uint32_t length) {
   return std::find_if(taken.begin(), taken.end(), [&](const Taken& one) {
     if (one.chain.id != id) return false;
@@ -351,10 +374,23 @@ void checkSubmitted(std::vector<Queue>& queues, const std::vector<Sqe>& sqes) {
   for (const Queue& queue : queues) queue.checkAllSubmitted();
 }
 
+/** Rings over each other change each other. */
+bool areApart(const std::vector<Queue>& queues) {
+  std::vector<Span> all;
+  for (const Queue& queue : queues) {
+    if (!queue.isStarted) continue;
+    for (const Span& part : queue.parts()) {
+      if (touches(all, part)) return false;
+    }
+    for (const Span& part : queue.parts()) all.push_back(part);
+  }
+  return true;
+}
+
 }  // namespace
 
 void beforeStep(std::vector<Queue>& queues, bool isRaced) {
-  if (isRaced || engine::isForged || !areFollowed(queues)) loseTrack(queues);
+  if (isRaced || engine::isForged || !areFollowed(queues) || !areApart(queues)) loseTrack(queues);
   for (Queue& queue : queues) {
     if (queue.isStarted) queue.foresee();
   }

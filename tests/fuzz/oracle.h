@@ -61,6 +61,7 @@ class Queue {
   void foreseeSplit();
   void foreseePacked();
   void take(size_t count);
+  bool sharesIds() const;
   void checkUsedSplit();
   void checkUsedPacked(uint32_t base);
   /** Returns how many descriptors of the ring the chain had. */

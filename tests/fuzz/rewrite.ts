@@ -3,7 +3,6 @@
 // Every access becomes a call of a small function that calls the hook and then does it. Atomic accesses become plain
 // ones, which loses nothing on one thread, but still refuse what is misaligned. Each loop burns fuel.
 import { readFile } from "node:fs/promises";
-import { fileURLToPath } from "node:url";
 
 /** Binaryen comes with the compiler of the core. Too large to bundle, so its path is kept from the bundler. */
 const BINARYEN = new URL("../../node_modules/binaryen/index.js", import.meta.url).href;
@@ -20,6 +19,8 @@ const ACCESS = /\((i32|i64)\.(atomic\.)?(load|store)(\d*)(_[su])?( offset=(\d+))
 
 export async function rewrite(path: string): Promise<Uint8Array> {
   const { default: binaryen } = (await import(BINARYEN)) as typeof import("binaryen");
+  // Keeps the names of functions, which coverage is told by.
+  binaryen.setDebugInfo(true);
   const core = binaryen.readBinary(await readFile(path));
   core.setFeatures(binaryen.Features.All);
   const rewritten = binaryen.parseText(rewriteText(core.emitText()));
