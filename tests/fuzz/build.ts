@@ -82,20 +82,20 @@ export async function buildFuzzer(variant: Variant): Promise<string> {
   return join(directory, "fuzzer");
 }
 
-async function compileCore({ directory, optimize, patch }: Variant): Promise<void> {
+async function compileCore(variant: Variant): Promise<void> {
+  const { directory, patch } = variant;
   const source = patch === undefined ? resolve("assembly") : await patchedSource(directory, patch);
-  const level = optimize ? [] : ["--optimizeLevel", "0", "--converge", "false"];
-  const args = ["--target", "plain", "--debug", ...level, "-o", join(directory, "core.wasm")];
-  const asc = resolve("node_modules/.bin/asc");
-  runTool(resolve("."), asc, [join(source, "index.ts"), "--config", await config(directory), ...args]);
+  const config = join(directory, "asconfig.json");
+  await writeFile(config, await configFor(variant));
+  const args = ["--config", config, "--target", "plain", "--debug", "-o", join(directory, "core.wasm")];
+  runTool(resolve("."), resolve("node_modules/.bin/asc"), [join(source, "index.ts"), ...args]);
 }
 
-/** The core's own options without its entry. */
-async function config(directory: string): Promise<string> {
-  const path = join(directory, "asconfig.json");
-  const { entries: _, ...rest } = JSON.parse(await readFile(resolve("asconfig.json"), "utf8"));
-  await writeFile(path, JSON.stringify(rest));
-  return path;
+/** The core's own options, but for its entry. */
+async function configFor({ optimize }: Variant): Promise<string> {
+  const { targets, options } = JSON.parse(await readFile("asconfig.json", "utf8"));
+  const level = optimize ? {} : { optimizeLevel: 0, converge: false };
+  return JSON.stringify({ targets, options: { ...options, ...level } });
 }
 
 async function patchedSource(directory: string, { file, from, to }: Patch): Promise<string> {

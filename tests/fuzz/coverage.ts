@@ -1,5 +1,6 @@
 // Which branches of the core the corpus reaches, by function of its source.
 import { spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { BUILD, buildFuzzer, runTool, type Variant } from "./build.ts";
 import { SANITIZER_OPTIONS } from "./session.ts";
@@ -12,8 +13,13 @@ const VARIANT: Variant = {
   linkFlags: ["-fprofile-instr-generate", "-fsanitize=address,fuzzer"],
 };
 
+/** Of the core's source, longer names first: one may begin as another does. */
+const FILES = readdirSync("assembly")
+  .flatMap((name) => (name.endsWith(".ts") ? [name.slice(0, -3)] : []))
+  .sort((a, b) => b.length - a.length);
+
 export interface FunctionCoverage {
-  /** As the compiler names it: assembly/ring/startRing. */
+  /** file/function */
   name: string;
   branches: number;
   reached: number;
@@ -48,18 +54,17 @@ function countBranches(count: number, branches: Branch[]): { branches: number; r
   return { branches: sides.length, reached: sides.filter((taken) => taken > 0).length };
 }
 
-/** wasm2c writes what C can't spell as 0x and its code. Undefined: not of the core's source. */
+/** wasm2c writes an underscore for all that C can't spell. Undefined: not of the core's source. */
 function sourceName(name: string): string | undefined {
-  const spelt = name.replace(/0x([0-9A-F]{2})/g, (_, code: string) =>
-    String.fromCharCode(Number.parseInt(code, 16)),
-  );
-  return /assembly\/.*/.exec(spelt)?.[0];
+  const spelt = /w2c_assembly_(.*)/.exec(name)?.[1];
+  const file = FILES.find((candidate) => spelt?.startsWith(`${candidate.replace(/\W/g, "_")}_`));
+  return file === undefined ? undefined : `${file}/${spelt!.slice(file.length + 1)}`;
 }
 
 export function tellCoverage(functions: readonly FunctionCoverage[]): string {
   const files = new Map<string, FunctionCoverage>();
   for (const { name, branches, reached } of functions) {
-    const file = name.split("/").slice(0, 2).join("/");
+    const file = name.split("/")[0]!;
     const sum = files.get(file) ?? { name: file, branches: 0, reached: 0 };
     files.set(file, { name: file, branches: sum.branches + branches, reached: sum.reached + reached });
   }

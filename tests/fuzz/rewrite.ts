@@ -23,6 +23,8 @@ export async function rewrite(path: string): Promise<Uint8Array> {
   binaryen.setDebugInfo(true);
   const core = binaryen.readBinary(await readFile(path));
   core.setFeatures(binaryen.Features.All);
+  // An empty table, where nothing was optimised.
+  core.runPasses(["remove-unused-module-elements"]);
   const rewritten = binaryen.parseText(rewriteText(core.emitText()));
   rewritten.setFeatures(binaryen.Features.MVP | binaryen.Features.MutableGlobals);
   const binary = rewritten.emitBinary();
