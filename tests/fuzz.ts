@@ -57,9 +57,10 @@ async function reproduce(input: string): Promise<void> {
 
 /** Each bug is to be found from the seeds alone, in the time that is given for each. */
 async function testItself(): Promise<void> {
+  await buildFuzzer(FUZZER);
   for (const [i, [name, patch]] of Object.entries(PLANTED_BUGS).entries()) {
     const directory = join(BUILD, "planted", String(i));
-    const fuzzer = await buildFuzzer({ ...FUZZER, directory, patch });
+    const fuzzer = await buildFuzzer({ ...FUZZER, directory, patch, harness: BUILD });
     const seeds = await emptyDirectory(join(directory, "corpus"));
     await unpackCorpus(seeds);
     const crashes = await emptyDirectory(join(directory, "crashes"));

@@ -48,7 +48,8 @@ bool isOneOf(const std::vector<Span>& ranges, const Span& part) {
 }
 
 bool isRangeOperation(const Expectation& expectation, const Sqe& sqe) {
-  if (sqe.opcode == IORING_OP_FSYNC) return device.isWriteThrough;
+  // Write-through may have been switched off since the flush was first tried.
+  if (sqe.opcode == IORING_OP_FSYNC) return true;
   if (sqe.opcode == IORING_OP_FALLOCATE) return isOneOf(expectation.ranges, {sqe.offset, sqe.address});
   if (sqe.opcode != IORING_OP_WRITE && sqe.opcode != IORING_OP_WRITEV) return false;
   uint64_t length = 0;
