@@ -25,7 +25,7 @@ export const PLANTED_BUGS: Record<string, Patch> = {
   "a read into what the device may not write": {
     file: "request-parser.ts",
     from: "return addSegments(request, gpa, byteLength, request.type === VIRTIO_BLK_T_OUT);",
-    to: "return addSegments(request, gpa, byteLength, request.type <= VIRTIO_BLK_T_OUT);",
+    to: "return addSegments(request, gpa, byteLength, request.type < 2);",
   },
   "an indirect table without an end": {
     file: "descriptor-chain.ts",

@@ -7,6 +7,9 @@ const INPUT_TIMEOUT_S = 20;
 /** Longer inputs find nothing that shorter ones don't. */
 export const INPUT_LENGTH_MAX = 1024;
 
+/** libFuzzer's status after SIGINT. */
+const INTERRUPTED = 72;
+
 export interface SessionOptions {
   fuzzer: string;
   corpus: string;
@@ -89,7 +92,7 @@ function total(outcomes: readonly Outcome[], seconds: number): Omit<Totals, "cra
     (sum, text) => sum + lastNumber(text, /stat::number_of_executed_units:\s+(\d+)/g),
     0,
   );
-  const failed = outcomes.find(({ status }) => status !== 0 && status !== null);
+  const failed = outcomes.find(({ status }) => status !== 0 && status !== INTERRUPTED);
   return {
     executions,
     executionsPerSecond: Math.round(executions / seconds),
