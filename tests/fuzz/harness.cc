@@ -151,6 +151,7 @@ void Run::settle(uint32_t outcome) {
     if (!queue.isStopping || !core::isStopped(queue.index)) continue;
     if (queue.isFollowed && !queue.taken.empty()) fail("queue %u: stopped with chains in flight", queue.index);
     queue.isStarted = queue.isStopping = false;
+    queue.taken.clear();
     declareParts();
   }
   engine::flush();
