@@ -130,6 +130,8 @@ std::vector<Buffer> Driver::buildRequest(Input& input) {
     const uint8_t length = input.byte();
     buffers.push_back({gpa, hasRanges && length < 0xe0 ? RANGE_SIZE : LENGTHS[length % 10], isWritable});
   }
+  // Data that a request of its type has no use for.
+  if ((shape & 0x80) != 0) buffers.insert(buffers.begin() + 1, {pickData(input), input.pick(LENGTHS), false});
   buffers.push_back({pickInfo(input) + 16, 1, true});
   // Framing is free: sometimes the header is cut in two, sometimes the status lies behind the data.
   if ((shape & 0x20) != 0) {

@@ -284,7 +284,10 @@ void Run::pokeInflight() {
   Queue& queue = queues_[input_.below(QUEUES)];
   const uint32_t part = partOf(queue);
   const uint32_t count = input_.below(32);
-  for (uint32_t i = 0; i < count; i++) memory::store<uint16_t>(part + (input_.byte() & ~1u) * 2, input_.u16() & 0x801f);
+  for (uint32_t i = 0; i < count; i++) {
+    const uint32_t at = part + input_.byte() * 2;
+    memory::store<uint16_t>(at, input_.flag() ? static_cast<uint16_t>(input_.byte() - 128) : input_.u16());
+  }
   if (input_.flag()) return;
   memory::store<uint16_t>(part + INFLIGHT_REGION_VERSION, INFLIGHT_VERSION);
   memory::store<uint16_t>(part + INFLIGHT_DESC_NUM, static_cast<uint16_t>(entries_[queue.index]));
