@@ -143,7 +143,8 @@ void Run::settle(uint32_t outcome) {
   if ((outcome & STEP_WAIT) != 0) {
     uint32_t inFlight = 0;
     for (const Sqe& sqe : engine::pending) inFlight += sqe.tag() == TAG_REQUEST;
-    if (inFlight < requests_) {
+    // A completion that the kernel still keeps holds its request.
+    if (inFlight < requests_ && !engine::hasUnseen()) {
       for (const Queue& queue : queues_) queue.checkIdle();
     }
   }
