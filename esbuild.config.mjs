@@ -11,7 +11,7 @@ await bundle("build", [
 ]);
 for (const program of ["vringd-blk", "vringd"]) chmodSync(`build/${program}.mjs`, 0o755);
 
-const PROGRAMS = ["run.ts", "soak.ts"];
+const PROGRAMS = ["run.ts", "soak.ts", "fuzz.ts"];
 const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") || PROGRAMS.includes(name));
 await bundle("build/tests", [
   ...tests.map((name) => ({ in: `tests/${name}`, out: basename(name, ".ts") })),

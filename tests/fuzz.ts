@@ -1,0 +1,102 @@
+// `npm run fuzz`: the core alone, as C under libFuzzer and AddressSanitizer, with inputs that are guests, kernels and crashes.
+import { spawnSync } from "node:child_process";
+import { mkdir } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { BUILD, buildFuzzer, checkTools, FUZZER, FuzzError, runTool } from "./fuzz/build.ts";
+import { emptyDirectory, packCorpus, unpackCorpus } from "./fuzz/corpus.ts";
+import { measureCoverage, tellCoverage } from "./fuzz/coverage.ts";
+import { PLANTED_BUGS } from "./fuzz/planted-bugs.ts";
+import { fuzz, INPUT_LENGTH_MAX, type Totals } from "./fuzz/session.ts";
+
+const { values } = parseArgs({
+  options: {
+    seconds: { type: "string", default: "60" },
+    /** Fuzzers side by side, on one corpus. */
+    jobs: { type: "string", default: "1" },
+    /** Where inputs worth keeping are collected, beside the seeds. */
+    corpus: { type: "string", default: join(BUILD, "corpus") },
+    /** Runs one input, and says step by step what happens. */
+    reproduce: { type: "string" },
+    coverage: { type: "boolean", default: false },
+    "self-test": { type: "boolean", default: false },
+    /** Makes the smallest part of the corpus that covers as much the seeds of the future. */
+    minimise: { type: "boolean", default: false },
+  },
+});
+
+const CRASHES = join(BUILD, "crashes");
+const corpus = resolve(values.corpus);
+
+function tell({ executions, executionsPerSecond, covered, counters, fuelMax, crashes }: Totals): string {
+  return (
+    `${executions} executions, ${executionsPerSecond} a second; ${covered} of ${counters} counters covered; ` +
+    `at most ${fuelMax} accesses and loop turns in a call; ${crashes.length} crashes`
+  );
+}
+
+async function fuzzCore(): Promise<void> {
+  const fuzzer = await buildFuzzer(FUZZER);
+  const seconds = Number(values.seconds);
+  const totals = await fuzz({ fuzzer, corpus, crashes: CRASHES, seconds, jobs: Number(values.jobs) });
+  console.log(tell(totals));
+  if (totals.reason === "") return;
+  console.log(totals.reason);
+  for (const crash of totals.crashes) console.log(`npm run fuzz -- --reproduce ${join(CRASHES, crash)}`);
+  process.exitCode = 1;
+}
+
+async function reproduce(input: string): Promise<void> {
+  const fuzzer = await buildFuzzer(FUZZER);
+  const { status } = spawnSync(fuzzer, [input], {
+    env: { ...process.env, FUZZ_TRACE: "1" },
+    stdio: "inherit",
+  });
+  if (status !== 0) process.exitCode = 1;
+}
+
+/** Each bug is to be found from the seeds alone, in the time that is given for each. */
+async function testItself(): Promise<void> {
+  const sound = await buildFuzzer(FUZZER);
+  for (const [i, [name, patch]] of Object.entries(PLANTED_BUGS).entries()) {
+    const directory = join(BUILD, "planted", String(i));
+    const fuzzer = await buildFuzzer({ ...FUZZER, directory, patch, harness: BUILD });
+    const seeds = await emptyDirectory(join(directory, "corpus"));
+    await unpackCorpus(seeds);
+    const crashes = await emptyDirectory(join(directory, "crashes"));
+    const totals = await fuzz({ fuzzer, corpus: seeds, crashes, seconds: Number(values.seconds), jobs: 1 });
+    // What fails without the bug too is a fault of the harness, or another bug.
+    const inputs = totals.crashes.map((crash) => join(crashes, crash));
+    const isFound = inputs.length > 0 && spawnSync(sound, inputs, { stdio: "ignore" }).status === 0;
+    console.log(
+      `${isFound ? "found" : "NOT FOUND"} in ${totals.seconds.toFixed(1)} s: ${name}. ${totals.reason}`,
+    );
+    if (!isFound) process.exitCode = 1;
+  }
+}
+
+async function minimise(): Promise<void> {
+  const fuzzer = await buildFuzzer(FUZZER);
+  const small = await emptyDirectory(join(BUILD, "minimised"));
+  runTool(BUILD, fuzzer, ["-merge=1", `-max_len=${INPUT_LENGTH_MAX}`, small, corpus]);
+  console.log(`${await packCorpus(small)} seeds`);
+}
+
+async function main(): Promise<void> {
+  checkTools();
+  await mkdir(CRASHES, { recursive: true });
+  await unpackCorpus(corpus);
+  if (values.reproduce !== undefined) return reproduce(resolve(values.reproduce));
+  if (values.coverage) return console.log(tellCoverage(await measureCoverage(corpus)));
+  if (values["self-test"]) return testItself();
+  if (values.minimise) return minimise();
+  return fuzzCore();
+}
+
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof FuzzError)) throw error;
+  console.error(error.message);
+  process.exitCode = 1;
+}

@@ -1,0 +1,55 @@
+// One instance of the core as wasm2c made it, and what its accesses are held to.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "guest.h"
+#include "memory.h"
+
+/** What the core may do in one call: accesses and turns of loops. Above what the largest chains of a step take. */
+constexpr uint64_t FUEL = 3'000'000;
+
+/** A store to guest memory, as an offset into all of it. */
+struct GuestStore {
+  uint32_t offset;
+  uint32_t length;
+  /** Copies and single bytes go where descriptors point; all else belongs to the rings. */
+  bool isData;
+};
+
+/** What the guest does while the core looks: before the n-th load from guest memory, it writes. */
+struct Race {
+  uint32_t loads = 0;
+  uint64_t gpa = 0;
+  uint8_t bytes[8] = {};
+  uint32_t length = 0;
+};
+
+namespace core {
+
+extern std::vector<GuestStore> stores;
+/** Parts of rings, and of the inflight region, that the core may touch: pointers. */
+extern std::vector<Span> ringParts;
+extern std::vector<Span> inflightParts;
+extern uint64_t fuelUsedMax;
+
+/** Once. */
+void open();
+/** A new process: nothing is known but what lies in shared memory. */
+void boot(uint32_t queues, uint32_t requests, uint32_t sqEntries, int controlFd);
+
+/** One step. False if it was stopped before its `crashAt`-th store (0: never): the instance is gone. */
+bool step(uint32_t& outcome, uint32_t crashAt, const Race& race);
+
+void startQueue(uint32_t index, uint32_t size, uint32_t flags, uint32_t desc, uint32_t driver, uint32_t device,
+                uint32_t base, int kickFd, int callFd);
+void trackInflight(uint32_t index, uint32_t region, uint32_t entries);
+void stopQueue(uint32_t index);
+void suspendQueue(uint32_t index);
+bool isStopped(uint32_t index);
+uint32_t queueBase(uint32_t index);
+void setCallFd(uint32_t index, int fd);
+int queueFault(uint32_t index);
+uint64_t missedGpa();
+
+}  // namespace core

@@ -1,0 +1,44 @@
+#include "device.h"
+
+Device device;
+
+namespace {
+/** 200 KiB; odd; the largest file there is; more than a byte offset can say. */
+constexpr uint64_t CAPACITIES[] = {400, 7, 0x7fffffffffffffff >> 9, 0, 0xffffffffffffffff >> 9};
+constexpr uint32_t MASKS[] = {0, 511, 4095};
+constexpr uint32_t BLOCKS[] = {1, 8};
+constexpr uint32_t LIMITS[] = {0x10000, 8, 0xffffffff};
+constexpr uint32_t RANGES[] = {1, 2, 256};
+}  // namespace
+
+void setUpDevice(Input& input) {
+  device.capacitySectors = input.pick(CAPACITIES);
+  device.directMask = input.pick(MASKS);
+  device.blockSectors = input.pick(BLOCKS);
+  device.maxDiscard = input.pick(LIMITS);
+  device.maxWriteZeroes = input.pick(LIMITS);
+  device.maxRanges = input.pick(RANGES);
+  const uint8_t flags = input.byte();
+  device.isReadOnly = (flags & 7) == 7;
+  device.unmaps = (flags & 8) != 0;
+  memory::store<uint64_t>(DEVICE_PTR + DEVICE_CAPACITY_SECTORS, device.capacitySectors);
+  memory::store<uint64_t>(DEVICE_PTR + DEVICE_MEMORY_HOST_ADDRESS, MEMORY_HOST);
+  memory::store<int32_t>(DEVICE_PTR + DEVICE_FILE_FD, FILE_FD);
+  memory::store<int32_t>(DEVICE_PTR + DEVICE_UNALIGNED_FD, UNALIGNED_FD);
+  memory::store<uint32_t>(DEVICE_PTR + DEVICE_DIRECT_MASK, device.directMask);
+  memory::store<uint32_t>(DEVICE_PTR + DEVICE_BLOCK_SECTORS, device.blockSectors);
+  memory::store<uint32_t>(DEVICE_PTR + DEVICE_READ_ONLY, device.isReadOnly);
+  memory::store<uint32_t>(DEVICE_PTR + DEVICE_DISCARD_UNMAPS, device.unmaps);
+  memory::store<uint32_t>(DEVICE_PTR + DEVICE_MAX_DISCARD_SECTORS, device.maxDiscard);
+  memory::store<uint32_t>(DEVICE_PTR + DEVICE_MAX_WRITE_ZEROES_SECTORS, device.maxWriteZeroes);
+  memory::store<uint32_t>(DEVICE_PTR + DEVICE_MAX_RANGES, device.maxRanges);
+  for (uint32_t i = 0; i < VIRTIO_BLK_ID_BYTES; i++) {
+    memory::store<uint8_t>(DEVICE_PTR + DEVICE_ID + i, static_cast<uint8_t>('a' + i));
+  }
+  setWriteThrough((flags & 16) != 0);
+}
+
+void setWriteThrough(bool isOn) {
+  device.isWriteThrough = isOn;
+  memory::store<uint32_t>(DEVICE_PTR + DEVICE_WRITE_THROUGH, isOn);
+}

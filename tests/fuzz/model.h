@@ -1,0 +1,65 @@
+// What a chain means, worked out from the specification and not from the core: the core's SQEs and statuses are held to it.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "guest.h"
+
+struct Ring {
+  bool isPacked;
+  bool hasEventIdx;
+  uint32_t size;
+  /** Pointers. */
+  uint32_t desc;
+  uint32_t driver;
+  uint32_t device;
+};
+
+struct Buffer {
+  uint64_t gpa;
+  uint32_t length;
+  bool isWritable;
+};
+
+struct Chain {
+  uint16_t id = 0;
+  uint32_t count = 0;
+  bool isBroken = false;
+  /** Those before the fault, if there is one. */
+  std::vector<Buffer> buffers;
+  /** Guest memory that says what the chain is, but for a packed ring's own descriptors. */
+  std::vector<Span> sources;
+};
+
+/** The chain whose first descriptor is at `position`. */
+Chain walk(const Ring& ring, uint32_t position);
+
+constexpr int STATUS_UNKNOWN = -1;
+constexpr int STATUS_NONE = -2;
+
+enum class Kind { Read, Write, Flush, Ranges, Nothing };
+
+/** The operation that a request starts, or with Kind::Nothing the status it ends with at once. */
+struct Expectation {
+  Kind kind = Kind::Nothing;
+  int status = STATUS_UNKNOWN;
+  uint64_t fileOffset = 0;
+  uint64_t remaining = 0;
+  /** Host addresses; neighbours that touch are one. */
+  std::vector<Span> data;
+  /** Byte ranges of the disk. */
+  std::vector<Span> ranges;
+  uint64_t statusGpa = 0;
+  uint64_t inBytes = 0;
+  uint32_t type = 0;
+  uint32_t retries = 0;
+
+  /** What the used element says, once the status is known. */
+  uint32_t usedLength() const;
+  /** Takes a result of the kernel's. */
+  void advance(int32_t result);
+};
+
+Expectation expect(const Chain& chain);
+
+void appendSpan(std::vector<Span>& spans, uint64_t start, uint64_t length);

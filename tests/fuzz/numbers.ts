@@ -1,0 +1,15 @@
+// The numbers of the specifications and of the core's layout, as the C++ of the harness reads them.
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+
+const CONSTANT = /^export const (\w+) = (-?\w+);/gm;
+
+export async function numbersHeader(specDirectory: string): Promise<string> {
+  const names = (await readdir(specDirectory)).filter((name) => name.endsWith(".ts")).sort();
+  const texts = await Promise.all(names.map((name) => readFile(join(specDirectory, name), "utf8")));
+  const lines = [...texts.join("").matchAll(CONSTANT)].map(([, name, value]) => {
+    const type = Number(value) > 0x7fffffff ? "uint32_t" : "int32_t";
+    return `constexpr ${type} ${name} = ${value};`;
+  });
+  return `#pragma once\n#include <cstdint>\n${lines.join("\n")}\n`;
+}

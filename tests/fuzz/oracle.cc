@@ -1,0 +1,421 @@
+#include "oracle.h"
+
+#include <algorithm>
+#include <set>
+
+#include "device.h"
+
+namespace {
+
+constexpr uint32_t SLOT_MASK = 0x7fff;
+constexpr uint32_t WRAP = 0x8000;
+
+Span gpaSpan(const GuestStore& store) { return {guest::gpaOfOffset(store.offset), store.length}; }
+
+bool isHeld(const std::vector<Span>& parts, uint32_t offset, uint32_t length) {
+  const Span access{WHOLE_PTR + (offset / REGION_SIZE) * WHOLE_STRIDE + offset % REGION_SIZE, length};
+  return std::any_of(parts.begin(), parts.end(), [&](const Span& part) { return part.holds(access); });
+}
+
+bool touches(const std::vector<Span>& spans, const Span& range) {
+  return std::any_of(spans.begin(), spans.end(), [&](const Span& span) { return span.overlaps(range); });
+}
+
+bool isWritable(const Chain& chain, const Span& range) {
+  // Buffers may follow each other in guest memory: byte by byte, since a store may go across.
+  for (uint64_t i = 0; i < range.length; i++) {
+    const bool isFound = std::any_of(chain.buffers.begin(), chain.buffers.end(), [&](const Buffer& buffer) {
+      return buffer.isWritable && range.start + i - buffer.gpa < buffer.length;
+    });
+    if (!isFound) return false;
+  }
+  return true;
+}
+
+std::vector<Span> joined(const std::vector<Span>& spans) {
+  std::vector<Span> result;
+  for (const Span& span : spans) appendSpan(result, span.start, span.length);
+  return result;
+}
+
+bool isSame(const std::vector<Span>& a, const std::vector<Span>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const Span& x, const Span& y) { return x.start == y.start && x.length == y.length; });
+}
+
+bool isOneOf(const std::vector<Span>& ranges, const Span& part) {
+  return std::any_of(ranges.begin(), ranges.end(), [&](const Span& range) { return range.holds(part); });
+}
+
+bool isRangeOperation(const Expectation& expectation, const Sqe& sqe) {
+  // Write-through may have been switched off since the flush was first tried.
+  if (sqe.opcode == IORING_OP_FSYNC) return true;
+  if (sqe.opcode == IORING_OP_FALLOCATE) return isOneOf(expectation.ranges, {sqe.offset, sqe.address});
+  if (sqe.opcode != IORING_OP_WRITE && sqe.opcode != IORING_OP_WRITEV) return false;
+  uint64_t length = 0;
+  for (const Span& span : sqe.data()) {
+    if (guest::isHostMemory(span.start, span.length)) return false;
+    length += span.length;
+  }
+  return isOneOf(expectation.ranges, {sqe.offset, length});
+}
+
+bool isExpected(const Expectation& expectation, const Sqe& sqe) {
+  const bool isRead = sqe.opcode == IORING_OP_READ || sqe.opcode == IORING_OP_READV;
+  const bool isWrite = sqe.opcode == IORING_OP_WRITE || sqe.opcode == IORING_OP_WRITEV;
+  switch (expectation.kind) {
+    case Kind::Read:
+    case Kind::Write:
+      return (expectation.kind == Kind::Read ? isRead : isWrite) && sqe.offset == expectation.fileOffset &&
+             isSame(joined(sqe.data()), expectation.data);
+    case Kind::Flush:
+      return sqe.opcode == IORING_OP_FSYNC;
+    case Kind::Ranges:
+      return isRangeOperation(expectation, sqe);
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+void Queue::begin() {
+  taken.clear();
+  isStarted = true;
+  isStopping = isBroken = isSuspended = false;
+  usedSeen_ = ring.isPacked ? 0 : memory::load<uint16_t>(ring.device + USED_IDX);
+}
+
+std::vector<Span> Queue::deviceParts() const {
+  if (ring.isPacked) return {{ring.desc, ring.size * PACKED_DESC_SIZE}, {ring.device, EVENT_SUPPRESS_SIZE}};
+  return {{ring.device, ring.size * USED_ELEM_SIZE + USED_FIXED_SIZE - (ring.hasEventIdx ? 0 : 2)}};
+}
+
+std::vector<Span> Queue::parts() const {
+  std::vector<Span> all = deviceParts();
+  if (ring.isPacked) {
+    all.push_back({ring.driver, EVENT_SUPPRESS_SIZE});
+  } else {
+    all.push_back({ring.desc, ring.size * DESC_SIZE});
+    all.push_back({ring.driver, ring.size * AVAIL_RING_ENTRY_SIZE + AVAIL_FIXED_SIZE - (ring.hasEventIdx ? 0 : 2)});
+  }
+  return all;
+}
+
+void Queue::foresee() {
+  foreseen_.clear();
+  base_ = core::queueBase(index);
+  if (isStopping || isBroken) return;
+  if (ring.isPacked) foreseePacked();
+  else foreseeSplit();
+}
+
+void Queue::foreseeSplit() {
+  const uint16_t next = static_cast<uint16_t>(base_);
+  const uint16_t ahead = static_cast<uint16_t>(memory::load<uint16_t>(ring.driver + AVAIL_IDX) - next);
+  if (ahead > ring.size) return;
+  for (uint16_t i = 0; i < ahead; i++) {
+    const uint32_t slot = static_cast<uint16_t>(next + i) % ring.size;
+    foreseen_.push_back(walk(ring, memory::load<uint16_t>(ring.driver + AVAIL_RING + 2 * slot)));
+    if (foreseen_.back().isBroken) return;
+  }
+}
+
+void Queue::foreseePacked() {
+  uint32_t slot = base_ & SLOT_MASK;
+  bool wrap = (base_ & WRAP) != 0;
+  uint32_t seen = 0;
+  for (const Taken& one : taken) seen += one.chain.count;
+  while (seen <= ring.size) {
+    const uint16_t flags = memory::load<uint16_t>(ring.desc + slot * PACKED_DESC_SIZE + PACKED_DESC_FLAGS);
+    if (((flags & VIRTQ_DESC_F_AVAIL) != 0) != wrap || ((flags & VIRTQ_DESC_F_USED) != 0) == wrap) return;
+    foreseen_.push_back(walk(ring, slot));
+    seen += foreseen_.back().count;
+    // A driver that overruns its ring: what is given back in this step lies over what is taken in it.
+    if (seen > ring.size) isFollowed = false;
+    if (foreseen_.back().isBroken) return;
+    slot += foreseen_.back().count;
+    if (slot >= ring.size) {
+      slot -= ring.size;
+      wrap = !wrap;
+    }
+  }
+}
+
+/** How far the position of a base has moved, in heads or in slots. */
+uint32_t Queue::positionsBetween(uint32_t from, uint32_t to) const {
+  if (!ring.isPacked) return static_cast<uint16_t>(to - from);
+  const uint32_t distance = (to & SLOT_MASK) + ((from ^ to) & WRAP ? ring.size : 0) - (from & SLOT_MASK);
+  return distance;
+}
+
+void Queue::checkTaken() {
+  loseTrackIfOverwritten();
+  if (!isFollowed) return;
+  uint32_t moved = positionsBetween(base_, core::queueBase(index));
+  size_t count = 0;
+  while (moved > 0) {
+    if (count == foreseen_.size()) fail("queue %u: took a chain that isn't available", index);
+    const Chain& chain = foreseen_[count++];
+    if (chain.isBroken) fail("queue %u: took a chain that is broken, id %u", index, chain.id);
+    moved -= ring.isPacked ? std::min(moved, chain.count) : 1;
+  }
+  take(count);
+}
+
+void Queue::take(size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    taken.push_back({foreseen_[i], expect(foreseen_[i]), -1});
+    trace("queue %u took chain %u: %u descriptors, %zu buffers, type %u, status %d", index, foreseen_[i].id,
+          foreseen_[i].count, foreseen_[i].buffers.size(), taken.back().expectation.type, taken.back().expectation.status);
+    for (const Buffer& buffer : foreseen_[i].buffers) {
+      trace("  %s 0x%lx, length 0x%x", buffer.isWritable ? "writable" : "readable", buffer.gpa, buffer.length);
+    }
+  }
+  foreseen_.erase(foreseen_.begin(), foreseen_.begin() + static_cast<long>(count));
+}
+
+/** What the core wrote in this step may have changed chains behind it, or what it said in the ring. */
+void Queue::loseTrackIfOverwritten() {
+  const std::vector<Span> ringParts = parts();
+  for (const GuestStore& store : core::stores) {
+    const Span range = gpaSpan(store);
+    if (store.isData && isHeld(ringParts, store.offset, 1)) isFollowed = false;
+    for (const Chain& chain : foreseen_) {
+      if (touches(chain.sources, range)) isFollowed = false;
+      for (const Buffer& buffer : chain.buffers) {
+        if (!buffer.isWritable && Span{buffer.gpa, buffer.length}.overlaps(range)) isFollowed = false;
+      }
+    }
+  }
+}
+
+bool Queue::allows(const Span& store) const {
+  if (!isStarted) return false;
+  if (!isFollowed) return true;
+  const auto isAllowed = [&](const Chain& chain) { return isWritable(chain, store); };
+  // An ID is written while its chain is read, before it is known to be whole.
+  return std::any_of(foreseen_.begin(), foreseen_.end(), isAllowed) ||
+         std::any_of(taken.begin(), taken.end(), [&](const Taken& one) { return isAllowed(one.chain); });
+}
+
+Taken* Queue::served(uint32_t slot) {
+  for (Taken& one : taken) {
+    if (one.slot == static_cast<int>(slot)) return &one;
+  }
+  return nullptr;
+}
+
+Taken* Queue::asking(const Sqe& sqe) {
+  for (Taken& one : taken) {
+    if (one.slot < 0 && isExpected(one.expectation, sqe)) return &one;
+  }
+  return nullptr;
+}
+
+void Queue::checkAllSubmitted() const {
+  for (const Taken& one : taken) {
+    if (one.slot >= 0 || one.expectation.kind == Kind::Nothing) continue;
+    fail("queue %u, chain %u: taken, and nothing submitted for it", index, one.chain.id);
+  }
+}
+
+void Queue::checkIdle() const {
+  if (!isStarted || isStopping || isBroken || !isFollowed || foreseen_.empty()) return;
+  fail("queue %u: the core sleeps while a chain is available", index);
+}
+
+void Queue::checkUsed() {
+  if (sharesIds()) isFollowed = false;
+  if (!isFollowed) return;
+  if (ring.isPacked) checkUsedPacked(core::queueBase(index));
+  else checkUsedSplit();
+}
+
+void Queue::checkUsedSplit() {
+  const auto isIndex = [&](const GuestStore& store) {
+    return !store.isData && isHeld({{ring.device + USED_IDX, 2}}, store.offset, store.length);
+  };
+  if (std::none_of(core::stores.begin(), core::stores.end(), isIndex)) return;
+  const uint16_t idx = memory::load<uint16_t>(ring.device + USED_IDX);
+  const uint16_t count = static_cast<uint16_t>(idx - usedSeen_);
+  if (count > taken.size()) fail("queue %u: used more chains than were taken", index);
+  // A driver that reuses heads too early: in one step the ring was gone round.
+  if (count > ring.size) isFollowed = false;
+  if (!isFollowed) return;
+  for (; usedSeen_ != idx; usedSeen_++) {
+    const uint32_t element = ring.device + USED_RING + (usedSeen_ % ring.size) * USED_ELEM_SIZE;
+    giveBack(static_cast<uint16_t>(memory::load<uint32_t>(element)), memory::load<uint32_t>(element + USED_ELEM_LEN));
+  }
+}
+
+/** A hostile driver's: nobody knows which of the chains in flight is given back. */
+bool Queue::sharesIds() const {
+  std::set<uint16_t> ids;
+  for (const Taken& one : taken) ids.insert(one.chain.id);
+  return ids.size() < taken.size();
+}
+
+void Queue::checkUsedPacked(uint32_t base) {
+  uint32_t slot = (base_ >> 16) & SLOT_MASK;
+  bool wrap = (base_ >> 31) != 0;
+  uint32_t left = positionsBetween(base_ >> 16, base >> 16);
+  while (left > 0) {
+    const uint32_t desc = ring.desc + slot * PACKED_DESC_SIZE;
+    const uint16_t flags = memory::load<uint16_t>(desc + PACKED_DESC_FLAGS);
+    const uint16_t lap = VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
+    if ((flags & lap) != (wrap ? lap : 0)) fail("queue %u: slot %u is not marked as used", index, slot);
+    const uint32_t length = (flags & VIRTQ_DESC_F_WRITE) != 0 ? memory::load<uint32_t>(desc + PACKED_DESC_LEN) : 0;
+    const uint32_t count = giveBack(memory::load<uint16_t>(desc + PACKED_DESC_ID), length);
+    if (count > left) fail("queue %u: used chain %u has fewer slots than it had", index, slot);
+    left -= count;
+    slot += count;
+    if (slot >= ring.size) {
+      slot -= ring.size;
+      wrap = !wrap;
+    }
+  }
+}
+
+std::vector<Taken>::iterator Queue::findOwed(uint16_t id, uint32_t length) {
+  return std::find_if(taken.begin(), taken.end(), [&](const Taken& one) {
+    if (one.chain.id != id) return false;
+    if (one.slot >= 0 && engine::isPending(TAG_REQUEST, one.slot)) return false;
+    if (one.expectation.kind == Kind::Ranges) return length == 1;
+    return one.expectation.status != STATUS_UNKNOWN && length == one.expectation.usedLength();
+  });
+}
+
+void Queue::checkStatus(const Taken& one) const {
+  const Expectation& expectation = one.expectation;
+  if (expectation.status < 0) return;
+  const auto writes = std::count_if(core::stores.begin(), core::stores.end(), [&](const GuestStore& store) {
+    return gpaSpan(store).overlaps({expectation.statusGpa, 1});
+  });
+  if (writes == 0) fail("queue %u, chain %u: used without a status", index, one.chain.id);
+  const uint8_t status = memory::load<uint8_t>(guest::wholePtr(expectation.statusGpa));
+  if (writes == 1 && status != expectation.status) {
+    fail("queue %u, chain %u: status %u, and not %d", index, one.chain.id, status, expectation.status);
+  }
+}
+
+uint32_t Queue::giveBack(uint16_t id, uint32_t length) {
+  const auto found = findOwed(id, length);
+  if (found == taken.end()) fail("queue %u: used id %u with length %u, which isn't owed", index, id, length);
+  checkStatus(*found);
+  const uint32_t count = found->chain.count;
+  taken.erase(found);
+  return count;
+}
+
+void Queue::checkFault() {
+  const int fault = core::queueFault(index);
+  if (fault == 0 || isBroken) return;
+  isBroken = true;
+  const bool isOfChain = fault <= FAULT_HEAD_PAST_QUEUE && fault >= FAULT_ADDRESS;
+  if (!isFollowed || !isOfChain) return;
+  if (foreseen_.empty() || !foreseen_.front().isBroken) fail("queue %u: fault %d for a chain that is whole", index, fault);
+}
+
+namespace oracle {
+
+namespace {
+
+void checkStores(const std::vector<Queue>& queues) {
+  for (const GuestStore& store : core::stores) {
+    const auto isOfRing = [&](const Queue& queue) {
+      return queue.isStarted && isHeld(queue.deviceParts(), store.offset, store.length);
+    };
+    const auto isOfChain = [&](const Queue& queue) { return store.isData && queue.allows(gpaSpan(store)); };
+    if (std::any_of(queues.begin(), queues.end(), isOfRing)) continue;
+    if (std::any_of(queues.begin(), queues.end(), isOfChain)) continue;
+    fail("store of %u bytes at guest address 0x%lx, which no chain offers", store.length,
+         guest::gpaOfOffset(store.offset));
+  }
+}
+
+bool areFollowed(const std::vector<Queue>& queues) {
+  return std::all_of(queues.begin(), queues.end(),
+                     [](const Queue& queue) { return !queue.isStarted || queue.isFollowed; });
+}
+
+void loseTrack(std::vector<Queue>& queues) {
+  for (Queue& queue : queues) queue.isFollowed = false;
+}
+
+Taken* findServed(std::vector<Queue>& queues, const Sqe& sqe) {
+  for (Queue& queue : queues) {
+    if (Taken* one = queue.served(sqe.index())) return one;
+  }
+  return nullptr;
+}
+
+/** Gives a request to the chain that asks for its SQE. Two queues may ask for the same: then nobody knows. */
+void assign(std::vector<Queue>& queues, const Sqe& sqe) {
+  Taken* found = nullptr;
+  for (Queue& queue : queues) {
+    Taken* one = queue.asking(sqe);
+    if (one != nullptr && found != nullptr) return loseTrack(queues);
+    if (one != nullptr) found = one;
+  }
+  if (found == nullptr) fail("an SQE of request %u, offset 0x%lx, which no chain asks for", sqe.index(), sqe.offset);
+  found->slot = static_cast<int>(sqe.index());
+}
+
+void checkSubmitted(std::vector<Queue>& queues, const std::vector<Sqe>& sqes) {
+  for (const Sqe& sqe : sqes) {
+    if (sqe.tag() != TAG_REQUEST) continue;
+    Taken* one = findServed(queues, sqe);
+    if (one == nullptr) assign(queues, sqe);
+    else if (one->expectation.status != STATUS_UNKNOWN || !isExpected(one->expectation, sqe)) {
+      fail("chain %u: opcode %u at offset 0x%lx doesn't go on with it", one->chain.id, sqe.opcode, sqe.offset);
+    }
+    if (!areFollowed(queues)) return;
+  }
+  for (const Queue& queue : queues) queue.checkAllSubmitted();
+}
+
+/** Rings over each other change each other. */
+bool areApart(const std::vector<Queue>& queues) {
+  std::vector<Span> all;
+  for (const Queue& queue : queues) {
+    if (!queue.isStarted) continue;
+    for (const Span& part : queue.parts()) {
+      if (touches(all, part)) return false;
+    }
+    for (const Span& part : queue.parts()) all.push_back(part);
+  }
+  return true;
+}
+
+}  // namespace
+
+void beforeStep(std::vector<Queue>& queues, bool isRaced) {
+  if (isRaced || engine::isForged || !areFollowed(queues) || !areApart(queues)) loseTrack(queues);
+  for (Queue& queue : queues) {
+    if (queue.isStarted) queue.foresee();
+  }
+}
+
+void afterStep(std::vector<Queue>& queues, uint32_t outcome) {
+  for (Queue& queue : queues) {
+    if (queue.isStarted) queue.checkTaken();
+  }
+  if (!areFollowed(queues)) loseTrack(queues);
+  checkStores(queues);
+  for (Queue& queue : queues) {
+    if (!queue.isStarted) continue;
+    queue.checkUsed();
+    queue.checkFault();
+  }
+  const std::vector<Sqe> sqes = engine::take(outcome & STEP_SUBMIT_MASK);
+  if (areFollowed(queues)) checkSubmitted(queues, sqes);
+}
+
+void advance(std::vector<Queue>& queues, uint32_t slot, int32_t result) {
+  for (Queue& queue : queues) {
+    if (Taken* one = queue.served(slot)) one->expectation.advance(result);
+  }
+}
+
+}  // namespace oracle

@@ -1,0 +1,79 @@
+// Holds what the core did in one step to what the chains it took allow.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core.h"
+#include "engine.h"
+#include "model.h"
+
+/** A chain that the core has taken and not given back. */
+struct Taken {
+  Chain chain;
+  Expectation expectation;
+  /** The request that serves it, once it has submitted something. */
+  int slot = -1;
+};
+
+class Queue {
+ public:
+  uint32_t index = 0;
+  Ring ring{};
+  bool isStarted = false;
+  bool isStopping = false;
+  bool isBroken = false;
+  bool isSuspended = false;
+  /**
+   * Whether the model can follow: it can't where the guest writes while the core reads, where what the core writes for
+   * one chain changes another, and where a predecessor's requests come first.
+   */
+  bool isFollowed = false;
+  std::vector<Taken> taken;
+
+  void begin();
+  /** Before a step: the chains that it may take. */
+  void foresee();
+  /** After it. */
+  void checkTaken();
+  void checkUsed();
+  void checkFault();
+  void checkAllSubmitted() const;
+  /** Nothing is left that the core could go on with. */
+  void checkIdle() const;
+  /** The chain that this request serves. */
+  Taken* served(uint32_t slot);
+  /** A chain taken in this step that asks for just this SQE, and has none yet. */
+  Taken* asking(const Sqe& sqe);
+
+  /** What of the ring the device may write: pointers. */
+  std::vector<Span> deviceParts() const;
+  /** All of the ring. */
+  std::vector<Span> parts() const;
+  /** Whether a data store of this step may go to this range of guest addresses, for all that the model knows. */
+  bool allows(const Span& store) const;
+
+ private:
+  std::vector<Chain> foreseen_;
+  uint32_t base_ = 0;
+  uint16_t usedSeen_ = 0;
+
+  uint32_t positionsBetween(uint32_t from, uint32_t to) const;
+  void foreseeSplit();
+  void foreseePacked();
+  void take(size_t count);
+  bool sharesIds() const;
+  void checkUsedSplit();
+  void checkUsedPacked(uint32_t base);
+  /** Returns how many descriptors of the ring the chain had. */
+  uint32_t giveBack(uint16_t id, uint32_t length);
+  std::vector<Taken>::iterator findOwed(uint16_t id, uint32_t length);
+  void checkStatus(const Taken& one) const;
+  void loseTrackIfOverwritten();
+};
+
+namespace oracle {
+void beforeStep(std::vector<Queue>& queues, bool isRaced);
+void afterStep(std::vector<Queue>& queues, uint32_t outcome);
+/** The kernel's answer to an operation of request `slot`. */
+void advance(std::vector<Queue>& queues, uint32_t slot, int32_t result);
+}  // namespace oracle

@@ -1,0 +1,50 @@
+// Bugs that the fuzzer must find: each is a check, or an order, taken out of the core's source.
+import type { Patch } from "./build.ts";
+
+export const PLANTED_BUGS: Record<string, Patch> = {
+  "a descriptor past the ring": {
+    file: "descriptor-chain.ts",
+    from: "if (position >= queue.size) return chainCount === 0 ? FAULT_HEAD_PAST_QUEUE : FAULT_NEXT_PAST_TABLE;",
+    to: "",
+  },
+  "a buffer past its region": {
+    file: "guest-memory.ts",
+    from: "return min<u64>(byteLength, bytesFrom(entry, gpa));",
+    to: "return byteLength;",
+  },
+  "a read past the end of the disk": {
+    file: "disk.ts",
+    from: "return sector <= capacity && sectorCount <= capacity - sector;",
+    to: "return sector + sectorCount <= capacity;",
+  },
+  "a completion for a request that is over": {
+    file: "block-device.ts",
+    from: "if (request.isFree !== 0) return;",
+    to: "",
+  },
+  "a read into what the device may not write": {
+    file: "request-parser.ts",
+    from: "return addSegments(request, gpa, byteLength, request.type === VIRTIO_BLK_T_OUT);",
+    to: "return addSegments(request, gpa, byteLength, request.type < 2);",
+  },
+  "an indirect table without an end": {
+    file: "descriptor-chain.ts",
+    from: "if (++walked > CHAIN_MAX) return FAULT_CHAIN_TOO_LONG;",
+    to: "",
+  },
+  "an inflight list out of its region": {
+    file: "split-inflight.ts",
+    from: "if (head >= queue.inflightEntries) return false;",
+    to: "",
+  },
+  "a write that is not durable": {
+    file: "transfer.ts",
+    from: "const opFlags: u32 = isWrite && isWriteThrough() ? RWF_DSYNC : 0;",
+    to: "const opFlags: u32 = 0;",
+  },
+  "a write to a read-only disk": {
+    file: "block-request.ts",
+    from: "return isReadOnly() ? VIRTIO_BLK_S_IOERR : startTransfer(request, request.outBytes);",
+    to: "return startTransfer(request, request.outBytes);",
+  },
+};
