@@ -134,18 +134,18 @@ void boot(uint32_t queues, uint32_t requests, uint32_t sqEntries, int controlFd)
   if (known != births.end()) return restore(known->second);
   Z_core_instantiate(&instance, nullptr, nullptr);
   bounded([&] {
-    Z_coreZ_attachRings(&instance, SQ_HEAD, SQ_TAIL, SQES, sqEntries, CQ_HEAD, CQ_TAIL, CQES, 2 * sqEntries);
+    Z_coreZ_attachRings(&instance, SQ_HEAD, SQ_TAIL, SQ_FLAGS, SQES, sqEntries, CQ_HEAD, CQ_TAIL, CQES, 2 * sqEntries);
     Z_coreZ_openWorker(&instance, 0, queues, requests, controlFd);
   });
   births[{requests, sqEntries}] = capture();
 }
 
-bool step(uint32_t& outcome, uint32_t crashAt, const Race& race) {
+bool step(uint32_t& outcome, bool isAwake, uint32_t crashAt, const Race& race) {
   stores.clear();
   storesUntilCrash = crashAt;
   pendingRace = race;
   if (setjmp(crash) != 0) return false;
-  bounded([&] { outcome = Z_coreZ_step(&instance); });
+  bounded([&] { outcome = isAwake ? Z_coreZ_stepAwake(&instance) : Z_coreZ_step(&instance); });
   storesUntilCrash = 0;
   pendingRace = {};
   return true;
@@ -184,6 +184,10 @@ void setCallFd(uint32_t index, int fd) {
 
 int queueFault(uint32_t index) {
   return static_cast<int>(bounded([&] { return Z_coreZ_queueFault(&instance, index); }));
+}
+
+uint32_t news() {
+  return bounded([&] { return Z_coreZ_news(&instance); });
 }
 
 uint64_t missedGpa() {

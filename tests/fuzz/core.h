@@ -38,8 +38,12 @@ void open();
 /** A new process: nothing is known but what lies in shared memory. */
 void boot(uint32_t queues, uint32_t requests, uint32_t sqEntries, int controlFd);
 
-/** One step. False if it was stopped before its `crashAt`-th store (0: never): the instance is gone. */
-bool step(uint32_t& outcome, uint32_t crashAt, const Race& race);
+/**
+ * One step, of a host that sleeps or one that stays awake. False if it was stopped before its `crashAt`-th store
+ * (0: never): the instance is gone.
+ */
+bool step(uint32_t& outcome, bool isAwake, uint32_t crashAt, const Race& race);
+uint32_t news();
 
 void startQueue(uint32_t index, uint32_t size, uint32_t flags, uint32_t desc, uint32_t driver, uint32_t device,
                 uint32_t base, int kickFd, int callFd);

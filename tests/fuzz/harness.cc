@@ -38,6 +38,7 @@ class Run {
   void boot();
   void act();
   void step(uint32_t crashAt, const Race& race);
+  void stepAwake();
   void settle(uint32_t outcome);
   void crash();
   void start(Queue& queue);
@@ -98,8 +99,9 @@ void Run::act() {
       return driver.addRequest(input_, queue.ring);
     case 3:
     case 4:
-    case 5:
       return step(0, {});
+    case 5:
+      return stepAwake();
     case 6:
     case 7:
     case 8:
@@ -132,10 +134,26 @@ void Run::act() {
 void Run::step(uint32_t crashAt, const Race& race) {
   oracle::beforeStep(queues_, race.loads != 0);
   uint32_t outcome = 0;
-  if (!core::step(outcome, crashAt, race)) return crash();
+  if (!core::step(outcome, false, crashAt, race)) return crash();
   trace("step: outcome 0x%x", outcome);
   oracle::afterStep(queues_, outcome);
   settle(outcome);
+}
+
+/**
+ * A host that polls: it steps again as long as there is news. What the core can do nothing about must be none, or the
+ * host would never enter the engine. A queue that writes over its own rings may have some after each step, for a while.
+ */
+void Run::stepAwake() {
+  uint32_t outcome = 0;
+  for (uint32_t steps = 0; steps == 0 || ((outcome & STEP_WAIT) != 0 && core::news() != NEWS_NONE); steps++) {
+    if (steps == STOP_STEPS_MAX) fail("nothing to do, and yet there is news");
+    oracle::beforeStep(queues_, false);
+    core::step(outcome, true, 0, {});
+    trace("step, awake: outcome 0x%x", outcome);
+    oracle::afterStep(queues_, outcome);
+    settle(outcome);
+  }
 }
 
 void Run::settle(uint32_t outcome) {

@@ -23,6 +23,7 @@ constexpr uint32_t WORKER_PTR = WORKERS_PTR;
 constexpr uint32_t INFLIGHT_PART = 0x10000;
 constexpr uint32_t SQ_HEAD = WORKER_PTR + WORKER_RINGS;
 constexpr uint32_t SQ_TAIL = SQ_HEAD + 64;
+constexpr uint32_t SQ_FLAGS = SQ_HEAD + 96;
 constexpr uint32_t CQ_HEAD = SQ_HEAD + 128;
 constexpr uint32_t CQ_TAIL = SQ_HEAD + 192;
 constexpr uint32_t CQES = SQ_HEAD + 4096;
