@@ -42,7 +42,7 @@ export async function runDaemon(options: DaemonOptions, log: Log): Promise<void>
   const frontEnds = adopted ?? listenAt((entrance as { socketPath: string }).socketPath);
   try {
     await using device = await Device.open(disk, options, log);
-    log.info({ ...entrance, file: disk.path, sectors: Number(disk.capacitySectors) }, "ready");
+    log.info({ ...entrance, file: disk.path, sectors: String(disk.capacitySectors) }, "ready");
     await serveAll(frontEnds, device, stopping, log);
   } finally {
     frontEnds.close();

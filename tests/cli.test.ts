@@ -164,7 +164,7 @@ test("a JSON log has one object a line", () => {
   assert.equal(level, "info");
   assert.ok(Math.abs(Date.now() - time) < 60_000);
   assert.equal(msg, "ready");
-  assert.deepEqual(details, { fd: 3, file: image, sectors: 2048 });
+  assert.deepEqual(details, { fd: 3, file: image, sectors: "2048" });
 });
 
 test("--log-level decides what is worth a line", () => {

@@ -1,5 +1,6 @@
 // The disk as a driver sees it, over a real socket: every engine with every ring format, queue size and framing.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { statSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import {
@@ -352,6 +353,23 @@ for (const engine of ["io_uring", "threads"]) {
       assert.deepEqual(await disk.read(sectors - 8, 8), Buffer.alloc(4096));
       assert.deepEqual(await disk.read(2 ** 33 - 4, 8), contents[5]);
     });
+  });
+
+  test(`a sparse disk of nearly 8 EiB served by ${engine} has sectors that a JavaScript number can't tell apart`, async (t) => {
+    await using daemon = await Vringd.start({ args: [`--engine=${engine}`] });
+    await daemon.stop();
+    // Node's own truncate takes no more than 2^53 bytes.
+    const { status, stderr } = spawnSync("truncate", ["-s", String(2n ** 63n - 4096n), daemon.imagePath]);
+    if (status !== 0) return t.skip(`the file system has no such large files: ${stderr}`);
+    await daemon.restart();
+    assert.match(daemon.log.join("\n"), new RegExp(`sectors=${2n ** 54n - 8n}`));
+    await using frontEnd = await FrontEnd.connect(daemon.socketPath);
+    const disk = frontEnd.disk();
+    const places = [2n ** 53n, 2n ** 53n + 1n, 2n ** 54n - 10n, 2n ** 54n - 9n];
+    for (const [i, place] of places.entries()) await disk.write(place, Buffer.alloc(512, i + 1));
+    for (const [i, place] of places.entries()) {
+      assert.deepEqual(await disk.read(place, 1), Buffer.alloc(512, i + 1));
+    }
   });
 }
 
