@@ -65,8 +65,12 @@ import {
   Virtqueue,
 } from "./virtqueue.ts";
 
-/** Requests taken from one queue in one turn, so that no queue waits long for another. */
-const BUDGET: u32 = 256;
+/**
+ * Requests taken from one queue in one turn, and so submitted at a time. The block layer holds larger submissions back
+ * until they are complete (its plug): with 256 a turn, direct reads of 4 KiB from a disk at depth 32 reached 0.87 of
+ * qemu-storage-daemon's IOPS, with 4 they reach 1.03. On tmpfs, 4 cost 5 %.
+ */
+const BUDGET: u32 = 4;
 
 /** Windows mapped in a row for one chain. */
 const MISSES_MAX: u32 = 256;

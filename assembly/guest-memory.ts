@@ -84,12 +84,24 @@ export function gpaToPtr(gpa: u64, byteLength: u32): usize {
   return windowSpan(gpa, byteLength) === byteLength ? <usize>spanTarget : 0;
 }
 
+/** 16 bytes are a header or a descriptor: two loads cost less than the call of memmove that V8 makes, 1 % of a worker's time. */
+function copyBytes(target: usize, source: usize, byteLength: u32): void {
+  if (byteLength !== 16) {
+    memory.copy(target, source, byteLength);
+    return;
+  }
+  const low = load<u64>(source);
+  const high = load<u64>(source, 8);
+  store<u64>(target, low);
+  store<u64>(target, high, 8);
+}
+
 /** Copies out of guest memory, across windows where it must. PRESENT, MISSED or FAULT_ADDRESS. */
 export function copyFromGuest(target: usize, gpa: u64, byteLength: u32): i32 {
   while (byteLength > 0) {
     const span = <u32>windowSpan(gpa, byteLength);
     if (span === 0) return whyAbsent(gpa);
-    memory.copy(target, <usize>spanTarget, span);
+    copyBytes(target, <usize>spanTarget, span);
     target += span;
     gpa += span;
     byteLength -= span;
