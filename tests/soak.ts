@@ -104,7 +104,7 @@ function choose(random: Random): KillOptions {
   const queueSize = random.pick([16, 64, 128, 256]);
   // Without indirect tables a request takes three descriptors and more.
   const depthMax = Math.min(128, indirect ? queueSize : Math.floor(queueSize / 3));
-  const direct = random.below(4) === 0;
+  const direct = random.below(2) === 0;
   return {
     packed: random.below(2) === 0,
     eventIdx: random.below(2) === 0,

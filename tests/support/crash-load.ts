@@ -100,7 +100,7 @@ export class CrashLoad {
     this.isPaused = true;
   }
 
-  /** Fills every slot at once, of a load that is paused: one batch, one kick. */
+  /** Fills every free slot at once: one batch, one kick. */
   burst(): void {
     this.fill();
   }

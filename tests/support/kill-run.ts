@@ -37,7 +37,12 @@ export interface KillTotals {
 
 const IMAGE_SIZE = 8 << 20;
 const LOAD_MS_MAX = 30;
+const BURST_US_MAX = 300;
 const LOST_AFTER_MS = 10_000;
+
+function spinUs(microseconds: number): void {
+  for (const end = performance.now() + microseconds / 1000; performance.now() < end; );
+}
 
 export function noTotals(): KillTotals {
   return { kills: 0, completed: 0, interrupted: 0, recorded: 0, lost: 0, repeated: 0, wrong: 0 };
@@ -161,6 +166,9 @@ export class KillRun {
     if (this.random.below(2) === 0) await this.allCompleted();
     await sleep(this.random.below(LOAD_MS_MAX + 1));
     this.throwFailure();
+    // The daemon is done with a batch before this thread hears of it. So the kill follows one by microseconds.
+    this.burst();
+    spinUs(this.random.below(BURST_US_MAX + 1));
   }
 
   private async kill(): Promise<void> {
