@@ -1,7 +1,7 @@
 // Real storage that goes wrong: a full file system, an image cut short, a device with bad sectors.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -12,6 +12,7 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
 } from "../assembly/spec/virtio-blk.ts";
+import { findLockHolder } from "../host/linux/lock-holder.ts";
 import { FrontEnd } from "./support/front-end.ts";
 import { Vringd } from "./support/vringd.ts";
 
@@ -88,6 +89,28 @@ function whyNot(make: () => Disposable): string | false {
     return (error as Error).message.split("\n")[0]!;
   }
 }
+
+test("a lock on a file of the same inode in another file system is nobody's", {
+  skip: whyNot(() => new SmallTmpfs(MIB)),
+}, async () => {
+  using first = new SmallTmpfs(MIB);
+  using second = new SmallTmpfs(MIB);
+  const images = [first, second].map(({ path }) => join(path, "disk.img"));
+  for (const image of images) {
+    writeFileSync(image, "");
+    truncateSync(image, MIB);
+  }
+  const [inode, other] = images.map((image) => statSync(image).ino);
+  assert.equal(inode, other);
+  await using daemon = await Vringd.start({ args: [`--blk-file=${images[0]}`] });
+  const holders = images.map((image) => {
+    const fd = openSync(image, "r+");
+    const holder = findLockHolder(fd);
+    closeSync(fd);
+    return holder?.pid;
+  });
+  assert.deepEqual(holders, [daemon.pid, undefined]);
+});
 
 for (const engine of ["io_uring", "threads"]) {
   describe(`with ${engine}`, { timeout: 60_000 }, () => {

@@ -1,5 +1,4 @@
 // Keeps two writers off one image, with the locks that QEMU takes: neither starts while the other has the file.
-import { fstatSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StartError } from "../errors.ts";
 import { isByteLocked, lockByte, unlockBytes } from "../linux/file-lock.ts";
@@ -85,7 +84,7 @@ function isContested(fd: number, used: readonly number[]): boolean {
 }
 
 function refuseHeld(fd: number, path: string): void {
-  const holder = findLockHolder(fstatSync(fd, { bigint: true }).ino);
+  const holder = findLockHolder(fd);
   if (holder === undefined) return;
   const who = `${holder.name} (process ${holder.pid})`;
   throw new StartError(`${path} is in use by ${who}; it can be served when that has ended`);

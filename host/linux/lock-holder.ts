@@ -1,5 +1,5 @@
 // Who holds a lock: open file description locks name no process, but /proc shows them beside each descriptor (proc(5)).
-import { readdirSync, readFileSync } from "node:fs";
+import { fstatSync, readdirSync, readFileSync } from "node:fs";
 
 export interface Process {
   pid: number;
@@ -12,12 +12,13 @@ const EXITING = 4;
 const KILL_PENDING = 1 << 8;
 
 /**
- * A process, other than this one, that lives and has an open file description lock on the inode; those of other users
- * stay hidden. One that was killed and waits for its I/O in the kernel doesn't count as living.
+ * A process, other than this one, that lives and has an open file description lock on the open file; those of other
+ * users stay hidden. One that was killed and waits for its I/O in the kernel doesn't count as living.
  */
-export function findLockHolder(inode: bigint): Process | undefined {
+export function findLockHolder(fd: number): Process | undefined {
+  const file = lockedName(fd);
   const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
-  const pid = pids.find((candidate) => holdsLock(candidate, inode) && !isEnding(candidate));
+  const pid = pids.find((candidate) => holdsLock(candidate, file) && !isEnding(candidate));
   return pid === undefined ? undefined : { pid: Number(pid), name: read(`/proc/${pid}/comm`).trim() };
 }
 
@@ -29,17 +30,30 @@ function isEnding(pid: string): boolean {
   return (flags & EXITING) !== 0 || (pending & KILL_PENDING) !== 0;
 }
 
-function holdsLock(pid: string, inode: bigint): boolean {
+/**
+ * How a lock names the file: "08:01:1234", the device of its file system in hexadecimal and the inode. stat() may show
+ * another device (btrfs, overlayfs), so it is looked up by the mount; without it, the end of the name is all there is.
+ */
+function lockedName(fd: number): string {
+  const inode = fstatSync(fd, { bigint: true }).ino;
+  const mount = /^mnt_id:\s*(\d+)$/m.exec(read(`/proc/self/fdinfo/${fd}`))?.[1];
+  const device = new RegExp(`^${mount} \\d+ (\\d+):(\\d+) `, "m").exec(read("/proc/self/mountinfo"));
+  if (device === null) return `:${inode}`;
+  const [major, minor] = device.slice(1).map((number) => Number(number).toString(16).padStart(2, "0"));
+  return ` ${major}:${minor}:${inode}`;
+}
+
+function holdsLock(pid: string, file: string): boolean {
   return list(`/proc/${pid}/fdinfo`).some((fd) =>
     read(`/proc/${pid}/fdinfo/${fd}`)
       .split("\n")
-      .some((line) => isLockOn(line, inode)),
+      .some((line) => isLockOn(line, file)),
   );
 }
 
-/** "lock:	1: OFDLCK  ADVISORY  READ -1 08:01:1234 100 100": the device is the file system's own, which stat() may not show. */
-function isLockOn(line: string, inode: bigint): boolean {
-  return line.startsWith("lock:") && line.includes(" OFDLCK ") && line.includes(`:${inode} `);
+/** "lock:	1: OFDLCK  ADVISORY  READ -1 08:01:1234 100 100". */
+function isLockOn(line: string, file: string): boolean {
+  return line.startsWith("lock:") && line.includes(" OFDLCK ") && line.includes(`${file} `);
 }
 
 // Processes and descriptors come and go meanwhile, and most belong to others: what can't be read is as empty.
