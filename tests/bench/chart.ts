@@ -34,6 +34,7 @@ export function drawChart(chart: Chart): string {
   const marks = spreadOut(chart.lines.map(({ points }) => y.at(points.at(-1)!.spread.median)));
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" height="${HEIGHT}" font-family="sans-serif" font-size="13">`,
+    `<title>${escaped(chart.title)}</title>`,
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="#fff"/>`,
     text(LEFT, 26, chart.title, 'font-size="17" font-weight="bold"'),
     text(LEFT, 46, chart.subtitle, 'fill="#555"'),
@@ -120,8 +121,11 @@ function horizontal(at: number, tick: number): string {
 }
 
 function text(x: number, y: number, content: string, attributes = ""): string {
-  const escaped = content.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
-  return `<text x="${round(x)}" y="${round(y)}" ${attributes}>${escaped}</text>`;
+  return `<text x="${round(x)}" y="${round(y)}" ${attributes}>${escaped(content)}</text>`;
+}
+
+function escaped(content: string): string {
+  return content.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 }
 
 function round(value: number): number {

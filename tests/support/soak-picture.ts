@@ -35,7 +35,7 @@ export function drawSamples(lives: readonly Life[]): string {
   );
   const size = `width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}"`;
   const style = `font-family="sans-serif" font-size="12" fill="#333"`;
-  return `<svg xmlns="http://www.w3.org/2000/svg" ${size} ${style}><rect width="100%" height="100%" fill="#fff"/>${legend(lives)}${panels.join("")}</svg>\n`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" ${size} ${style}><title>What daemons take of the machine</title><rect width="100%" height="100%" fill="#fff"/>${legend(lives)}${panels.join("")}</svg>\n`;
 }
 
 interface Scale {
