@@ -38,6 +38,7 @@ import {
   FAULT_TOO_MANY_IN_FLIGHT,
   FAULT_TOO_SCATTERED,
   LEFTOVERS_STRIDE,
+  NEWS_NONE,
   NEWS_STEP,
   QUEUE_STRIDE,
   STEP_BROKEN,
@@ -127,14 +128,16 @@ export function stepAwake(): u32 {
 
 /** Whether there is something to step for: NEWS_*. Costs a few loads, so it can be asked all the time. */
 export function news(): u32 {
+  // First: a driver that never lets its ring run dry must not keep the kernel's completions, or a command, waiting.
+  const completions = completionNews();
   // With every request in flight, only a completion lets a turn do anything.
-  if (!hasFree()) return completionNews();
+  if (completions !== NEWS_NONE || !hasFree()) return completions;
   for (let i: u32 = 0; i < queueCount; i++) {
     const queue = queueAt(i);
     // A fault is news too.
     if (queue.state === QUEUE_RUNNING && hasAvailable(queue) !== 0) return NEWS_STEP;
   }
-  return completionNews();
+  return NEWS_NONE;
 }
 
 function turn(awake: bool): u32 {

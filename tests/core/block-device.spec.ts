@@ -593,6 +593,14 @@ describe("a host that stays awake", () => {
     expect<u32>(news()).toBe(NEWS_NONE);
   });
 
+  test("Enters for the kernel's completions before it steps for a chain, or chains without end would keep them.", () => {
+    offerReads(queue, 1);
+    store<u32>(SQ_FLAGS, IORING_SQ_TASKRUN);
+    expect<u32>(news()).toBe(NEWS_ENTER);
+    store<u32>(SQ_FLAGS, 0);
+    expect<u32>(news()).toBe(NEWS_STEP);
+  });
+
   test("Has no news of chains while every request is in flight: a turn could not take them.", () => {
     offerReads(queue, 3);
     stepAwake();
