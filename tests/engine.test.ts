@@ -3,17 +3,17 @@ import assert from "node:assert/strict";
 import { closeSync, constants, openSync, rmSync } from "node:fs";
 import { describe, test } from "node:test";
 import { FrontEnd } from "./support/front-end.ts";
-import { straceTo, whyNoStrace } from "./support/strace.ts";
+import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";
 import { Vringd } from "./support/vringd.ts";
 
-/** Why tests of images in memory can't run: tmpfs has O_DIRECT since Linux 6.6. */
-function whyNoShmDirect(): string | false {
-  const path = `/dev/shm/vringd-direct-${process.pid}`;
+/** Why tests with O_DIRECT can't run there: tmpfs has it since Linux 6.6. */
+function whyNoDirect(directory: string): string | false {
+  const path = `${directory}/vringd-direct-${process.pid}`;
   try {
     closeSync(openSync(path, constants.O_CREAT | constants.O_RDWR | constants.O_DIRECT));
     return false;
   } catch (error) {
-    return `no O_DIRECT in /dev/shm: ${(error as Error).message}`;
+    return `no O_DIRECT in ${directory}: ${(error as Error).message}`;
   } finally {
     rmSync(path, { force: true });
   }
@@ -31,7 +31,7 @@ for (const engine of ["io_uring", "threads"]) {
   });
 }
 
-test("an image in memory needs no threads of the kernel's", { skip: whyNoShmDirect() }, async () => {
+test("an image in memory needs no threads of the kernel's", { skip: whyNoDirect("/dev/shm") }, async () => {
   await using daemon = await Vringd.start();
   await using frontEnd = await FrontEnd.connect(daemon.socketPath);
   const block = Buffer.alloc(4096, "vringd");
@@ -42,6 +42,32 @@ test("an image in memory needs no threads of the kernel's", { skip: whyNoShmDire
     names.filter((name) => name.startsWith("iou-wrk")),
     [],
   );
+});
+
+describe("the threads engine", { skip: whyNoStrace() || whyNoDirect("/var/tmp") }, () => {
+  for (const { direct, what, isDoneAtOnce } of [
+    { direct: false, what: "reads what the page cache has at once", isDoneAtOnce: true },
+    {
+      direct: true,
+      what: "leaves reads past it to the pool, since they wait for the device",
+      isDoneAtOnce: false,
+    },
+  ]) {
+    test(what, async () => {
+      const trace = `/tmp/vringd-trace-${process.pid}-${direct}`;
+      const args = ["--engine=threads", ...(direct ? ["--direct"] : [])];
+      const under = straceTo(trace, "-y", "-e", "trace=preadv2");
+      await using daemon = await Vringd.start({ onDisk: true, args, under });
+      await using frontEnd = await FrontEnd.connect(daemon.socketPath);
+      await frontEnd.disk().write(0, Buffer.alloc(4096, "vringd"));
+      assert.deepEqual(await frontEnd.disk().read(0, 8), Buffer.alloc(4096, "vringd"));
+      frontEnd.close();
+      await daemon.stop();
+      const tried = traceLines(trace).some((line) => line.includes(daemon.imagePath));
+      rmSync(trace);
+      assert.equal(tried, isDoneAtOnce);
+    });
+  }
 });
 
 describe("a kernel that refuses", { skip: whyNoStrace() }, () => {

@@ -25,6 +25,7 @@ import * as fileIo from "../linux/file-io.ts";
 import { isInMemory } from "../linux/file-system.ts";
 import * as immediateIo from "../linux/immediate-io.ts";
 import { isWritable, whenReadable, whenWritable } from "../linux/readiness.ts";
+import { isDirect } from "../linux/status-flags.ts";
 import type { Core } from "./core.ts";
 import { BRIEF_WAIT_US, type Engine, type Patience } from "./engine.ts";
 
@@ -53,13 +54,16 @@ interface Operation {
   userData: bigint;
 }
 
+/** What of a file's I/O needs no thread of the pool: all, reads of what the page cache has, or none. */
+type Haste = "all" | "cached" | "none";
+
 export class ThreadsEngine implements Engine {
   readonly name = "threads";
   /** Completions come by the event loop, which must have its turn. */
   readonly canPoll = false;
   readonly requestCount = REQUESTS_MAX;
 
-  private readonly images: ReadonlyMap<number, { neverWaits: boolean }>;
+  private readonly images: ReadonlyMap<number, Haste>;
   private readonly words: Int32Array<SharedArrayBuffer>;
   private readonly view: DataView;
   private readonly sqes: number;
@@ -74,7 +78,7 @@ export class ThreadsEngine implements Engine {
     private readonly workerPtr: number,
     imageFds: readonly number[],
   ) {
-    this.images = new Map(imageFds.map((fd) => [fd, { neverWaits: isInMemory(fd) }]));
+    this.images = new Map(imageFds.map((fd) => [fd, hasteOf(fd)]));
     const buffer = memory.buffer as unknown as SharedArrayBuffer;
     this.words = new Int32Array(buffer, workerPtr + WORKER_RINGS, 5);
     this.view = new DataView(buffer);
@@ -152,12 +156,12 @@ export class ThreadsEngine implements Engine {
       this.cancel(operation);
       return;
     }
-    const image = this.images.get(operation.fd);
-    if (image === undefined) {
+    const haste = this.images.get(operation.fd);
+    if (haste === undefined) {
       this.waitForEvent(operation);
       return;
     }
-    const result = performNow(operation, image.neverWaits);
+    const result = performNow(operation, haste);
     if (result !== NOT_NOW) this.complete(userData, result);
     else start(operation).then((later) => this.complete(userData, later));
   }
@@ -189,20 +193,26 @@ export class ThreadsEngine implements Engine {
   }
 }
 
+/** Past the page cache a read waits for the device, also if it was asked not to (RWF_NOWAIT). */
+function hasteOf(fd: number): Haste {
+  if (isInMemory(fd)) return "all";
+  return isDirect(fd) ? "none" : "cached";
+}
+
 /**
  * Does what needs no waiting in this thread: a thread of the pool costs 25 us and more. NOT_NOW if it may have to wait, or
  * went wrong in a way that waiting may mend.
  */
-function performNow(operation: Operation, neverWaits: boolean): number {
+function performNow(operation: Operation, haste: Haste): number {
   const { opcode, fd, offset, address, length, opFlags } = operation;
   const isSingle = opcode === IORING_OP_READ || opcode === IORING_OP_WRITE;
   const isRead = opcode === IORING_OP_READ || opcode === IORING_OP_READV;
   const isWrite = opcode === IORING_OP_WRITE || opcode === IORING_OP_WRITEV;
-  if (!isRead && !(isWrite && neverWaits)) return NOT_NOW;
+  if (!(isRead && haste !== "none") && !(isWrite && haste === "all")) return NOT_NOW;
   const iovecs = isSingle ? immediateIo.iovecOf(Number(address), length) : Number(address);
   const count = isSingle ? 1 : length;
   if (isWrite) return immediateIo.writeHere(fd, iovecs, count, offset, opFlags);
-  if (neverWaits) return immediateIo.readHere(fd, iovecs, count, offset);
+  if (haste === "all") return immediateIo.readHere(fd, iovecs, count, offset);
   const result = immediateIo.readCached(fd, iovecs, count, offset);
   return result > 0 ? result : NOT_NOW;
 }

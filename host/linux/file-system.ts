@@ -14,7 +14,7 @@ export function fileSystemOf(fd: number): { magic: number; blockSize: number } {
   return { magic: Number(statfs.readBigUInt64LE(0)), blockSize: Number(statfs.readBigUInt64LE(8)) };
 }
 
-/** Whether the file's I/O never waits for a device. */
+/** Whether the file's I/O never waits for a device, but for what has been swapped out. */
 export function isInMemory(fd: number): boolean {
   return fileSystemOf(fd).magic === TMPFS_MAGIC;
 }
