@@ -166,6 +166,16 @@ describe("the packed driver", () => {
     assert.equal(queue.kick(true), true);
   });
 
+  test("kicks for what it publishes after a kick that was sent regardless", () => {
+    makeQueue(4, true);
+    queue.deviceEvent.set([0x8000], EVENT_OFF_WRAP / 2);
+    queue.deviceEvent.set([RING_EVENT_FLAGS_DESC], EVENT_FLAGS / 2);
+    queue.add(chain(1));
+    queue.kick(true);
+    queue.publish();
+    assert.equal(queue.kick(), true);
+  });
+
   test("kicks when it passes the descriptor that the device waits for, on either lap", () => {
     makeQueue(4, true);
     const kicks: boolean[] = [];

@@ -54,7 +54,11 @@ export class PackedVirtqueue extends Virtqueue {
   private availWrap = true;
   private nextUsed = 0;
   private usedWrap = true;
-  private addedSinceKick = 0;
+  /** Where the driver stood at the last publish(): what was added since is no reason for a kick yet. */
+  private publishedAvail = 0;
+  private publishedWrap = true;
+  private unpublished = 0;
+  private publishedSinceKick = 0;
   /** The first descriptor of the batch: its flags make the whole batch available, so they are written last. */
   private pendingSlot = NOTHING_PENDING;
   private pendingFlags = 0;
@@ -97,6 +101,10 @@ export class PackedVirtqueue extends Virtqueue {
     if (this.pendingSlot === NOTHING_PENDING) return;
     Atomics.store(this.halves, flagsAt(this.pendingSlot), this.pendingFlags);
     this.pendingSlot = NOTHING_PENDING;
+    this.publishedAvail = this.nextAvail;
+    this.publishedWrap = this.availWrap;
+    this.publishedSinceKick += this.unpublished;
+    this.unpublished = 0;
   }
 
   popUsed(): number {
@@ -153,14 +161,14 @@ export class PackedVirtqueue extends Virtqueue {
   }
 
   protected needsKick(): boolean {
-    const after = this.nextAvail;
-    const before = after - this.addedSinceKick;
-    this.addedSinceKick = 0;
+    const after = this.publishedAvail;
+    const before = after - this.publishedSinceKick;
+    this.publishedSinceKick = 0;
     // Both fields in one load: they belong together.
     const event = Atomics.load(this.deviceEventWord, 0);
     const flags = event >>> 16;
     if (flags !== RING_EVENT_FLAGS_DESC) return flags !== RING_EVENT_FLAGS_DISABLE;
-    const isThisLap = ((event & WRAP_BIT) !== 0) === this.availWrap;
+    const isThisLap = ((event & WRAP_BIT) !== 0) === this.publishedWrap;
     const at = (event & (WRAP_BIT - 1)) - (isThisLap ? 0 : this.size);
     return passedEvent(at, after, before);
   }
@@ -201,7 +209,7 @@ export class PackedVirtqueue extends Virtqueue {
     } else {
       this.halves[flagsAt(slot)] = flags;
     }
-    this.addedSinceKick++;
+    this.unpublished++;
     this.nextAvail++;
     if (this.nextAvail === this.size) {
       this.nextAvail = 0;
