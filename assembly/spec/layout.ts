@@ -45,6 +45,10 @@ export const DEVICE_MAX_DISCARD_SECTORS = 44; // u32
 export const DEVICE_MAX_WRITE_ZEROES_SECTORS = 48; // u32
 export const DEVICE_MAX_RANGES = 52; // u32: segments in one discard or write zeroes
 export const DEVICE_ID = 56; // u8[20]
+export const DEVICE_TURN_REQUESTS = 76; // u32: requests to take from one queue in one turn; 0: TURN_REQUESTS_MAX
+
+/** The most that a turn takes from one queue, whatever the device block says: a turn comes to an end. */
+export const TURN_REQUESTS_MAX = 256;
 
 /** A region: gpa u64, byteLength u64, hostAddress u64. A window: gpa u64, byteLength u64, ptr u32. */
 export const TABLE_ENTRY_SIZE = 32;
