@@ -3,9 +3,9 @@ import {
   VIRTIO_F_RING_EVENT_IDX,
   VIRTIO_F_RING_INDIRECT_DESC,
   VIRTIO_F_RING_PACKED,
-} from "../../assembly/spec/virtqueue.ts";
-import { VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD } from "../../host/protocol/messages.ts";
-import { FrontEnd } from "../support/front-end.ts";
+} from "../../../assembly/spec/virtqueue.ts";
+import { VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD } from "../../protocol/messages.ts";
+import { FrontEnd } from "../front-end.ts";
 import { DrivenGuest, type GuestOptions } from "./driven-guest.ts";
 import type { RingDriver } from "./ring-driver.ts";
 

@@ -1,5 +1,5 @@
 // Every request of a vhost-user front-end, one method each, over one connection.
-import { connectUnix } from "../../host/linux/unix-socket.ts";
+import { connectUnix } from "../linux/unix-socket.ts";
 import {
   type ConfigAccess,
   decodeConfig,
@@ -19,9 +19,9 @@ import {
   type LogDescription,
   type MemoryRegion,
   type VringAddress,
-} from "../../host/protocol/codec.ts";
-import { Connection, type Message } from "../../host/protocol/connection.ts";
-import * as m from "../../host/protocol/messages.ts";
+} from "../protocol/codec.ts";
+import { Connection, type Message } from "../protocol/connection.ts";
+import * as m from "../protocol/messages.ts";
 
 /** The back-end closed the connection where a reply was due. */
 export class Disconnected extends Error {}

@@ -1,5 +1,5 @@
 // Where a guest has its rings, headers and data: in a guest of any size they lie all over its memory.
-import type { RegionLayout } from "../support/memory.ts";
+import type { RegionLayout } from "../memory.ts";
 
 const GIB = 2 ** 30;
 const MIB = 2 ** 20;

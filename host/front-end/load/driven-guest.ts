@@ -4,12 +4,12 @@ import {
   DRIVER_QUEUE_SIZE,
   DRIVER_SLOT_SIZE,
   HISTOGRAM_BUCKETS,
-} from "../../assembly/spec/driver.ts";
-import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../../assembly/spec/layout.ts";
-import { createEventfd } from "../../host/linux/eventfd.ts";
-import { close } from "../../host/linux/libc.ts";
-import { Memory } from "../support/memory.ts";
-import type { RingAddresses } from "../support/virtqueue.ts";
+} from "../../../assembly/spec/driver.ts";
+import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../../../assembly/spec/layout.ts";
+import { createEventfd } from "../../linux/eventfd.ts";
+import { close } from "../../linux/libc.ts";
+import { Memory } from "../memory.ts";
+import type { RingAddresses } from "../virtqueue.ts";
 import {
   GuestLayout,
   gpaOf,

@@ -1,14 +1,14 @@
-// A whole front-end: negotiation, guest memory and queues, as a VMM would set them up. For tests and benchmarks.
+// A whole front-end: negotiation, guest memory and queues, as a VMM would set them up.
 import { BLK_CONFIG_CAPACITY } from "../../assembly/spec/virtio-blk.ts";
 import {
   VIRTIO_F_RING_EVENT_IDX,
   VIRTIO_F_RING_INDIRECT_DESC,
   VIRTIO_F_RING_PACKED,
 } from "../../assembly/spec/virtqueue.ts";
-import { close, viewOf } from "../../host/linux/libc.ts";
-import { mapShared, unmap } from "../../host/linux/mapping.ts";
-import type { InflightDescription, VringAddress } from "../../host/protocol/codec.ts";
-import * as m from "../../host/protocol/messages.ts";
+import { close, viewOf } from "../linux/libc.ts";
+import { mapShared, unmap } from "../linux/mapping.ts";
+import type { InflightDescription, VringAddress } from "../protocol/codec.ts";
+import * as m from "../protocol/messages.ts";
 import { BlkDriver } from "./blk-driver.ts";
 import { Memory, type RegionLayout } from "./memory.ts";
 import { PackedVirtqueue } from "./packed-virtqueue.ts";
