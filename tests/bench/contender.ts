@@ -68,11 +68,11 @@ export class Contender {
 
   /** Blocks the thread for so long. */
   measure(seconds: number): Sample {
-    this.attachment.guest.histogram.fill(0);
+    this.attachment.guest.resetLatencies();
     const before = this.reading();
     this.rounds.runFor(seconds);
     const after = this.reading();
-    const latencies = this.attachment.guest.histogram.slice();
+    const latencies = this.attachment.guest.latencies().all;
     this.rounds.finish();
     const requests = after.finished - before.finished;
     const elapsedNs = after.atNs - before.atNs;
