@@ -14,6 +14,7 @@ import {
 import { StartError } from "../errors.ts";
 import { addBackends } from "./backends.ts";
 import { addBench } from "./bench.ts";
+import { addDoctor } from "./doctor.ts";
 import { addProbe } from "./probe.ts";
 import { complain, NAME } from "./terminal.ts";
 
@@ -26,6 +27,7 @@ function commandLine(): Command {
   addBackends(program);
   addProbe(program);
   addBench(program);
+  addDoctor(program);
   return program;
 }
 

@@ -53,7 +53,7 @@ function loadText(
   const ring = guest.packed ? "packed" : "split";
   const range = `${formatBytes(byteLength)}${offsetBytes === 0 ? "" : ` from ${formatBytes(offsetBytes)} on`}`;
   return (
-    `${rw}${mix}, ${formatBytes(guest.blockBytes)} a request, ${guest.depth} in flight in ${queues} (${ring}), ` +
+    `${rw}${mix}, ${formatBytes(guest.blockBytes)} each, ${guest.depth} in flight in ${queues} (${ring}), ` +
     `over ${range}, for ${result.seconds.toFixed(1)} s`
   );
 }
