@@ -21,6 +21,9 @@ import {
   DEVICE_WRITE_THROUGH,
 } from "../../assembly/spec/layout.ts";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
+import { PackedVirtqueue } from "../../host/front-end/packed-virtqueue.ts";
+import { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
+import type { QueueMemory, Virtqueue } from "../../host/front-end/virtqueue.ts";
 import { drainEventfd } from "../../host/linux/eventfd.ts";
 import { addressOf, viewOf } from "../../host/linux/libc.ts";
 import { BlockModel } from "./block-model.ts";
@@ -37,9 +40,6 @@ import {
 } from "./core-harness.ts";
 import { type Device, type Refusal, SLOT_SIZE } from "./model-run.ts";
 import { CAPACITY, type Fate, type Setup } from "./model-script.ts";
-import { PackedVirtqueue } from "./packed-virtqueue.ts";
-import { SplitVirtqueue } from "./split-virtqueue.ts";
-import type { QueueMemory, Virtqueue } from "./virtqueue.ts";
 
 const EIO = 5;
 const VECTORED = [IORING_OP_READV, IORING_OP_WRITEV];

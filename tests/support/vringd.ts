@@ -18,7 +18,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { openConnection } from "./requests.ts";
+import { openConnection } from "../../host/front-end/requests.ts";
 import { until } from "./until.ts";
 
 export interface VringdOptions {
@@ -48,6 +48,7 @@ const INHERITED_FD = 3;
 /** The bundles lie in build/, those of the tests in build/tests/, and what they share in either. */
 const build = fileURLToPath(import.meta.url).replace(/(.*\/build\/).*/s, "$1");
 export const PROGRAM = join(build, "vringd-blk.mjs");
+export const DRIVER_WASM = join(build, "driver.wasm");
 
 const live = new Set<Vringd>();
 process.on("exit", () => {
