@@ -4,8 +4,8 @@ import { basename, join } from "node:path";
 import { build } from "esbuild";
 
 await bundle("build", [
-  { in: "host/cli.ts", out: "vringd-blk" },
-  { in: "host/toolbox/cli.ts", out: "vringd" },
+  { in: "host/vringd-blk.ts", out: "vringd-blk" },
+  { in: "host/vringd.ts", out: "vringd" },
   { in: "host/dataplane/worker.ts", out: "worker" },
   { in: "tests/try-it.ts", out: "try-it" },
 ]);

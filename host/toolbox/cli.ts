@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 // The command line of vringd, the toolbox: finds the subcommand, and tells by the exit status what came of it.
 import { constants } from "node:os";
 import manifest from "../../package.json" with { type: "json" };
@@ -12,15 +11,18 @@ import {
   usageSentence,
 } from "../command-line.ts";
 import { addBackends } from "./backends.ts";
+import { addCompletion } from "./completion.ts";
 import { complain, NAME } from "./terminal.ts";
 
-function commandLine(): Command {
+/** All subcommands and their options, for whoever reads them: this program, its manual pages, and shells. */
+export function commandLine(): Command {
   const program = newProgram(NAME)
     .description("The toolbox of vringd: for those who run vhost-user back-ends.")
     .version(manifest.version, "--version", "tell the version, and end")
     .helpOption("-h, --help", "tell all this, and end")
     .helpCommand(false);
   addBackends(program);
+  addCompletion(program);
   return program;
 }
 
@@ -38,14 +40,16 @@ function usageMistake(error: unknown): string | undefined {
   return error.code === "commander.help" ? "a subcommand is missing" : usageSentence(error);
 }
 
-// What runs for us is ended at exit, which a signal would skip.
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-  process.once(signal, () => process.exit(128 + constants.signals[signal]));
-}
-// A reader that has seen enough, such as head, is no failure.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
-  process.exit();
-});
+export function run(): void {
+  // What runs for us is ended at exit, which a signal would skip.
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.once(signal, () => process.exit(128 + constants.signals[signal]));
+  }
+  // A reader that has seen enough, such as head, is no failure.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    process.exit();
+  });
 
-commandLine().parseAsync().catch(fail);
+  commandLine().parseAsync().catch(fail);
+}
