@@ -19,6 +19,8 @@ await bundle("build/tests", [
   { in: "tests/bench/profile.ts", out: "profile" },
 ]);
 
+await bundle("build/tools", [{ in: "packaging/manual/main.ts", out: "manual" }]);
+
 async function bundle(outdir, entryPoints) {
   const { metafile } = await build({
     entryPoints,

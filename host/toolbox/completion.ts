@@ -6,11 +6,12 @@ const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];
 
 const WHERE = `
-Where shells look for it:
-  bash  ~/.local/share/bash-completion/completions/vringd, and a link to it,
-        vringd-blk; or source <(vringd completion bash) in ~/.bashrc
-  zsh   a directory of $fpath, as _vringd; or, in ~/.zshrc after compinit,
-        source <(vringd completion zsh)
+Where shells look for it, or what reads it from their start-up file:
+  bash  ~/.local/share/bash-completion/completions/vringd,
+        and vringd-blk beside it, a link;
+        or source <(vringd completion bash)
+  zsh   _vringd in a directory of $fpath;
+        or, after compinit, source <(vringd completion zsh)
   fish  ~/.config/fish/conf.d/vringd.fish
 
 Exit status: 0, or 2 for wrong usage.`;
