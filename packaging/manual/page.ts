@@ -40,7 +40,8 @@ export function manualPage(command: CommandEntry, context: PageContext): string 
     ".PP",
     context.related.map((other) => `${bold(other)}(1)`).join(", "),
   ];
-  return `${parts.join("\n")}\n`;
+  // A section begins a paragraph anyway.
+  return `${parts.join("\n")}\n`.replace(/^(\.S[HS] .*)\n\.PP$/gm, "$1");
 }
 
 /** As lists of pages show it: without a capital and without a full stop. */
