@@ -1,14 +1,13 @@
-#!/usr/bin/env node
 // The command line of vringd-blk: reads and checks options, and tells by the exit status whose mistake it was.
 import { availableParallelism } from "node:os";
 import { WORKERS_MAX } from "../assembly/spec/layout.ts";
 import { VIRTIO_BLK_ID_BYTES } from "../assembly/spec/virtio-blk.ts";
 import manifest from "../package.json" with { type: "json" };
-import { CAPABILITIES } from "./capabilities.ts";
 import {
   type Command,
   CommanderError,
   newProgram,
+  numberOneOf,
   oneOf,
   STATUS_FAILED,
   STATUS_USAGE,
@@ -61,7 +60,8 @@ function serialNumber(text: string): string {
 
 const BLOCK_SIZES = [512, 1024, 2048, 4096];
 
-function commandLine(): Command {
+/** All options, for whoever reads them: this program, its manual page, and shells. */
+export function commandLine(): Command {
   const command = newProgram(NAME)
     .description("Serves a file or a block device as a virtual machine's disk, over vhost-user.")
     .usage("--blk-file=PATH (--socket-path=PATH | --fd=N) [options]");
@@ -87,7 +87,7 @@ function commandLine(): Command {
     .option(
       "--block-size <BYTES>",
       "block size that the guest sees: 512, 1024, 2048 or 4096 (default: 512, or what the device or --direct needs)",
-      (text) => Number(oneOf(BLOCK_SIZES, "--block-size")(text)),
+      numberOneOf(BLOCK_SIZES, "--block-size"),
     )
     .option("--direct", "go past the host's page cache, with O_DIRECT")
     .option(
@@ -214,11 +214,6 @@ function entranceOf({ socketPath, fd }: CommandLine): DaemonOptions["entrance"] 
 }
 
 async function main(): Promise<void> {
-  // "Other options and arguments should be ignored" (vhost-user, "Backend program conventions").
-  if (process.argv.includes("--print-capabilities")) {
-    process.stdout.write(`${JSON.stringify(CAPABILITIES)}\n`);
-    return;
-  }
   const line = readCommandLine();
   const options = daemonOptions(line);
   const [log, { runDaemon }] = await Promise.all([
@@ -244,4 +239,6 @@ function exitSoon(): void {
   setTimeout(async () => (await import("./linux/libc.ts")).exitNow(STATUS_FAILED), EXIT_MS).unref();
 }
 
-main().catch(fail);
+export function run(): void {
+  main().catch(fail);
+}

@@ -36,7 +36,7 @@ describe("the systemd units", { skip: hasSystemd ? false : "systemd-analyze is n
     service = join(directory, SERVICE);
     // The program lies elsewhere here, and must be there.
     const text = readFileSync(service, "utf8");
-    writeFileSync(service, text.replace("/usr/bin/vringd-blk", `${process.execPath} ${PROGRAM}`));
+    writeFileSync(service, text.replace("ExecStart=vringd-blk", `ExecStart=${process.execPath} ${PROGRAM}`));
   });
   after(() => rmSync(directory, { recursive: true }));
 

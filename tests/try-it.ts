@@ -36,7 +36,7 @@ async function main(): Promise<void> {
 }
 
 function startDaemon(): ChildProcess {
-  const program = fileURLToPath(new URL("vringd-blk.mjs", import.meta.url));
+  const program = fileURLToPath(new URL("../vringd-blk.mjs", import.meta.url));
   const args = [`--blk-file=${image}`, `--socket-path=${socketPath}`];
   console.log(`$ vringd-blk ${args.join(" ")}\n`);
   return spawn(process.execPath, [program, ...args], { stdio: "inherit" });
