@@ -1,10 +1,6 @@
-// The core in Node.
+// The core in Node: node runtime-node.mjs FILE [shared]
 import { readFile } from "node:fs/promises";
-import type { Core } from "./embedder.ts";
-import { MEMORY_PAGES, play } from "./scenario.ts";
+import { playWith } from "./scenario.ts";
 
-const [path = "build/core.plain.wasm"] = process.argv.slice(2);
-const module = new WebAssembly.Module(await readFile(path));
-const memory = new WebAssembly.Memory({ initial: MEMORY_PAGES });
-const instantiate = () => new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Core;
-console.log(play(instantiate, memory).join("\n"));
+const [path, kind] = process.argv.slice(2);
+console.log((await playWith(await readFile(path!), kind === "shared")).join("\n"));
