@@ -15,6 +15,7 @@ const PROGRAMS = ["run.ts", "soak.ts", "fuzz.ts"];
 const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") || PROGRAMS.includes(name));
 await bundle("build/tests", [
   ...tests.map((name) => ({ in: `tests/${name}`, out: basename(name, ".ts") })),
+  { in: "tests/runtimes/node.ts", out: "runtime-node" },
   { in: "tests/bench/main.ts", out: "bench" },
   { in: "tests/bench/profile.ts", out: "profile" },
 ]);
