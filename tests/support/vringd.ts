@@ -32,6 +32,8 @@ export interface VringdOptions {
   fd?: number;
   /** A command to run the daemon under, such as strace. It must become the daemon, so that the pid is the daemon's. */
   under?: readonly string[];
+  /** What runs the bundle, in place of the Node of the tests. */
+  runtime?: readonly string[];
   /** When start() resolves: once the log says "ready", unless told that the socket will do. */
   readyWhen?: "accepting";
 }
@@ -98,12 +100,12 @@ export class Vringd {
 
   /** Starts it anew, after it has ended, on the same image and socket. */
   async restart(args = this.options.args ?? []): Promise<void> {
-    const { under = [], fd } = this.options;
+    const { under = [], runtime = [process.execPath], fd } = this.options;
     const entrance = fd === undefined ? `--socket-path=${this.socketPath}` : `--fd=${INHERITED_FD}`;
     const command = [
       ...(hasGuard ? guard : []),
       ...under,
-      process.execPath,
+      ...runtime,
       PROGRAM,
       `--blk-file=${this.imagePath}`,
       entrance,
