@@ -17,6 +17,7 @@ await bundle("build/tests", [
   ...tests.map((name) => ({ in: `tests/${name}`, out: basename(name, ".ts") })),
   { in: "tests/runtimes/node.ts", out: "runtime-node" },
   { in: "tests/bench/main.ts", out: "bench" },
+  { in: "tests/bench/runtimes.ts", out: "bench-runtimes" },
   { in: "tests/bench/profile.ts", out: "profile" },
 ]);
 

@@ -1,8 +1,8 @@
 // vringd-blk itself in Deno, which has Node's interfaces and runs koffi.
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { QUIET } from "./support/core-runs.ts";
 import { FrontEnd } from "./support/front-end.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { tellSeed } from "./support/random.ts";
@@ -17,8 +17,7 @@ for (const engine of ["io_uring", "threads"]) {
     let daemon: Vringd;
 
     before(async () => {
-      process.env.DENO_NO_UPDATE_CHECK = "1";
-      process.env.DENO_DIR = resolve("build/deno");
+      Object.assign(process.env, QUIET);
       const runtime = [deno.path!, "run", "--allow-all", "--no-lock"];
       daemon = await Vringd.start({ runtime, args: [`--engine=${engine}`, "--packed", "--threads=2"] });
     });

@@ -1,5 +1,5 @@
-// The core in Bun: bun run bun.ts FILE [shared]
-import { playWith } from "./scenario.ts";
+// The core in Bun: bun run bun.ts FILE [shared|speed]
+import { run } from "./program.ts";
 
 declare const Bun: {
   argv: string[];
@@ -7,4 +7,4 @@ declare const Bun: {
 };
 
 const [, , path, kind] = Bun.argv;
-console.log((await playWith(await Bun.file(path!).arrayBuffer(), kind === "shared")).join("\n"));
+console.log(await run(await Bun.file(path!).arrayBuffer(), kind));

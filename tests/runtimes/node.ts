@@ -1,6 +1,6 @@
-// The core in Node: node runtime-node.mjs FILE [shared]
+// The core in Node: node runtime-node.mjs FILE [shared|speed]
 import { readFile } from "node:fs/promises";
-import { playWith } from "./scenario.ts";
+import { run } from "./program.ts";
 
 const [path, kind] = process.argv.slice(2);
-console.log((await playWith(await readFile(path!), kind === "shared")).join("\n"));
+console.log(await run(await readFile(path!), kind));

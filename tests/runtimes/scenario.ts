@@ -15,17 +15,6 @@ export const MEMORY_PAGES = Math.ceil((INFLIGHT_PTR + WASM_PAGE_SIZE) / WASM_PAG
 
 type Memory = { buffer: ArrayBuffer };
 
-/** Plays with this artefact of the core. `isShared`: it wants shared memory. */
-export async function playWith(
-  bytes: Uint8Array<ArrayBuffer> | ArrayBuffer,
-  isShared: boolean,
-): Promise<string[]> {
-  const module = await WebAssembly.compile(bytes as Uint8Array);
-  const limits = isShared ? { maximum: 65536, shared: true } : {};
-  const memory = new WebAssembly.Memory({ initial: MEMORY_PAGES, ...limits });
-  return play(() => new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Core, memory);
-}
-
 /** Returns what happened, a line each. `instantiate` gives a new instance of the core over the memory. */
 export function play(instantiate: () => Core, memory: Memory): string[] {
   return (["split", "packed"] as const).flatMap((format) => {

@@ -9,18 +9,6 @@
 #include "core.h"
 #include "wasm-rt-impl.h"
 
-/** Where the rings' words lie is our choice. */
-enum {
-  RINGS = WORKERS_PTR + WORKER_RINGS,
-  SQ_HEAD = RINGS,
-  SQ_TAIL = RINGS + 4,
-  SQ_FLAGS = RINGS + 8,
-  CQ_HEAD = RINGS + 12,
-  CQ_TAIL = RINGS + 16,
-  CQES = RINGS + 64,
-  SQES = WORKERS_PTR + WORKER_SQES,
-};
-
 /** Names that the core hands back in SQEs. */
 enum { FILE_FD = 1, KICK_FD, CALL_FD, CONTROL_FD };
 
@@ -228,9 +216,11 @@ static Operation takeSqe(void) {
   return operation;
 }
 
+uint32_t step(void) { return Z_coreZ_step(&core); }
+
 void run(void) {
   for (;;) {
-    const uint32_t outcome = Z_coreZ_step(&core);
+    const uint32_t outcome = step();
     if (outcome & STEP_WINDOW_MISS) die("guest memory that no window shows");
     if (outcome & STEP_BROKEN) die("the ring broke: fault %d", (int32_t)Z_coreZ_queueFault(&core, 0));
     for (uint32_t count = outcome & STEP_SUBMIT_MASK; count > 0; count--) {

@@ -35,6 +35,18 @@ typedef struct {
 
 enum { SQ_ENTRIES = 64, CQ_ENTRIES = 128, REQUESTS = 32 };
 
+/** Where the rings' words lie is our choice. */
+enum {
+  RINGS = WORKERS_PTR + WORKER_RINGS,
+  SQ_HEAD = RINGS,
+  SQ_TAIL = RINGS + 4,
+  SQ_FLAGS = RINGS + 8,
+  CQ_HEAD = RINGS + 12,
+  CQ_TAIL = RINGS + 16,
+  CQES = RINGS + 64,
+  SQES = WORKERS_PTR + WORKER_SQES,
+};
+
 /** Linear memory. */
 extern uint8_t* linear;
 /** How often the driver was called. */
@@ -54,6 +66,8 @@ void startRing(const Ring* ring, uint32_t inflight);
 uint32_t stopRing(void);
 /** What the driver does to say that it has made something available. */
 void kick(void);
+/** One turn of the core. Returns STEP_*. */
+uint32_t step(void);
 /** Turns until only a kick, or a release, brings something new. */
 void run(void);
 /** Performs the operation at `at` of those held. */
