@@ -9,6 +9,9 @@
 //   0x1c00_0000  the inflight region
 //   0x2000_0000  guest memory for the core, by window
 
+/** Of the ABI that ABI.md describes: its major version times 0x10000, and its minor version. */
+export const ABI_VERSION = 0x10000;
+
 export const WASM_PAGE_SIZE = 65536;
 /** 4 GiB of address space: the most a 32-bit memory has. */
 export const MEMORY_PAGES = 65536;
