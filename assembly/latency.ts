@@ -5,7 +5,7 @@ import {
   BUCKET_SPLIT_SHIFT,
   BUCKET_UNIT_SHIFT,
   BUCKETS,
-  HISTOGRAM_BUCKETS,
+  HISTOGRAM_COUNTS,
   HISTOGRAM_STRIDE,
   HISTOGRAM_SUM,
   LATENCIES_STRIDE,
@@ -43,7 +43,7 @@ export function recordLatency(request: Request, kind: u32): void {
     <usize>kind * HISTOGRAM_STRIDE;
   store<u64>(histogram, load<u64>(histogram, HISTOGRAM_SUM) + ns, HISTOGRAM_SUM);
   const bucket = histogram + ((<usize>bucketOf(ns)) << 3);
-  store<u64>(bucket, load<u64>(bucket, HISTOGRAM_BUCKETS) + 1, HISTOGRAM_BUCKETS);
+  store<u64>(bucket, load<u64>(bucket, HISTOGRAM_COUNTS) + 1, HISTOGRAM_COUNTS);
 }
 
 /** A clock that has been set back, or is none, gives 0: the conversion would trap. */

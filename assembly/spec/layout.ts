@@ -98,7 +98,7 @@ export const LATENCY_KINDS = 5;
  */
 export const HISTOGRAM_STRIDE = 0x1000;
 export const HISTOGRAM_SUM = 0;
-export const HISTOGRAM_BUCKETS = 8;
+export const HISTOGRAM_COUNTS = 8;
 export const BUCKETS = 256;
 export const BUCKET_UNIT_SHIFT = 6;
 export const BUCKET_SPLIT_SHIFT = 3;

@@ -2,7 +2,7 @@
 import { bucketOf, elapsedNs } from "../../assembly/latency.ts";
 import {
   BUCKETS,
-  HISTOGRAM_BUCKETS,
+  HISTOGRAM_COUNTS,
   HISTOGRAM_STRIDE,
   HISTOGRAM_SUM,
   LATENCIES_STRIDE,
@@ -49,7 +49,7 @@ function sumOf(kind: u32, index: u32 = 0): u64 {
 }
 
 function countOf(kind: u32, bucket: u32, index: u32 = 0): u64 {
-  return load<u64>(histogramOf(index, kind) + ((<usize>bucket) << 3), HISTOGRAM_BUCKETS);
+  return load<u64>(histogramOf(index, kind) + ((<usize>bucket) << 3), HISTOGRAM_COUNTS);
 }
 
 /** Of all queues and kinds. */
