@@ -30,8 +30,9 @@ const BODY_MAX = 4096;
 const HEADERS_MAX = 8192;
 const CONNECTIONS_MAX = 16;
 /** For the head of a request, for all of it, and for a connection on which nothing happens. */
-const HEAD_MS = 3000;
-const REQUEST_MS = 5000;
+const HEAD_MS = 2000;
+const REQUEST_MS = 3000;
+/** Longer than a request may take, whose client would not hear why it was given up. */
 const IDLE_MS = 5000;
 const CHECK_MS = 500;
 
@@ -48,7 +49,7 @@ export function createBoundedServer(routes: Routes, log: Log): Server {
       send(response, await handle(routes, request));
     } catch (error) {
       // One that broke off in the middle of its request has nobody to answer to.
-      if (request.socket.destroyed) return;
+      if (response.socket?.destroyed ?? true) return;
       if (!(error instanceof RequestError)) log.error({ err: error }, "a look from outside failed");
       refuse(response, error);
     }
@@ -82,17 +83,22 @@ async function handle(routes: Routes, request: IncomingMessage): Promise<Answer>
   return handler(await readBody(request));
 }
 
-async function readBody(request: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let byteLength = 0;
-  for await (const chunk of request) {
-    byteLength += chunk.length;
-    if (byteLength > BODY_MAX) {
-      throw new RequestError(413, `the body has more than ${BODY_MAX} bytes`, { connection: "close" });
-    }
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString();
+/** Not by iterating: that would take the connection away from those whose body is too long, before they are told. */
+function readBody(request: IncomingMessage): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let byteLength = 0;
+    request.on("data", (chunk: Buffer) => {
+      byteLength += chunk.length;
+      chunks.push(chunk);
+      if (byteLength <= BODY_MAX) return;
+      request.pause().removeAllListeners("data");
+      reject(new RequestError(413, `the body has more than ${BODY_MAX} bytes`, { connection: "close" }));
+    });
+    request.on("end", () => resolve(Buffer.concat(chunks).toString()));
+    request.on("error", reject);
+    request.on("close", () => reject(new Error("the client has left")));
+  });
 }
 
 function send(
