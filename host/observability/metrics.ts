@@ -6,6 +6,7 @@ import type { QueueCounters, QueueStatistics } from "../dataplane/statistics.ts"
 import type { Attention } from "./attention.ts";
 import { DurationHistogram } from "./duration-histogram.ts";
 import type { Answer } from "./http-server.ts";
+import { ResidentMemory } from "./resident-memory.ts";
 import type { Subject } from "./subject.ts";
 
 const PREFIX = "vringd_blk";
@@ -25,6 +26,7 @@ type Series = [labels: Labels, value: number][];
 
 export class Metrics {
   private readonly registry = new Registry();
+  private readonly memory = new ResidentMemory();
 
   constructor(
     private readonly subject: Subject,
@@ -40,6 +42,10 @@ export class Metrics {
     this.attention.look();
     const body = await this.registry.metrics();
     return { status: 200, contentType: this.registry.contentType, body };
+  }
+
+  close(): void {
+    this.memory.close();
   }
 
   private addDevice(): void {
@@ -121,7 +127,7 @@ export class Metrics {
       const { user, system } = process.cpuUsage();
       return [[{}, (user + system) / 1e6]];
     });
-    this.gauge("process_resident_memory_bytes", "Resident memory.", () => [[{}, process.memoryUsage.rss()]]);
+    this.gauge("process_resident_memory_bytes", "Resident memory.", () => [[{}, this.memory.read()]]);
   }
 
   /** Those that are there for a guest, or were. */

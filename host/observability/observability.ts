@@ -19,21 +19,23 @@ export interface ObservabilityOptions {
 export class Observability {
   private readonly open: { server: Server; remove: () => void }[] = [];
   private readonly attention: Attention;
+  private readonly metrics: Metrics;
 
   private constructor(
     subject: Subject,
     private readonly log: Log,
   ) {
     this.attention = new Attention(subject.dataPlane.statistics);
+    this.metrics = new Metrics(subject, this.attention);
   }
 
   static async open(options: ObservabilityOptions, subject: Subject, log: Log): Promise<Observability> {
     const { controlSocket, metrics: address } = options;
     const observability = new Observability(subject, log);
-    const metrics = new Metrics(subject, observability.attention);
+    const { attention, metrics } = observability;
     try {
       if (controlSocket !== undefined) {
-        const routes = controlRoutes(subject, observability.attention, metrics, log, quit);
+        const routes = controlRoutes(subject, attention, metrics, log, quit);
         await observability.listen(createBoundedServer(routes, log), { path: controlSocket });
         log.info({ controlSocket }, "control socket is open");
       }
@@ -52,6 +54,7 @@ export class Observability {
   /** At once, whoever is connected. */
   close(): void {
     this.attention.end();
+    this.metrics.close();
     for (const { server, remove } of this.open.splice(0)) {
       closeNow(server);
       remove();
