@@ -1,5 +1,6 @@
 // What `GET /v1/status` answers: what runs here, and what state it is in. Described in schema/control.openapi.json.
 
+import { resolve } from "node:path";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import manifest from "../../package.json" with { type: "json" };
 import type { RingState } from "../dataplane/statistics.ts";
@@ -39,7 +40,7 @@ export function statusOf({ entrance, disk, dataPlane, frontEnd }: Subject, logLe
     threads: dataPlane.threads,
     logLevel,
     disk: {
-      path: disk.path,
+      path: resolve(disk.path),
       sizeBytes: Number(disk.capacitySectors) * SECTOR_SIZE,
       blockSizeBytes: disk.blockSize,
       readOnly: disk.readOnly,
