@@ -56,6 +56,7 @@ function exchange(
 function reasonFor(error: NodeJS.ErrnoException): string {
   if (error.code === "ENOENT") return "there is no such socket";
   if (error.code === "ECONNREFUSED") return "nobody listens there any more";
+  if (error.code === "ECONNRESET" || error.code === "EPIPE") return "it hung up without an answer";
   if (error.code?.startsWith("HPE_")) return "it does not speak HTTP, so it is no control socket";
   return reasonOf(error);
 }

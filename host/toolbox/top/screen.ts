@@ -31,12 +31,15 @@ export class Screen {
     return stdout.rows || 24;
   }
 
-  /** Lines that don't fit are left out, and counted. Nothing is cleared before it is written over. */
+  /**
+   * Lines that don't fit are left out, and counted. The screen is never cleared as a whole, and a line only right before
+   * it is written: behind a line that is as wide as the terminal, that would take its last character.
+   */
   draw(lines: readonly string[]): void {
     const { rows } = this;
     const missing = lines.length - rows + 1;
     const shown = lines.length > rows ? [...lines.slice(0, rows - 1), `… ${missing} lines more`] : lines;
-    const text = shown.map((line) => line + CLEAR_LINE).join("\r\n");
+    const text = shown.map((line) => CLEAR_LINE + line).join("\n");
     stdout.write(BEGIN_FRAME + text + CLEAR_BELOW + END_FRAME);
   }
 
