@@ -4,13 +4,16 @@ import { execFileSync } from "node:child_process";
 import {
   chmodSync,
   copyFileSync,
+  existsSync,
   mkdirSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { dirname, join } from "node:path";
 import { build } from "esbuild";
 import { writeNotices } from "../third-party.mjs";
 import { standIns } from "./stand-ins.mjs";
@@ -69,6 +72,15 @@ async function bundlePrograms() {
     },
   });
   writeNotices(`${OUT}/THIRD-PARTY.txt`, main.metafile);
+  copyNodeLicence();
+}
+
+/** Node's own, and those of all that it contains, lie beside it. */
+function copyNodeLicence() {
+  const prefix = dirname(dirname(realpathSync(process.execPath)));
+  const path = ["LICENSE", "share/doc/nodejs/LICENSE"].map((name) => join(prefix, name)).find(existsSync);
+  if (path) copyFileSync(path, `${OUT}/NODE-LICENSE.txt`);
+  else console.warn(`sea: there is no licence of Node's in ${prefix}; pass it on with the executable`);
 }
 
 function writeBlob() {

@@ -1,6 +1,6 @@
 // Stands in for koffi's package of native code: loads the copy that is within the executable. The dynamic loader wants a
 // file, so it gets one without a name, of which nothing is left however we end.
-import { constants, openSync, writeSync } from "node:fs";
+import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { getRawAsset } from "node:sea";
 import { getEnvironmentData, setEnvironmentData } from "node:worker_threads";
@@ -9,7 +9,7 @@ import { getEnvironmentData, setEnvironmentData } from "node:worker_threads";
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 
 /** Any but those that are mounted noexec, or can't be written to. */
-const DIRECTORIES = ["/dev/shm", tmpdir(), "/tmp", "/var/tmp", process.env.XDG_RUNTIME_DIR ?? "/run"];
+const DIRECTORIES = [...new Set(["/dev/shm", tmpdir(), "/tmp", "/var/tmp", "/run"])];
 
 /** Where threads find the file that the first has loaded. */
 const SHARED = "vringd: descriptor of koffi.node";
@@ -21,21 +21,30 @@ interface NativeModule {
 export function loadNative(): object {
   const shared = getEnvironmentData(SHARED);
   if (typeof shared === "number") return exportsOf(shared);
-  const failures: string[] = [];
   for (const directory of DIRECTORIES) {
-    try {
-      const fd = openSync(directory, O_TMPFILE | constants.O_RDWR, 0o700);
-      writeAll(fd, new Uint8Array(getRawAsset("koffi.node") as ArrayBuffer));
-      const exports = exportsOf(fd);
-      setEnvironmentData(SHARED, fd);
-      return exports;
-    } catch (error) {
-      failures.push(`${directory}: ${(error as Error).message}`);
-    }
+    const exports = loadThrough(directory);
+    if (exports !== undefined) return exports;
   }
-  throw new Error(
-    `no directory for native code; set TMPDIR to one that allows execution (${failures.join("; ")})`,
+  // Not thrown: koffi would catch it, and say something else.
+  process.stderr.write(
+    `vringd: can't load native code by way of ${DIRECTORIES.join(", ")}: all are noexec or can't be written to; ` +
+      "set TMPDIR to a directory that allows both\n",
   );
+  process.exit(1);
+}
+
+function loadThrough(directory: string): object | undefined {
+  let fd: number | undefined;
+  try {
+    fd = openSync(directory, O_TMPFILE | constants.O_RDWR, 0o700);
+    writeAll(fd, new Uint8Array(getRawAsset("koffi.node") as ArrayBuffer));
+    const exports = exportsOf(fd);
+    setEnvironmentData(SHARED, fd);
+    return exports;
+  } catch {
+    if (fd !== undefined) closeSync(fd);
+    return undefined;
+  }
 }
 
 function exportsOf(fd: number): object {
