@@ -3,7 +3,8 @@ import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { Worker, type WorkerOptions } from "node:worker_threads";
 
-export function readOwnFile(name: "core.wasm"): Promise<Uint8Array> {
+/** A file of build/, such as "core.wasm". */
+export function readOwnFile(name: string): Promise<Uint8Array> {
   return readFile(new URL(name, import.meta.url));
 }
 

@@ -82,8 +82,8 @@ describe("the installed package", { timeout: 300_000 }, () => {
   });
 
   test("serves a front-end, and ends with status 0", async () => {
-    const program = ["env", "-C", home, ...UMASK_077, installation.program("vringd-blk")];
-    await using daemon = await Vringd.start({ program });
+    const instead = ["env", "-C", home, ...UMASK_077, installation.program("vringd-blk")];
+    await using daemon = await Vringd.start({ instead });
     const frontEnd = await FrontEnd.connect(daemon.socketPath);
     const bytes = Buffer.alloc(4096, "as a newcomer would. ");
     await frontEnd.disk().write(8, bytes);

@@ -6,6 +6,7 @@ import {
   copyFileSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   realpathSync,
   renameSync,
@@ -15,6 +16,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { build } from "esbuild";
+import { WORKER } from "../entries.mjs";
 import { writeNotices } from "../third-party.mjs";
 import { standIns } from "./stand-ins.mjs";
 
@@ -22,6 +24,12 @@ const OUT = "build/sea";
 const PROGRAM = `${OUT}/vringd-blk`;
 const DRAFT = `${OUT}/draft`;
 const NATIVE_PACKAGE = `node_modules/@koromix/koffi-linux-${process.arch}`;
+
+/** What lies beside the programs, and is not bundled into them. */
+const BESIDES = /\.(wasm|html)$/;
+
+/** What looks for a file beside our code without host/own-files.ts is told a path that says what is wrong. */
+const NOWHERE = { "import.meta.url": '"file:///within-the-executable/"' };
 
 /** What Node looks for, to know that there is something inside. */
 const FUSE = "NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2";
@@ -35,6 +43,7 @@ if (!readFileSync(process.execPath).includes(FUSE)) {
 rmSync(OUT, { recursive: true, force: true });
 mkdirSync(OUT, { recursive: true });
 await bundlePrograms();
+copyNodeLicence();
 writeBlob();
 copyFileSync(process.execPath, DRAFT);
 chmodSync(DRAFT, 0o755);
@@ -54,7 +63,7 @@ async function bundlePrograms() {
     logLevel: "warning",
     plugins: [standIns],
     // koffi asks for a place to look for its native code in, which there is not.
-    define: { __filename: "process.execPath", __dirname: "process.execPath" },
+    define: { ...NOWHERE, __filename: "process.execPath", __dirname: "process.execPath" },
   };
   const main = await build({
     ...options,
@@ -64,7 +73,7 @@ async function bundlePrograms() {
   });
   await build({
     ...options,
-    entryPoints: ["host/dataplane/worker.ts"],
+    entryPoints: [WORKER],
     outfile: `${OUT}/worker.mjs`,
     format: "esm",
     banner: {
@@ -72,7 +81,6 @@ async function bundlePrograms() {
     },
   });
   writeNotices(`${OUT}/THIRD-PARTY.txt`, main.metafile);
-  copyNodeLicence();
 }
 
 /** Node's own, and those of all that it contains, lie beside it. */
@@ -84,13 +92,14 @@ function copyNodeLicence() {
 }
 
 function writeBlob() {
+  const besides = readdirSync("build").filter((name) => BESIDES.test(name));
   const config = {
     main: `${OUT}/main.cjs`,
     output: `${OUT}/blob`,
     disableExperimentalSEAWarning: true,
     assets: {
       "worker.mjs": `${OUT}/worker.mjs`,
-      "core.wasm": "build/core.wasm",
+      ...Object.fromEntries(besides.map((name) => [name, `build/${name}`])),
       "koffi.node": `${NATIVE_PACKAGE}/linux_${process.arch}/koffi.node`,
     },
   };

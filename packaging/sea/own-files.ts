@@ -3,7 +3,7 @@ import { realpathSync } from "node:fs";
 import { getAsset, getRawAsset } from "node:sea";
 import { Worker, type WorkerOptions } from "node:worker_threads";
 
-export async function readOwnFile(name: "core.wasm"): Promise<Uint8Array> {
+export async function readOwnFile(name: string): Promise<Uint8Array> {
   return new Uint8Array(getRawAsset(name) as ArrayBuffer);
 }
 

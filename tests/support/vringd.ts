@@ -32,8 +32,8 @@ export interface VringdOptions {
   fd?: number;
   /** A command to run the daemon under, such as strace. It must become the daemon, so that the pid is the daemon's. */
   under?: readonly string[];
-  /** What to run instead of the one that was just built. */
-  program?: readonly string[];
+  /** A command to run instead of the bundle that was just built. */
+  instead?: readonly string[];
   /** When start() resolves: once the log says "ready", unless told that the socket will do. */
   readyWhen?: "accepting";
 }
@@ -100,12 +100,12 @@ export class Vringd {
 
   /** Starts it anew, after it has ended, on the same image and socket. */
   async restart(args = this.options.args ?? []): Promise<void> {
-    const { under = [], fd, program = [process.execPath, PROGRAM] } = this.options;
+    const { under = [], fd, instead = [process.execPath, PROGRAM] } = this.options;
     const entrance = fd === undefined ? `--socket-path=${this.socketPath}` : `--fd=${INHERITED_FD}`;
     const command = [
       ...(hasGuard ? guard : []),
       ...under,
-      ...program,
+      ...instead,
       `--blk-file=${this.imagePath}`,
       entrance,
       ...args,
