@@ -14,7 +14,9 @@ const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") ||
 await bundle("build/tests", [
   ...tests.map((name) => ({ in: `tests/${name}`, out: basename(name, ".ts") })),
   { in: "tests/try-it.ts", out: "try-it" },
+  { in: "tests/runtimes/node.ts", out: "runtime-node" },
   { in: "tests/bench/main.ts", out: "bench" },
+  { in: "tests/bench/runtimes.ts", out: "bench-runtimes" },
   { in: "tests/bench/profile.ts", out: "profile" },
 ]);
 

@@ -3,13 +3,13 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { Attachment } from "../host/front-end/load/attachment.ts";
+import type { GuestOptions, Load } from "../host/front-end/load/driven-guest.ts";
+import { percentile } from "../host/front-end/load/histogram.ts";
+import { RingDriver } from "../host/front-end/load/ring-driver.ts";
+import { type Manner, Rounds } from "../host/front-end/load/rounds.ts";
 import { signalEventfd } from "../host/linux/eventfd.ts";
-import { Attachment } from "./bench/attachment.ts";
-import type { GuestOptions, Load } from "./bench/driven-guest.ts";
-import { RingDriver } from "./bench/ring-driver.ts";
-import { type Manner, Rounds } from "./bench/round.ts";
-import { percentile } from "./bench/statistics.ts";
-import { Vringd } from "./support/vringd.ts";
+import { DRIVER_WASM, Vringd } from "./support/vringd.ts";
 
 const IMAGE_SIZE = 8 << 20;
 const GUEST: GuestOptions = {
@@ -43,7 +43,7 @@ describe("The ring driver", { timeout: 120_000 }, () => {
   let daemon: Vringd;
 
   before(async () => {
-    driver = await RingDriver.load();
+    driver = await RingDriver.load(readFileSync(DRIVER_WASM));
     daemon = await Vringd.start({ args: ["--packed", "--num-queues=4"], byteLength: IMAGE_SIZE });
   });
   after(() => daemon[Symbol.asyncDispose]());
@@ -127,14 +127,14 @@ describe("The ring driver", { timeout: 120_000 }, () => {
     test(`records a latency of ${ns} ns to within 1.6 %.`, async () => {
       await withGuest({ depth: 1 }, "poll", (perform, { guest }) => {
         perform(WRITE_ALL, 1);
-        guest.histogram.fill(0);
+        guest.resetLatencies();
         const [queue] = guest.queues;
         guest.allow(1);
         driver.calls.turn(queue!, 5000);
         signalEventfd(guest.kickFds[0]!);
         while (guest.inFlight > 0) driver.calls.turn(queue!, 5000 + ns);
         for (const percent of [1, 50, 100]) {
-          const found = percentile(guest.histogram, percent);
+          const found = percentile(guest.latencies().all, percent);
           assert.ok(Math.abs(found - ns) <= ns * 0.016, `${found}`);
         }
       });

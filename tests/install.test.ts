@@ -16,8 +16,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 import manifest from "../package.json" with { type: "json" };
-import { FrontEnd } from "./support/front-end.ts";
 import { Installation, unprivileged } from "./support/installation.ts";
 import { isInstalled } from "./support/shell-session.ts";
 import { Vringd } from "./support/vringd.ts";
@@ -82,8 +82,8 @@ describe("the installed package", { timeout: 300_000 }, () => {
   });
 
   test("serves a front-end, and ends with status 0", async () => {
-    const instead = ["env", "-C", home, ...UMASK_077, installation.program("vringd-blk")];
-    await using daemon = await Vringd.start({ instead });
+    const program = ["env", "-C", home, ...UMASK_077, installation.program("vringd-blk")];
+    await using daemon = await Vringd.start({ program });
     const frontEnd = await FrontEnd.connect(daemon.socketPath);
     const bytes = Buffer.alloc(4096, "as a newcomer would. ");
     await frontEnd.disk().write(8, bytes);

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { FrontEnd } from "./support/front-end.ts";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { tellSeed } from "./support/random.ts";
 import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";

@@ -18,6 +18,7 @@ const CONTENT: readonly (string | RegExp)[] = [
   "build/THIRD-PARTY.txt",
   "build/core.wasm",
   "build/core.plain.wasm",
+  "build/driver.wasm",
   "build/vringd.mjs",
   "build/vringd-blk.mjs",
   "build/worker.mjs",

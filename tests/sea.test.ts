@@ -5,8 +5,8 @@ import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 import manifest from "../package.json" with { type: "json" };
-import { FrontEnd } from "./support/front-end.ts";
 import { ROOT } from "./support/installation.ts";
 import { Vringd } from "./support/vringd.ts";
 
@@ -68,7 +68,7 @@ describe("the single executable", {
   for (const engine of ["io_uring", "threads"]) {
     test(`serves a front-end with --engine=${engine}, and leaves nothing behind`, async () => {
       const alone = ["env", "-i", "-C", directory, "PATH=", `TMPDIR=${directory}`, program];
-      await using daemon = await Vringd.start({ instead: alone, args: [`--engine=${engine}`] });
+      await using daemon = await Vringd.start({ program: alone, args: [`--engine=${engine}`] });
       const frontEnd = await FrontEnd.connect(daemon.socketPath, { queues: 2 });
       const bytes = Buffer.alloc(4096, "all in one. ");
       await frontEnd.disk(0).write(8, bytes);
@@ -88,7 +88,7 @@ describe("the single executable", {
       for (let round = 0; round < 5; round++) {
         const start = performance.now();
         await using _daemon = await Vringd.start({
-          ...(chosen && { instead: chosen }),
+          ...(chosen && { program: chosen }),
           readyWhen: "accepting",
         });
         times.push(performance.now() - start);

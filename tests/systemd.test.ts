@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { FrontEnd } from "./support/front-end.ts";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { tellSeed } from "./support/random.ts";
 import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";

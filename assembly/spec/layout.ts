@@ -9,6 +9,9 @@
 //   0x1c00_0000  the inflight region
 //   0x2000_0000  guest memory for the core, by window
 
+/** Of the ABI that ABI.md describes: its major version times 0x10000, and its minor version. */
+export const ABI_VERSION = 0x10000;
+
 export const WASM_PAGE_SIZE = 65536;
 /** 4 GiB of address space: the most a 32-bit memory has. */
 export const MEMORY_PAGES = 65536;
@@ -45,6 +48,10 @@ export const DEVICE_MAX_DISCARD_SECTORS = 44; // u32
 export const DEVICE_MAX_WRITE_ZEROES_SECTORS = 48; // u32
 export const DEVICE_MAX_RANGES = 52; // u32: segments in one discard or write zeroes
 export const DEVICE_ID = 56; // u8[20]
+export const DEVICE_TURN_REQUESTS = 76; // u32: requests to take from one queue in one turn; 0: TURN_REQUESTS_MAX
+
+/** The most that a turn takes from one queue, whatever the device block says: a turn comes to an end. */
+export const TURN_REQUESTS_MAX = 256;
 
 /** A region: gpa u64, byteLength u64, hostAddress u64. A window: gpa u64, byteLength u64, ptr u32. */
 export const TABLE_ENTRY_SIZE = 32;

@@ -1,9 +1,9 @@
 // The workers as the control plane sees them: rings are started and stopped here, and answered for later.
-import { closeSync } from "node:fs";
 import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
 import * as layout from "../../assembly/spec/layout.ts";
 import type { Disk } from "../device/disk.ts";
 import { createEventfd, signalEventfd } from "../linux/eventfd.ts";
+import { close } from "../linux/libc.ts";
 import type { Log } from "../log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { QueueInflight } from "../memory/inflight-region.ts";
@@ -111,7 +111,7 @@ class WorkerHandle {
     await this.send({ type: "quit" });
     await exited;
     this.port.close();
-    closeSync(this.controlFd);
+    close(this.controlFd);
   }
 
   private answer({ id, ...report }: Extract<Report, { type: "done" }>): void {

@@ -10,8 +10,12 @@ import {
   UsageError,
   usageSentence,
 } from "../command-line.ts";
+import { StartError } from "../errors.ts";
 import { addBackends } from "./backends.ts";
+import { addBench } from "./bench.ts";
 import { addCompletion } from "./completion.ts";
+import { addDoctor } from "./doctor.ts";
+import { addProbe } from "./probe.ts";
 import { complain, NAME } from "./terminal.ts";
 
 /** All subcommands and their options, for whoever reads them: this program, its manual pages, and shells. */
@@ -22,12 +26,20 @@ export function commandLine(): Command {
     .helpOption("-h, --help", "tell all this, and end")
     .helpCommand(false);
   addBackends(program);
+  addProbe(program);
+  addBench(program);
+  addDoctor(program);
   addCompletion(program);
   return program;
 }
 
 function fail(error: unknown): void {
   if (error instanceof CommanderError && error.exitCode === 0) return; // --help and --version
+  if (error instanceof StartError) {
+    complain(error.message);
+    process.exitCode = STATUS_FAILED;
+    return;
+  }
   const sentence = usageMistake(error);
   if (sentence !== undefined) complain(`${sentence} (see --help)`);
   else process.stderr.write(`${NAME}: ${(error as Error).stack ?? error}\n`);
@@ -43,7 +55,10 @@ function usageMistake(error: unknown): string | undefined {
 export function run(): void {
   // What runs for us is ended at exit, which a signal would skip.
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    process.once(signal, () => process.exit(128 + constants.signals[signal]));
+    process.once(signal, () => {
+      // A subcommand that listens, too, ends by itself.
+      if (process.listenerCount(signal) === 0) process.exit(128 + constants.signals[signal]);
+    });
   }
   // A reader that has seen enough, such as head, is no failure.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VIRTIO_F_RING_INDIRECT_DESC } from "../../assembly/spec/virtqueue.ts";
+import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { CrashLoad, LostRequest } from "./crash-load.ts";
-import { FrontEnd } from "./front-end.ts";
 import { countInflight } from "./inflight-entries.ts";
 import type { Random } from "./random.ts";
 import { SectorModel } from "./sector-model.ts";

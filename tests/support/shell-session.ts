@@ -29,7 +29,12 @@ export class ShellSession {
     });
     const session = new ShellSession(child);
     session.press(`stty cols 200\n${setUp.map((line) => `${line}\n`).join("")}echo READ''Y\n`);
-    await until(() => session.output.includes("READY"), "the shell is ready", START_TIMEOUT_MS);
+    try {
+      await until(() => session.output.includes("READY"), "the shell is ready", START_TIMEOUT_MS);
+    } catch (error) {
+      await session[Symbol.asyncDispose]();
+      throw error;
+    }
     return session;
   }
 

@@ -1,5 +1,5 @@
 // Where a guest has its rings, headers and data: in a guest of any size they lie all over its memory.
-import type { RegionLayout } from "../support/memory.ts";
+import type { RegionLayout } from "../memory.ts";
 
 const GIB = 2 ** 30;
 const MIB = 2 ** 20;
@@ -46,8 +46,7 @@ export class GuestLayout {
   constructor(memoryBytes: number, slots: number, dataSpan: number) {
     if (slots > SLOTS_MAX)
       throw new RangeError(`at most ${SLOTS_MAX} requests can be in flight, not ${slots}`);
-    // Buffers aligned to their size never lie over the border of two regions.
-    const alignment = Math.max(4096, 2 ** Math.ceil(Math.log2(dataSpan)));
+    const alignment = alignmentOf(dataSpan);
     this.stretch = floorTo((memoryBytes - SPREAD_OFFSET) / SLABS, Math.max(MIB, alignment));
     const buffers = Math.ceil(slots / SLABS);
     this.spacing = floorTo((this.stretch - MIB) / buffers, alignment);
@@ -62,6 +61,19 @@ export class GuestLayout {
   dataOffset(slot: number): number {
     return this.slabOffset(slot % SLABS) + MIB + Math.floor(slot / SLABS) * this.spacing;
   }
+}
+
+/** Buffers aligned to their size never lie over the border of two regions. */
+function alignmentOf(dataSpan: number): number {
+  return Math.max(4096, 2 ** Math.ceil(Math.log2(dataSpan)));
+}
+
+/** The least memory in bytes that has room for them. */
+export function memoryFor(slots: number, dataSpan: number): number {
+  const alignment = alignmentOf(dataSpan);
+  const unit = Math.max(MIB, alignment);
+  const stretch = Math.ceil((MIB + Math.ceil(slots / SLABS) * alignment) / unit) * unit;
+  return SPREAD_OFFSET + SLABS * stretch;
 }
 
 function floorTo(value: number, unit: number): number {

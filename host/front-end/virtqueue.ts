@@ -1,8 +1,8 @@
 // The driver's side of a virtqueue, as far as split and packed rings are alike: identifiers, notifications, waiting.
 import { VIRTQ_SIZE_MAX, VIRTQ_SIZE_MIN } from "../../assembly/spec/virtqueue.ts";
-import { createEventfd, drainEventfd, signalEventfd } from "../../host/linux/eventfd.ts";
-import { close } from "../../host/linux/libc.ts";
-import { whenReadable } from "../../host/linux/readiness.ts";
+import { createEventfd, drainEventfd, signalEventfd } from "../linux/eventfd.ts";
+import { close } from "../linux/libc.ts";
+import { whenReadable } from "../linux/readiness.ts";
 import type { Memory } from "./memory.ts";
 
 /** One element of a descriptor chain. */

@@ -1,5 +1,5 @@
 // Every request of a vhost-user front-end, one method each, over one connection.
-import { connectUnix } from "../../host/linux/unix-socket.ts";
+import { connectUnix } from "../linux/unix-socket.ts";
 import {
   type ConfigAccess,
   decodeConfig,
@@ -19,12 +19,15 @@ import {
   type LogDescription,
   type MemoryRegion,
   type VringAddress,
-} from "../../host/protocol/codec.ts";
-import { Connection, type Message } from "../../host/protocol/connection.ts";
-import * as m from "../../host/protocol/messages.ts";
+} from "../protocol/codec.ts";
+import { Connection, type Message } from "../protocol/connection.ts";
+import * as m from "../protocol/messages.ts";
 
 /** The back-end closed the connection where a reply was due. */
 export class Disconnected extends Error {}
+
+/** The back-end did not do in time what was waited for. */
+export class TooLate extends Error {}
 
 const NO_PAYLOAD: Buffer = Buffer.alloc(0);
 const REPLY_TIMEOUT_MS = 10_000;
@@ -35,6 +38,10 @@ export class Requests {
   /** What was agreed on; bit numbers are looked up here to decide whether to ask for replies. */
   protocolFeatures = 0n;
   replyTimeoutMs = REPLY_TIMEOUT_MS;
+  /** When all has to be over, by performance.now(): no reply is waited for any longer. */
+  deadlineMs = Number.POSITIVE_INFINITY;
+  /** Whether the peer has ever replied as a back-end does. */
+  hasAnswered = false;
   private last: Promise<unknown> = Promise.resolve();
   private awaited: { connection: Connection; message: Promise<Message | undefined> } | undefined;
 
@@ -51,7 +58,7 @@ export class Requests {
 
   /** The next message from the back-end, whatever it is; undefined when the connection is closed. */
   receive(): Promise<Message | undefined> {
-    return withTimeout(this.nextMessage(), this.replyTimeoutMs, "no message from the back-end");
+    return withTimeout(this.nextMessage(), this.patienceMs, "no message from the back-end");
   }
 
   /** Sends a request that has a reply of its own, and returns it. */
@@ -177,6 +184,10 @@ export class Requests {
     return message;
   }
 
+  private get patienceMs(): number {
+    return Math.max(0, Math.min(this.replyTimeoutMs, Math.ceil(this.deadlineMs - performance.now())));
+  }
+
   private setVringFd(request: number, index: number, fd: number | undefined): Promise<bigint> {
     if (fd === undefined)
       return this.command(request, encodeU64(BigInt(index | m.VHOST_USER_VRING_NOFD_MASK)));
@@ -197,10 +208,11 @@ export class Requests {
     await this.raw(request, payload, fds, flags).catch(() => {
       throw new Disconnected(`${name}: the back-end has closed the connection`);
     });
-    const reply = await withTimeout(this.nextMessage(), this.replyTimeoutMs, `${name}: no reply`);
+    const reply = await withTimeout(this.nextMessage(), this.patienceMs, `${name}: no reply`);
     if (reply === undefined) throw new Disconnected(`${name}: the back-end closed the connection`);
     if (reply.request !== request) throw new Error(`${name}: a reply to ${m.requestName(reply.request)}`);
     if ((reply.flags & m.VHOST_USER_REPLY_MASK) === 0) throw new Error(`${name}: not marked as a reply`);
+    this.hasAnswered = true;
     return reply;
   }
 }
@@ -224,7 +236,7 @@ export async function openConnection(
 export async function withTimeout<T>(promise: Promise<T>, timeoutMs: number, message: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const expired = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${message} in ${timeoutMs} ms`)), timeoutMs);
+    timer = setTimeout(() => reject(new TooLate(`${message} in ${timeoutMs} ms`)), timeoutMs);
   });
   try {
     return await Promise.race([promise, expired]);

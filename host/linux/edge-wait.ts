@@ -1,11 +1,5 @@
 // Waiting for an eventfd to be written, with one system call: no need to read it where only the edge counts (epoll(7)).
-import koffi from "koffi";
-import { addressOf, checked, close } from "../../host/linux/libc.ts";
-
-const libc = koffi.load(null);
-const epollCreate1 = libc.func("int epoll_create1(int flags)");
-const epollCtl = libc.func("int epoll_ctl(int epfd, int operation, int fd, void *event)");
-const epollWait = libc.func("int epoll_wait(int epfd, uintptr_t events, int count, int timeoutMs)");
+import { addressOf, checked, close, epollCreate1, epollCtl, epollWait } from "./libc.ts";
 
 const EPOLL_CLOEXEC = 0o2000000;
 const EPOLL_CTL_ADD = 1;

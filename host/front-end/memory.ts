@@ -1,9 +1,9 @@
 // Guest memory as a front-end has it: memfds, mapped here and described to the back-end. An allocator for drivers.
 
-import { checked, close, ftruncate, memfdCreate, viewOf } from "../../host/linux/libc.ts";
-import { allocateAt, mapShared } from "../../host/linux/mapping.ts";
-import { createMemfd } from "../../host/linux/memfd.ts";
-import type { MemoryRegion } from "../../host/protocol/codec.ts";
+import { checked, close, ftruncate, memfdCreate, viewOf } from "../linux/libc.ts";
+import { allocateAt, mapShared } from "../linux/mapping.ts";
+import { createMemfd } from "../linux/memfd.ts";
+import type { MemoryRegion } from "../protocol/codec.ts";
 
 /** Where a region lies for the guest, for the front-end and in its memfd. Exact below 2^53. */
 export interface RegionLayout {

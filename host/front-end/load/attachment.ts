@@ -3,9 +3,9 @@ import {
   VIRTIO_F_RING_EVENT_IDX,
   VIRTIO_F_RING_INDIRECT_DESC,
   VIRTIO_F_RING_PACKED,
-} from "../../assembly/spec/virtqueue.ts";
-import { VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD } from "../../host/protocol/messages.ts";
-import { FrontEnd } from "../support/front-end.ts";
+} from "../../../assembly/spec/virtqueue.ts";
+import { VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD } from "../../protocol/messages.ts";
+import { FrontEnd } from "../front-end.ts";
 import { DrivenGuest, type GuestOptions } from "./driven-guest.ts";
 import type { RingDriver } from "./ring-driver.ts";
 
@@ -24,19 +24,27 @@ export class Attachment {
 
   static async make(driver: RingDriver, socketPath: string, options: GuestOptions): Promise<Attachment> {
     const frontEnd = await FrontEnd.open(socketPath);
-    let guest: DrivenGuest | undefined;
     try {
       await frontEnd.negotiate(options);
-      demandFeatures(frontEnd, options);
-      guest = new DrivenGuest(driver, options);
+      return await Attachment.on(frontEnd, driver, options);
+    } catch (error) {
+      frontEnd.close();
+      throw error;
+    }
+  }
+
+  /** Takes over a front-end that has negotiated, unless this fails. */
+  static async on(frontEnd: FrontEnd, driver: RingDriver, options: GuestOptions): Promise<Attachment> {
+    demandFeatures(frontEnd, options);
+    const guest = new DrivenGuest(driver, options);
+    try {
       // As QEMU does wherever it can.
       if (frontEnd.hasProtocolFeature(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD))
         await frontEnd.trackInflight(options.queues, guest.queueSize);
       await frontEnd.shareMemory(guest.memory);
       for (let i = 0; i < options.queues; i++) await startRing(frontEnd, guest, i, options.packed);
     } catch (error) {
-      guest?.close();
-      frontEnd.close();
+      guest.close();
       throw error;
     }
     return new Attachment(frontEnd, guest);

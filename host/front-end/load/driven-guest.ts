@@ -4,15 +4,16 @@ import {
   DRIVER_QUEUE_SIZE,
   DRIVER_SLOT_SIZE,
   HISTOGRAM_BUCKETS,
-} from "../../assembly/spec/driver.ts";
-import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../../assembly/spec/layout.ts";
-import { createEventfd } from "../../host/linux/eventfd.ts";
-import { close } from "../../host/linux/libc.ts";
-import { Memory } from "../support/memory.ts";
-import type { RingAddresses } from "../support/virtqueue.ts";
+} from "../../../assembly/spec/driver.ts";
+import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../../../assembly/spec/layout.ts";
+import { createEventfd } from "../../linux/eventfd.ts";
+import { close } from "../../linux/libc.ts";
+import { Memory } from "../memory.ts";
+import type { RingAddresses } from "../virtqueue.ts";
 import {
   GuestLayout,
   gpaOf,
+  memoryFor,
   RING_ENTRIES_MAX,
   RING_SIZE,
   RINGS_OFFSET,
@@ -39,9 +40,18 @@ export interface GuestOptions {
   isChecked: boolean;
 }
 
+/** Counts by bucket: see HISTOGRAM_BUCKETS. */
+export interface Latencies {
+  reads: Uint32Array;
+  writes: Uint32Array;
+  all: Uint32Array;
+}
+
 export interface Load {
   readPercent: number;
   isSequential: boolean;
+  /** Where those blocks begin: 0 if left out. */
+  firstSector?: number;
   /** Blocks of the disk that are used. */
   blocks: number;
   seed: number;
@@ -51,9 +61,9 @@ export interface Load {
 
 /** QEMU's default for vhost-user-blk. */
 const QUEUE_SIZE_MIN = 128;
-const QUEUES_MAX = 8;
+export const QUEUES_MAX = 8;
 
-/** An arena: queues, histogram, slots; then pieces of guest memory. */
+/** An arena: queues, histograms, slots; then pieces of guest memory. */
 const HISTOGRAM = 0x1000;
 const IDLE = 0x8000;
 const IDLE_STRIDE = 0x800;
@@ -86,7 +96,7 @@ export class DrivenGuest {
     private readonly options: GuestOptions,
   ) {
     const { memoryBytes, queues, depth, blockBytes, segments } = options;
-    this.segmentStride = segments === 1 ? blockBytes : (2 * blockBytes) / segments;
+    this.segmentStride = strideOf(blockBytes, segments);
     if (queues > QUEUES_MAX || segments > SEGMENTS_MAX)
       throw new RangeError(`at most ${QUEUES_MAX} queues and ${SEGMENTS_MAX} segments`);
     this.queueSize = queueSizeFor(options);
@@ -106,14 +116,30 @@ export class DrivenGuest {
     return { descriptor, available: descriptor + DRIVER_AREA, used: descriptor + DEVICE_AREA };
   }
 
-  /** Latencies of all queues since it was last filled with 0. */
-  get histogram(): Uint32Array {
-    return new Uint32Array(this.driver.memory.buffer, this.arena + HISTOGRAM, HISTOGRAM_BUCKETS);
+  /** Copies of the histograms of all queues since they were last reset. */
+  latencies(): Latencies {
+    const [reads, writes] = [this.histogram(0), this.histogram(1)];
+    return { reads: reads.slice(), writes: writes.slice(), all: reads.map((count, i) => count + writes[i]!) };
+  }
+
+  resetLatencies(): void {
+    this.histogram(0).fill(0);
+    this.histogram(1).fill(0);
+  }
+
+  /** Fills all data buffers with what these bytes repeat. Only while nothing is in flight. */
+  fillData(bytes: Uint8Array): void {
+    const slots = this.options.queues * this.options.depth;
+    for (let slot = 0; slot < slots; slot++) {
+      const data = this.memory.bytes(gpaOf(this.layout.dataOffset(slot)), this.dataSpan);
+      for (let at = 0; at < data.length; at += bytes.length)
+        data.set(bytes.subarray(0, data.length - at), at);
+    }
   }
 
   setLoad(load: Load): void {
     const { depth, blockBytes, segments } = this.options;
-    const { readPercent, isSequential, blocks, seed, stamp = 0 } = load;
+    const { readPercent, isSequential, firstSector = 0, blocks, seed, stamp = 0 } = load;
     const { calls } = this.driver;
     for (const [i, queue] of this.queues.entries()) {
       // Each queue begins a sequential load at a place of its own, and has its own random numbers.
@@ -128,6 +154,7 @@ export class DrivenGuest {
         this.segmentStride,
         readPercent,
         sequential,
+        firstSector,
         first,
         blocks,
         ownSeed,
@@ -161,6 +188,11 @@ export class DrivenGuest {
 
   private get dataSpan(): number {
     return this.segmentStride * this.options.segments;
+  }
+
+  private histogram(index: number): Uint32Array<ArrayBuffer> {
+    const offset = this.arena + HISTOGRAM + index * HISTOGRAM_BUCKETS * 4;
+    return new Uint32Array(this.driver.memory.buffer, offset, HISTOGRAM_BUCKETS);
   }
 
   private openQueue(index: number): number {
@@ -218,6 +250,16 @@ export class DrivenGuest {
     if (region === undefined) throw new RangeError(`${byteLength} bytes at ${gpa} are not guest memory`);
     this.driver.map(this.arena + piece, region.fd, gpa - region.gpa, byteLength);
   }
+}
+
+function strideOf(blockBytes: number, segments: number): number {
+  return segments === 1 ? blockBytes : (2 * blockBytes) / segments;
+}
+
+/** Guest memory that such a guest needs at the least. */
+export function memoryNeeded(options: Omit<GuestOptions, "memoryBytes">): number {
+  const { queues, depth, blockBytes, segments } = options;
+  return memoryFor(queues * depth, strideOf(blockBytes, segments) * segments);
 }
 
 /** A split ring's size is a power of two; without indirect tables each request takes entries for all its buffers. */

@@ -1,8 +1,8 @@
 // The front-end's loop: drives all queues of a guest from one thread, for a time or for a number of requests.
 import { performance } from "node:perf_hooks";
-import { TURN_FAULT, TURN_KICK, TURN_REAPED } from "../../assembly/spec/driver.ts";
-import { addressOf, writeAt } from "../../host/linux/libc.ts";
-import { EdgeWait } from "../support/edge-wait.ts";
+import { TURN_FAULT, TURN_KICK, TURN_REAPED } from "../../../assembly/spec/driver.ts";
+import { EdgeWait } from "../../linux/edge-wait.ts";
+import { addressOf, writeAt } from "../../linux/libc.ts";
 import type { DrivenGuest } from "./driven-guest.ts";
 import type { RingDriver } from "./ring-driver.ts";
 
@@ -15,6 +15,9 @@ const UNLIMITED = 2 ** 53;
 /** Kicks are written by address, the cheapest form of a foreign call. */
 const one = new BigUint64Array([1n]);
 const oneAddress = addressOf(one);
+
+/** The back-end broke the ring. The message is a phrase. */
+export class DeviceFault extends Error {}
 
 export class Rounds {
   kicks = 0;
@@ -42,6 +45,18 @@ export class Rounds {
     }
   }
 
+  /** Blocks the thread until then, by nowNs(), and leaves the requests in flight. Whether anything has finished. */
+  runUntil(endNs: number): boolean {
+    this.guest.allow(UNLIMITED);
+    return this.goOn(endNs, () => false);
+  }
+
+  /** The same without starting anything more; ends early once nothing is in flight. */
+  drainUntil(endNs: number): boolean {
+    this.guest.allow(0);
+    return this.goOn(endNs, () => this.guest.inFlight === 0);
+  }
+
   /** Starts so many more in each queue and waits for all that is in flight. */
   finish(requests = 0): void {
     this.guest.allow(requests);
@@ -55,6 +70,16 @@ export class Rounds {
       before = finished;
       if (!this.turn(now) && this.manner === "sleep") this.sleep();
     }
+  }
+
+  private goOn(endNs: number, isOver: () => boolean): boolean {
+    let isAlive = false;
+    for (let now = nowNs(); now < endNs && !isOver(); now = nowNs()) {
+      const isBusy = this.turn(now);
+      isAlive ||= isBusy;
+      if (!isBusy && this.manner === "sleep") this.sleepFor((endNs - now) / 1e6);
+    }
+    return isAlive;
   }
 
   close(): void {
@@ -73,14 +98,19 @@ export class Rounds {
       }
       result |= turned;
     }
-    if (result & TURN_FAULT) throw new Error("the device used a chain that was not in flight");
+    if (result & TURN_FAULT) throw new DeviceFault("it used a chain that was not in flight");
     return (result & TURN_REAPED) !== 0;
   }
 
   private sleep(): void {
-    for (const queue of this.guest.queues) if (!this.driver.calls.enableCalls(queue)) return;
+    if (!this.sleepFor(STALL_TIMEOUT_MS)) throw new Error(`no call in ${STALL_TIMEOUT_MS} ms`);
+  }
+
+  /** False when no call has come in time. */
+  private sleepFor(timeoutMs: number): boolean {
+    for (const queue of this.guest.queues) if (!this.driver.calls.enableCalls(queue)) return true;
     this.sleeps++;
-    if (!this.edge.wait(STALL_TIMEOUT_MS)) throw new Error(`no call in ${STALL_TIMEOUT_MS} ms`);
+    return this.edge.wait(Math.ceil(timeoutMs));
   }
 }
 

@@ -1,14 +1,15 @@
-// A whole front-end: negotiation, guest memory and queues, as a VMM would set them up. For tests and benchmarks.
-import { BLK_CONFIG_CAPACITY } from "../../assembly/spec/virtio-blk.ts";
+// A whole front-end: negotiation, guest memory and queues, as a VMM would set them up.
+import * as blk from "../../assembly/spec/virtio-blk.ts";
 import {
   VIRTIO_F_RING_EVENT_IDX,
   VIRTIO_F_RING_INDIRECT_DESC,
   VIRTIO_F_RING_PACKED,
+  VIRTIO_F_VERSION_1,
 } from "../../assembly/spec/virtqueue.ts";
-import { close, viewOf } from "../../host/linux/libc.ts";
-import { mapShared, unmap } from "../../host/linux/mapping.ts";
-import type { InflightDescription, VringAddress } from "../../host/protocol/codec.ts";
-import * as m from "../../host/protocol/messages.ts";
+import { close, viewOf } from "../linux/libc.ts";
+import { mapShared, unmap } from "../linux/mapping.ts";
+import type { InflightDescription, VringAddress } from "../protocol/codec.ts";
+import * as m from "../protocol/messages.ts";
 import { BlkDriver } from "./blk-driver.ts";
 import { Memory, type RegionLayout } from "./memory.ts";
 import { PackedVirtqueue } from "./packed-virtqueue.ts";
@@ -45,6 +46,22 @@ const ACCEPTED_PROTOCOL_FEATURES = [
   m.VHOST_USER_PROTOCOL_F_STATUS,
 ];
 
+/** A driver accepts no feature that it doesn't know (virtio 1.4, 2.2), such as one that changes how it has to kick. */
+const UNDERSTOOD_FEATURES = [
+  blk.VIRTIO_BLK_F_SIZE_MAX,
+  blk.VIRTIO_BLK_F_SEG_MAX,
+  blk.VIRTIO_BLK_F_RO,
+  blk.VIRTIO_BLK_F_BLK_SIZE,
+  blk.VIRTIO_BLK_F_FLUSH,
+  blk.VIRTIO_BLK_F_TOPOLOGY,
+  blk.VIRTIO_BLK_F_CONFIG_WCE,
+  blk.VIRTIO_BLK_F_MQ,
+  blk.VIRTIO_BLK_F_DISCARD,
+  blk.VIRTIO_BLK_F_WRITE_ZEROES,
+  m.VHOST_USER_F_PROTOCOL_FEATURES,
+  VIRTIO_F_VERSION_1,
+];
+
 const QUEUE_SIZE = 128;
 const CONFIG_SIZE = 60;
 
@@ -67,9 +84,14 @@ interface Inflight {
   bytes: Buffer;
 }
 
+/** The back-end answered that it won't. */
+export class Refused extends Error {}
+
 export class FrontEnd extends Requests {
   /** Offered, and agreed on. */
   backendFeatures = 0n;
+  /** Undefined: the back-end has none to negotiate. */
+  offeredProtocolFeatures: bigint | undefined;
   features = 0n;
   maxQueues = 1;
   config = Buffer.alloc(0);
@@ -110,7 +132,7 @@ export class FrontEnd extends Requests {
 
   /** Sectors of the disk, as its config space says. */
   get capacity(): number {
-    return Number(this.config.readBigUInt64LE(BLK_CONFIG_CAPACITY));
+    return Number(this.config.readBigUInt64LE(blk.BLK_CONFIG_CAPACITY));
   }
 
   hasFeature(bit: number): boolean {
@@ -130,7 +152,7 @@ export class FrontEnd extends Requests {
 
   async readConfig(): Promise<Buffer> {
     const config = await this.getConfig(0, this.options.configSize ?? CONFIG_SIZE);
-    if (config === undefined) throw new Error("GET_CONFIG was refused");
+    if (config === undefined) throw new Refused("GET_CONFIG was refused");
     this.config = Buffer.from(config);
     return this.config;
   }
@@ -285,6 +307,7 @@ export class FrontEnd extends Requests {
 
   private async negotiateProtocol(): Promise<void> {
     const offered = await this.getProtocolFeatures();
+    this.offeredProtocolFeatures = offered;
     await this.setProtocolFeatures(
       offered & maskOf(this.options.protocolFeatures ?? ACCEPTED_PROTOCOL_FEATURES),
     );
@@ -294,17 +317,16 @@ export class FrontEnd extends Requests {
 
   private wantedFeatures(): bigint {
     const { packed = false, eventIdx = true, indirect = true } = this.options;
-    // Logging is for the time of a migration only.
-    const unwanted = [m.VHOST_F_LOG_ALL];
-    if (!packed) unwanted.push(VIRTIO_F_RING_PACKED);
-    if (!eventIdx) unwanted.push(VIRTIO_F_RING_EVENT_IDX);
-    if (!indirect) unwanted.push(VIRTIO_F_RING_INDIRECT_DESC);
-    return this.backendFeatures & ~maskOf(unwanted);
+    const wanted = [...UNDERSTOOD_FEATURES];
+    if (packed) wanted.push(VIRTIO_F_RING_PACKED);
+    if (eventIdx) wanted.push(VIRTIO_F_RING_EVENT_IDX);
+    if (indirect) wanted.push(VIRTIO_F_RING_INDIRECT_DESC);
+    return this.backendFeatures & maskOf(wanted);
   }
 
   private async accepted(what: string, acknowledgement: Promise<bigint>): Promise<void> {
     const value = await acknowledgement;
-    if (value !== 0n) throw new Error(`${what} was refused with ${value}`);
+    if (value !== 0n) throw new Refused(`${what} was refused with ${value}`);
   }
 
   private dropInflight(): void {
