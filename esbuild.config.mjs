@@ -2,13 +2,10 @@
 import { chmodSync, readdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { build } from "esbuild";
+import { ENTRIES } from "./packaging/entries.mjs";
 import { writeNotices } from "./packaging/third-party.mjs";
 
-const programs = await bundle("build", [
-  { in: "host/vringd-blk.ts", out: "vringd-blk" },
-  { in: "host/vringd.ts", out: "vringd" },
-  { in: "host/dataplane/worker.ts", out: "worker" },
-]);
+const programs = await bundle("build", ENTRIES);
 writeNotices("build/THIRD-PARTY.txt", programs);
 for (const program of ["vringd-blk", "vringd"]) chmodSync(`build/${program}.mjs`, 0o755);
 

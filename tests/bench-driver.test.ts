@@ -43,7 +43,7 @@ describe("The ring driver", { timeout: 120_000 }, () => {
   let daemon: Vringd;
 
   before(async () => {
-    driver = await RingDriver.load(DRIVER_WASM);
+    driver = await RingDriver.load(readFileSync(DRIVER_WASM));
     daemon = await Vringd.start({ args: ["--packed", "--num-queues=4"], byteLength: IMAGE_SIZE });
   });
   after(() => daemon[Symbol.asyncDispose]());

@@ -54,7 +54,7 @@ const SILENT = [
 ];
 
 function completesLines(start: () => Promise<ShellSession>, skip: string | undefined): void {
-  const options = { skip: skip ?? false, timeout: 120_000 };
+  const options = { skip: skip ?? false, timeout: 240_000 };
   test("completes options, values, paths and subcommands", options, async () => {
     await using session = await start();
     for (const [typed, line] of COMPLETED) assert.equal((await session.type(`${typed}\t`)).line, line);

@@ -1,5 +1,5 @@
 // The workers as the control plane sees them: rings are started and stopped here, and answered for later.
-import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
 import * as layout from "../../assembly/spec/layout.ts";
 import type { Disk } from "../device/disk.ts";
 import { createEventfd, signalEventfd } from "../linux/eventfd.ts";
@@ -7,6 +7,7 @@ import { close } from "../linux/libc.ts";
 import type { Log } from "../log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { QueueInflight } from "../memory/inflight-region.ts";
+import { startWorker } from "../own-files.ts";
 import type { Command, Report, WorkerSetup } from "./commands.ts";
 import { compileCore } from "./core.ts";
 import { writeDeviceBlock, writeWriteThrough } from "./device-block.ts";
@@ -64,7 +65,7 @@ class WorkerHandle {
     const { port1, port2 } = new MessageChannel();
     this.port = port1;
     const workerData: WorkerSetup = { ...setup, port: port2, controlFd: this.controlFd };
-    this.thread = new Worker(new URL("worker.mjs", import.meta.url), { workerData, transferList: [port2] });
+    this.thread = startWorker({ workerData, transferList: [port2] });
     this.ready = new Promise((resolve, reject) => {
       this.thread.once("error", reject);
       this.port.on("message", (report: Report) => {

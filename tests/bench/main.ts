@@ -2,7 +2,7 @@
 //
 // The front-end is this process, bound to core 0; back-ends share the other cores. On a machine with one core nothing
 // is bound.
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { RingDriver } from "../../host/front-end/load/ring-driver.ts";
@@ -43,7 +43,7 @@ async function prepare(options: Options): Promise<Bench> {
   const isPinned = options.pin && cores > 1;
   if (isPinned) pinThisThread([FRONT_END_CORE]);
   return {
-    driver: await RingDriver.load(DRIVER_WASM),
+    driver: await RingDriver.load(readFileSync(DRIVER_WASM)),
     images: new Images(options.size * 2 ** 20),
     rounds: options.rounds,
     seconds: options.seconds,

@@ -2,7 +2,7 @@
 //
 // perf sees the kernel, Node and Wasm; where it is missing, V8's own profiler sees JavaScript and Wasm alone. Both work
 // on a copy of the bundle in build/profile/ with a core whose functions have names.
-import { copyFileSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { Command } from "commander";
@@ -69,7 +69,7 @@ async function profile(profiler: Profiler, cell: Cell, options: Options): Promis
   };
   const images = new Images(size * 2 ** 20);
   const contender = await Contender.start(
-    await RingDriver.load(DRIVER_WASM),
+    await RingDriver.load(readFileSync(DRIVER_WASM)),
     backEnd,
     cell,
     images,

@@ -2,6 +2,10 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { until } from "./until.ts";
 
+/** zsh looks at all its functions first, which takes its time on a busy machine. */
+const START_TIMEOUT_MS = 60_000;
+const TYPE_TIMEOUT_MS = 30_000;
+
 export function isInstalled(program: string): boolean {
   return spawnSync(program, ["--version"], { stdio: "ignore" }).error === undefined;
 }
@@ -26,7 +30,7 @@ export class ShellSession {
     const session = new ShellSession(child);
     session.press(`stty cols 200\n${setUp.map((line) => `${line}\n`).join("")}echo READ''Y\n`);
     try {
-      await until(() => session.output.includes("READY"), "the shell is ready");
+      await until(() => session.output.includes("READY"), "the shell is ready", START_TIMEOUT_MS);
     } catch (error) {
       await session[Symbol.asyncDispose]();
       throw error;
@@ -41,6 +45,7 @@ export class ShellSession {
     const match = await until(
       () => /<<(.*)>>/.exec(this.output) ?? undefined,
       `the shell has seen ${JSON.stringify(keys)}`,
+      TYPE_TIMEOUT_MS,
     );
     const printed = this.output;
     // To the start, and drop what follows.

@@ -32,7 +32,7 @@ export interface VringdOptions {
   fd?: number;
   /** A command to run the daemon under, such as strace. It must become the daemon, so that the pid is the daemon's. */
   under?: readonly string[];
-  /** What to run instead of the one that was just built. */
+  /** A command to run instead of the bundle that was just built. */
   program?: readonly string[];
   /** When start() resolves: once the log says "ready", unless told that the socket will do. */
   readyWhen?: "accepting";

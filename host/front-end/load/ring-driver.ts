@@ -1,5 +1,4 @@
 // The front-end ring driver in Wasm, its linear memory, and the arenas in it: one for each guest.
-import { readFile } from "node:fs/promises";
 import { WASM_PAGE_SIZE } from "../../../assembly/spec/layout.ts";
 import { instantiate } from "../../../build/driver.js";
 import { addressOf } from "../../linux/libc.ts";
@@ -26,8 +25,8 @@ export class RingDriver {
   }
 
   /** One for all guests: code that was optimised for one is as fast for the others. */
-  static async load(wasm: string | URL): Promise<RingDriver> {
-    const module = await WebAssembly.compile(await readFile(wasm));
+  static async load(wasm: Uint8Array): Promise<RingDriver> {
+    const module = await WebAssembly.compile(wasm);
     const pages = ((ARENAS + 1) * ARENA_SIZE) / WASM_PAGE_SIZE;
     const memory = new WebAssembly.Memory({ initial: pages, maximum: PAGES_MAX, shared: true });
     return new RingDriver(memory, await instantiate(module, { env: { memory } }));

@@ -6,6 +6,7 @@ import type { FrontEnd } from "../../front-end/front-end.ts";
 import { Attachment } from "../../front-end/load/attachment.ts";
 import { RingDriver } from "../../front-end/load/ring-driver.ts";
 import { DeviceFault, Rounds } from "../../front-end/load/rounds.ts";
+import { readOwnFile } from "../../own-files.ts";
 import { withFrontEnd } from "../attach.ts";
 import type { BenchOptions } from "../bench.ts";
 import { diskOf } from "../probe/disk-of.ts";
@@ -33,8 +34,7 @@ export async function bench(socketPath: string, options: BenchOptions): Promise<
 }
 
 async function measure(frontEnd: FrontEnd, plan: Plan, options: BenchOptions): Promise<Measured> {
-  // It lies beside the bundle.
-  const driver = await RingDriver.load(new URL("driver.wasm", import.meta.url));
+  const driver = await RingDriver.load(await readOwnFile("driver.wasm"));
   const attachment = await Attachment.on(frontEnd, driver, plan.guest);
   const { guest } = attachment;
   const rounds = new Rounds(driver, guest, options.sleep ? "sleep" : "poll");
