@@ -171,15 +171,27 @@ test("doctor finds limits that are too low", async () => {
   assert.equal(some["open files"]!.status, "note");
 });
 
-test("doctor says when the library for system calls is missing", async () => {
+/** The toolbox without node_modules beside it. */
+function withoutLibraries(): string {
   const build = files.path("package/build");
   mkdirSync(build, { recursive: true });
   for (const name of readdirSync(dirname(PROGRAM))) {
     if (name.endsWith(".mjs")) cpSync(join(dirname(PROGRAM), name), join(build, name));
   }
-  const { koffi } = await examine([], { program: join(build, "vringd.mjs") });
+  return join(build, "vringd.mjs");
+}
+
+test("doctor says when the library for system calls is missing; help and usage need none", async () => {
+  const program = withoutLibraries();
+  const { koffi } = await examine([], { program });
   assert.equal(koffi!.status, "problem");
   assert.match(koffi!.advice!, /npm ci/);
+  for (const args of [["--help"], ["probe", "--help"], ["bench", "--help"], ["doctor", "--help"]]) {
+    const { status, stdout } = await toolbox(args, { program });
+    assert.equal(status, 0);
+    assert.match(stdout, /^Usage: vringd /);
+  }
+  assert.equal((await toolbox(["bench"], { program })).status, 2);
 });
 
 for (const columns of [80, 200]) {

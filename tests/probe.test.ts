@@ -4,6 +4,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { openConnection } from "../host/front-end/requests.ts";
+import { close } from "../host/linux/libc.ts";
+import { connectUnix, listenUnix } from "../host/linux/unix-socket.ts";
 import { encodeConfig } from "../host/protocol/codec.ts";
 import * as m from "../host/protocol/messages.ts";
 import { textWidth } from "../host/toolbox/terminal.ts";
@@ -248,11 +250,16 @@ test("probe says when there is no socket, none that listens, or one of another k
   await assertRefused(files.path("none.sock"), /there is no socket at .*none\.sock/);
   await assertRefused(files.write("file.img", "x"), /file\.img is no socket/);
   await assertRefused(`/tmp/${"x".repeat(120)}`, /longer than the 107 bytes/);
-  const daemon = await Vringd.start();
+  await using daemon = await Vringd.start();
   const { socketPath } = daemon;
+  const crowded = files.path("crowded.sock");
+  const waiting = [listenUnix(crowded)];
+  // Until its backlog is full.
+  while (waiting.length < 100 && tryConnect(crowded, waiting)) {}
+  await assertRefused(crowded, /others already wait to be served at /, HASTY);
+  waiting.forEach(close);
   await daemon.kill9();
   await assertRefused(socketPath, /nobody listens at /);
-  await daemon[Symbol.asyncDispose]();
 });
 
 test("probe refuses wrong usage with status 2", async () => {
@@ -262,6 +269,14 @@ test("probe refuses wrong usage with status 2", async () => {
     assert.equal(status, 2);
   }
 });
+
+function tryConnect(path: string, fds: number[]): boolean {
+  try {
+    return fds.push(connectUnix(path)) > 0;
+  } catch {
+    return false;
+  }
+}
 
 /** As the daemon's log tells them when a front-end has left. */
 function countersOf(daemon: Vringd): Record<string, string> {

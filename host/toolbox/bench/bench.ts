@@ -84,5 +84,6 @@ function statusOf({ ending, failures, abandoned, all }: Result, socketPath: stri
   else if (abandoned > 0) complain(`${abandoned} requests were still not finished when we left`);
   if (failures > 0) complain(`${failures} of ${all.requests} requests failed`);
   if (ending === "gone" || ending === "stalled" || failures > 0) return STATUS_FAILED;
-  return ending === "time" ? 0 : 128 + constants.signals[ending];
+  if (ending !== "time") return 128 + constants.signals[ending];
+  return abandoned > 0 ? STATUS_FAILED : 0;
 }

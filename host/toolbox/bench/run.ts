@@ -13,7 +13,7 @@ export interface Measured {
   latencies: Latencies;
   failures: number;
   ending: Ending;
-  /** Of the requests in flight at the end. */
+  /** Requests that were in flight at the end and did not finish, however long we waited. */
   abandoned: number;
 }
 
