@@ -211,7 +211,7 @@ describe("bench", { timeout: 300_000 }, () => {
     assert.equal(piped.stderr, "");
     assert.match(
       piped.stdout,
-      /^randread, 4 KiB each, 32 in flight in one queue \(split\), over 16 MiB, for 1\.\d s\n/,
+      /^randread, 4 KiB each, 32 in flight in one queue \(split\)\nover 16 MiB, for 1\.\d s\n/,
     );
     assert.match(piped.stdout, /100\.00 %\n$/);
   });

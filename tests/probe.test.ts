@@ -1,6 +1,7 @@
 // `vringd probe`: what it tells of back-ends of all kinds, and of what is none.
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { openConnection } from "../host/front-end/requests.ts";
@@ -14,6 +15,7 @@ import { allHaveLeft } from "./support/footprint.ts";
 import { hasStorageDaemon, StorageDaemon } from "./support/storage-daemon.ts";
 import { numbers, StubBackEnd } from "./support/stub-back-end.ts";
 import { onTerminal, toolbox } from "./support/toolbox.ts";
+import { until } from "./support/until.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const IMAGE_SIZE = 8 << 20;
@@ -149,6 +151,21 @@ test("probe tells all of qemu-storage-daemon", { skip, timeout: 60_000 }, async 
   assert.ok(readFileSync(image).equals(Buffer.alloc(IMAGE_SIZE, "untouched")));
 });
 
+const GPU = "/usr/lib/qemu/vhost-user-gpu";
+
+test("probe finds that QEMU's vhost-user-gpu is no block device", {
+  skip: !existsSync(GPU) && `no ${GPU}`,
+}, async () => {
+  const socketPath = files.path("gpu.sock");
+  const gpu = spawn(GPU, ["-s", socketPath], { stdio: "ignore" });
+  try {
+    await until(() => existsSync(socketPath), "it listens");
+    await assertRefused(socketPath, /won't be used as a block device/);
+  } finally {
+    gpu.kill();
+  }
+});
+
 const PROTOCOL = 1n << BigInt(m.VHOST_USER_F_PROTOCOL_FEATURES);
 const CONFIG = 1n << BigInt(m.VHOST_USER_PROTOCOL_F_CONFIG);
 
@@ -217,7 +234,7 @@ const strangers: [what: string, make: () => Promise<StubBackEnd>, sentence: RegE
               [m.VHOST_USER_GET_PROTOCOL_FEATURES]: CONFIG,
             })(request, payload),
       ),
-    /GET_CONFIG was refused/,
+    /won't be used as a block device: GET_CONFIG was refused/,
   ],
   [
     "has a configuration that no disk can have",

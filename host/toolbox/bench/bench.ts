@@ -44,7 +44,9 @@ async function measure(frontEnd: FrontEnd, plan: Plan, options: BenchOptions): P
     guest.setLoad(plan.load);
     frontEnd.deadlineMs = Number.POSITIVE_INFINITY;
     const measured = await run(attachment, rounds, options.seconds, (elapsedNs) => line.update(elapsedNs));
-    if (measured.ending !== "gone") await stopRings(frontEnd, plan.guest.queues);
+    frontEnd.deadlineMs = performance.now() + options.timeout * 1000;
+    if (measured.ending !== "gone" && measured.ending !== "stalled")
+      await stopRings(frontEnd, plan.guest.queues);
     return measured;
   } catch (error) {
     if (error instanceof DeviceFault) throw new StartError(`the back-end broke a ring: ${error.message}`);

@@ -48,7 +48,7 @@ export async function run(
     else if (now >= end) ending = "time";
   }
   const measured = { seconds: (now - start) / 1e9, latencies: guest.latencies(), failures: guest.failures };
-  if (ending !== "gone") await drain(attachment, rounds, signals);
+  if (ending !== "gone" && ending !== "stalled") await drain(attachment, rounds, signals);
   return { ...measured, ending, abandoned: guest.inFlight };
 }
 
