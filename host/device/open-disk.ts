@@ -1,9 +1,10 @@
 // What --blk-file names: a file, or a disk of another kind by its scheme, maybe under an overlay.
 import type { BlockDisk } from "../disk/block-disk.ts";
 import { MemoryDisk } from "../disk/memory-disk.ts";
+import { OverlayDisk } from "../disk/overlay/overlay-disk.ts";
 import { StartError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { Disk, type DiskOptions } from "./disk.ts";
+import { Disk, type DiskOptions, serialOf } from "./disk.ts";
 import { describeObject } from "./object-disk.ts";
 
 export interface DiskChoice extends DiskOptions {
@@ -20,11 +21,27 @@ const SCHEMES: Readonly<Record<string, Open>> = {
 
 /** `stopping` ends a wait for the image's lock. Throws StartError. */
 export async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<Disk> {
-  const { path } = options;
-  const object = await openScheme(options);
-  if (object === undefined) return Disk.open(options, stopping, log);
-  if (options.direct) throw new StartError(`${path} is no file, so leave out --direct`);
-  return describeObject(object, { ...options, name: path });
+  const { path, overlay, direct } = options;
+  const named = await openScheme(options);
+  if (overlay === undefined && named === undefined) return Disk.open(options, stopping, log);
+  if (direct) throw new StartError(`${overlay ?? path} is served without O_DIRECT, so leave out --direct`);
+  const object =
+    overlay === undefined ? named! : await openOverlay(overlay, named ?? path, options, stopping, log);
+  return describeObject(object, {
+    ...options,
+    name: path,
+    serial: options.serial ?? object.serial ?? serialOf(path),
+  });
+}
+
+function openOverlay(
+  path: string,
+  base: string | BlockDisk,
+  { readOnly, lock, lockTimeoutMs }: DiskChoice,
+  signal: AbortSignal,
+  log: Log,
+): Promise<BlockDisk> {
+  return OverlayDisk.open({ path, base, readOnly, lock, lockTimeoutMs, signal, log });
 }
 
 async function openScheme(options: DiskChoice): Promise<BlockDisk | undefined> {
