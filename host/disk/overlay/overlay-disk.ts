@@ -119,12 +119,15 @@ export class OverlayDisk implements BlockDisk {
     return this.flushing.run();
   }
 
-  /** Gives back what the overlay has of the range; the base goes on showing where it has nothing. */
+  /** Gives back what the overlay has of the range, which reads as zeroes then; the base goes on showing where it has nothing. */
   async discard(offset: bigint, byteLength: bigint): Promise<void> {
-    const { first, last } = this.wholeBlocks(Number(offset), Number(byteLength));
-    for (let block = first; block <= last; ) {
+    const at = Number(offset);
+    const end = at + Number(byteLength);
+    const last = lastBlock(end);
+    for (let block = Math.floor(at / BLOCK_BYTES); block <= last; ) {
       const next = this.map.endOfRun(block, last);
-      if (this.map.has(block)) await this.punch(block, next - 1);
+      const from = Math.max(block * BLOCK_BYTES, at);
+      if (this.map.has(block)) await this.punch(from, Math.min(next * BLOCK_BYTES, end));
       block = next;
     }
   }
@@ -138,7 +141,7 @@ export class OverlayDisk implements BlockDisk {
     if (start > at) await this.write(offset, [new Uint8Array(start - at)]);
     const release = await this.allocations.acquire(first, last);
     try {
-      await this.punch(first, last);
+      await this.punch(first * BLOCK_BYTES, this.endOf(last));
       if (!this.map.hasAll(first, last)) await this.map.set(first, last);
     } finally {
       release();
@@ -173,9 +176,8 @@ export class OverlayDisk implements BlockDisk {
     return this.parts.storage.write(this.layout.blocks + at, buffers);
   }
 
-  private punch(first: number, last: number): Promise<void> {
-    const at = first * BLOCK_BYTES;
-    return this.parts.storage.punch(this.layout.blocks + at, this.endOf(last) - at);
+  private punch(start: number, end: number): Promise<void> {
+    return this.parts.storage.punch(this.layout.blocks + start, end - start);
   }
 
   private async flushNow(): Promise<void> {
