@@ -14,9 +14,14 @@ export * as virtqueue from "../assembly/spec/virtqueue.ts";
 export type Core = Awaited<ReturnType<typeof instantiate>>;
 
 /** What the core can be loaded from: a compiled module, its bytes, a response that brings them, or where they are. */
-export type CoreSource = WebAssembly.Module | Bytes | Response | Promise<Response> | URL | string;
-
-type Bytes = ArrayBuffer | ArrayBufferView<ArrayBuffer>;
+export type CoreSource =
+  | WebAssembly.Module
+  | ArrayBuffer
+  | ArrayBufferView<ArrayBuffer>
+  | Response
+  | Promise<Response>
+  | URL
+  | string;
 
 /** Over which memory, and from where. */
 export interface CoreOptions {
@@ -56,18 +61,18 @@ async function compile(source: Awaited<CoreSource>): Promise<WebAssembly.Module>
     return WebAssembly.compile(await read(new URL(source, import.meta.url)));
   if (typeof Response !== "undefined" && source instanceof Response)
     return WebAssembly.compile(await bytesOf(source));
-  return WebAssembly.compile(source as Bytes);
+  return WebAssembly.compile(source as ArrayBuffer | ArrayBufferView);
 }
 
-async function read(url: URL): Promise<Bytes> {
+async function read(url: URL): Promise<ArrayBuffer | ArrayBufferView> {
   if (url.protocol !== "file:") return bytesOf(await fetch(url));
   // Node's fetch() knows no files. Not written out, so that bundlers for browsers don't look for it.
   const fileSystem = "node:fs/promises";
   const { readFile } = (await import(fileSystem)) as typeof import("node:fs/promises");
-  return readFile(url) as Promise<Uint8Array<ArrayBuffer>>;
+  return readFile(url);
 }
 
-async function bytesOf(response: Response): Promise<Bytes> {
+async function bytesOf(response: Response): Promise<ArrayBuffer | ArrayBufferView> {
   if (!response.ok)
     throw new Error(`${response.url} can't be loaded: ${response.status} ${response.statusText}`);
   return response.arrayBuffer();

@@ -1,7 +1,6 @@
 // A back-end in a program: what the daemon does, without its signals, its exit status and its command line.
 import { EventEmitter } from "node:events";
 import { Device, serveAll } from "./daemon.ts";
-import type { Counters } from "./dataplane/data-plane.ts";
 import type { DiskOperation } from "./dataplane/disk-engine.ts";
 import { describeObject } from "./device/object-disk.ts";
 import { openDisk } from "./device/open-disk.ts";
@@ -13,8 +12,33 @@ import type { Connection } from "./protocol/connection.ts";
 import { adopt, type FrontEnds, listenAt, vacateSocketPath } from "./protocol/listener.ts";
 import { deviceOptions, diskChoice, type FileOptions, type ServeOptions } from "./serve-options.ts";
 
-/** Requests by what became of them, bytes, notifications, and rings that broke: since the server started, or of one front-end. */
-export type Stats = Counters;
+/** What was done, over all rings: since the server started, or for one front-end. */
+export interface Stats {
+  /** Reads that succeeded. */
+  reads: bigint;
+  /** Bytes that they read. */
+  readBytes: bigint;
+  /** Writes that succeeded. */
+  writes: bigint;
+  /** Bytes that they wrote. */
+  writtenBytes: bigint;
+  /** Flushes that succeeded. */
+  flushes: bigint;
+  /** Discards that succeeded. */
+  discards: bigint;
+  /** Write-zeroes requests that succeeded. */
+  writeZeroes: bigint;
+  /** Requests for the serial number. */
+  ids: bigint;
+  /** Requests of any kind that the guest got an error for. */
+  failures: bigint;
+  /** Notifications by the guest. */
+  kicks: bigint;
+  /** Notifications of the guest. */
+  calls: bigint;
+  /** Rings that the guest broke. */
+  brokenRings: bigint;
+}
 
 /** What a server emits, with the arguments of each. */
 export interface ServerEvents {
@@ -83,6 +107,7 @@ export class Server extends EventEmitter<ServerEvents> {
     await Promise.race([this.closed, expired]).finally(() => clearTimeout(timer));
   }
 
+  /** The same as close(). */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -167,6 +192,7 @@ function openAny(disk: BlockDisk | FileOptions, stopping: AbortSignal, log: Log)
 }
 
 function difference(after: Stats, before: Stats): Stats {
-  const names = Object.keys(after) as (keyof Stats)[];
-  return Object.fromEntries(names.map((name) => [name, after[name] - before[name]])) as Stats;
+  const result = { ...after };
+  for (const name of Object.keys(result) as (keyof Stats)[]) result[name] -= before[name];
+  return result;
 }

@@ -19,6 +19,8 @@ import { readOverlay } from "./support/overlay-contents.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const DISK_SIZE = 256 << 20;
+/** Guest and back-end share the machine, and with a disk in memory the back-end shares a thread with the test. */
+const timeoutMs = 240_000;
 
 function checkFileSystem(bytes: Uint8Array): void {
   const directory = mkdtempSync(join(tmpdir(), "vringd-test-"));
@@ -55,14 +57,14 @@ async function contentsOf(disk: MemoryDisk): Promise<Uint8Array> {
 describe("a user-mode-linux guest", { skip: skipReason(umlUnavailable()) }, () => {
   test("keeps a file system on a disk in memory", () =>
     withMemoryDisk(async (socketPath, disk) => {
-      const result = await runUmlGuest({ socketPath, script: ext4RoundTrip });
+      const result = await runUmlGuest({ socketPath, timeoutMs, script: ext4RoundTrip });
       assert.ok(result.ok, result.console);
       checkFileSystem(await contentsOf(disk));
     }));
 
   test("discards and zeroes what it names on a disk in memory, and nothing beside it", () =>
     withMemoryDisk(async (socketPath) => {
-      const { ok, values, console } = await runUmlGuest({ socketPath, script: discardCheck });
+      const { ok, values, console } = await runUmlGuest({ socketPath, timeoutMs, script: discardCheck });
       assert.ok(ok, console);
       assert.equal(values.get("DISCARD"), "zeroed");
       assert.equal(values.get("WRITE_ZEROES"), "zeroed");
@@ -70,7 +72,7 @@ describe("a user-mode-linux guest", { skip: skipReason(umlUnavailable()) }, () =
 
   test("keeps a file system on an overlay", async () => {
     await using daemon = await Vringd.start({ overlay: true, byteLength: DISK_SIZE });
-    const result = await runUmlGuest({ socketPath: daemon.socketPath, script: ext4RoundTrip });
+    const result = await runUmlGuest({ socketPath: daemon.socketPath, timeoutMs, script: ext4RoundTrip });
     assert.ok(result.ok, result.console);
     await daemon.stop();
     checkFileSystem(await readOverlay(daemon.changesPath, daemon.imagePath));
@@ -80,14 +82,25 @@ describe("a user-mode-linux guest", { skip: skipReason(umlUnavailable()) }, () =
 describe("a QEMU guest", { skip: skipReason(qemuUnavailable()) }, () => {
   test("keeps a file system on a disk in memory, on four packed rings", () =>
     withMemoryDisk(async (socketPath, disk) => {
-      const result = await runQemuGuest({ socketPath, script: ext4RoundTrip, packed: true, queues: 4 });
+      const result = await runQemuGuest({
+        socketPath,
+        timeoutMs,
+        script: ext4RoundTrip,
+        packed: true,
+        queues: 4,
+      });
       assert.ok(result.ok, result.console);
       checkFileSystem(await contentsOf(disk));
     }));
 
   test("keeps a file system on an overlay", async () => {
     await using daemon = await Vringd.start({ overlay: true, byteLength: DISK_SIZE });
-    const result = await runQemuGuest({ socketPath: daemon.socketPath, script: ext4RoundTrip, queues: 2 });
+    const result = await runQemuGuest({
+      socketPath: daemon.socketPath,
+      timeoutMs,
+      script: ext4RoundTrip,
+      queues: 2,
+    });
     assert.ok(result.ok, result.console);
     await daemon.stop();
     checkFileSystem(await readOverlay(daemon.changesPath, daemon.imagePath));
