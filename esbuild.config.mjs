@@ -10,17 +10,33 @@ writeNotices("build/THIRD-PARTY.txt", programs);
 for (const program of ["vringd-blk", "vringd"]) chmodSync(`build/${program}.mjs`, 0o755);
 
 const PROGRAMS = ["run.ts", "soak.ts", "fuzz.ts"];
+/** Back-ends that tests start as programs of their own. */
+const BACK_ENDS = ["file-disk-program"];
+const examples = readdirSync("tests/examples");
 const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") || PROGRAMS.includes(name));
 await bundle("build/tests", [
   ...tests.map((name) => ({ in: `tests/${name}`, out: basename(name, ".ts") })),
   { in: "tests/try-it.ts", out: "try-it" },
   { in: "tests/runtimes/node.ts", out: "runtime-node" },
+  ...examples.map((name) => ({ in: `tests/examples/${name}`, out: `examples/${basename(name, ".ts")}` })),
+  ...BACK_ENDS.map((name) => ({ in: `tests/support/${name}.ts`, out: name })),
   { in: "tests/bench/main.ts", out: "bench" },
   { in: "tests/bench/runtimes.ts", out: "bench-runtimes" },
   { in: "tests/bench/profile.ts", out: "profile" },
 ]);
 
 await bundle("build/tools", [{ in: "packaging/manual/main.ts", out: "manual" }]);
+// For hosts of any kind: it must not so much as name what only Node has.
+await build({
+  entryPoints: [{ in: "host/core-loader.ts", out: "core-loader" }],
+  outdir: "build",
+  outExtension: { ".js": ".mjs" },
+  bundle: true,
+  platform: "neutral",
+  target: "es2022",
+  sourcemap: "external",
+  logLevel: "warning",
+});
 
 async function bundle(outdir, entryPoints) {
   const { metafile } = await build({
@@ -34,7 +50,8 @@ async function bundle(outdir, entryPoints) {
     platform: "node",
     target: "node20",
     format: "esm",
-    external: ["koffi"],
+    // Our own name: tests and examples use the package as its users do.
+    external: ["koffi", "vringd"],
     // Programs are published without their maps, so they don't point at them.
     sourcemap: outdir === "build" ? "external" : "linked",
     metafile: true,
@@ -47,7 +64,8 @@ async function bundle(outdir, entryPoints) {
   // A chunk's name changes with its content; a test may go.
   for (const name of readdirSync(outdir)) {
     const path = join(outdir, name);
-    if (/\.mjs(\.map)?$/.test(name) && !(path in metafile.outputs)) rmSync(path);
+    if (/\.mjs(\.map)?$/.test(name) && !name.startsWith("core-loader") && !(path in metafile.outputs))
+      rmSync(path);
   }
   return metafile;
 }

@@ -10,6 +10,8 @@ import {
   DEVICE_TURN_REQUESTS,
   DEVICE_UNALIGNED_FD,
   DEVICE_WRITE_THROUGH,
+  DISCARD_IGNORED,
+  DISCARD_MARKED,
   TURN_REQUESTS_MAX,
 } from "./spec/layout.ts";
 
@@ -47,5 +49,9 @@ export function turnRequests(): u32 {
 }
 
 export function mayUnmap(): bool {
-  return load<u32>(DEVICE_PTR, DEVICE_DISCARD_UNMAPS) !== 0;
+  return load<u32>(DEVICE_PTR, DEVICE_DISCARD_UNMAPS) !== DISCARD_IGNORED;
+}
+
+export function areDiscardsMarked(): bool {
+  return load<u32>(DEVICE_PTR, DEVICE_DISCARD_UNMAPS) === DISCARD_MARKED;
 }

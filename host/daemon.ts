@@ -1,12 +1,15 @@
 // The device from start to end: opens the disk, serves one front-end after the other, and leaves nothing behind.
 
 import { type Counters, DataPlane, type DataPlaneOptions } from "./dataplane/data-plane.ts";
+import type { OnDiskError } from "./dataplane/disk-engine.ts";
 import { BlkConfig, type BlkOptions, deviceFeatures } from "./device/blk-config.ts";
-import { Disk, type DiskOptions } from "./device/disk.ts";
+import type { Disk } from "./device/disk.ts";
+import { type DiskChoice, openDisk as openAnyDisk } from "./device/open-disk.ts";
+import { diskErrorLog } from "./disk/error-log.ts";
 import { reasonOf, StartError } from "./errors.ts";
 import { exitNow } from "./linux/libc.ts";
 import { connectServiceManager, type Tell } from "./linux/service-manager.ts";
-import type { Log } from "./log.ts";
+import type { LeveledLog, Log } from "./log.ts";
 import { GuestMemory } from "./memory/guest-memory.ts";
 import { InflightRegion } from "./memory/inflight-region.ts";
 import type { Observability, ObservabilityOptions } from "./observability/observability.ts";
@@ -18,7 +21,7 @@ import { Session } from "./session/session.ts";
 export interface DaemonOptions {
   /** Where front-ends come in: a path to listen at, or a descriptor that was handed down. */
   entrance: { socketPath: string } | { fd: number };
-  disk: DiskOptions;
+  disk: DiskChoice;
   blk: BlkOptions;
   engine: DataPlaneOptions["engine"];
   threads: number;
@@ -33,7 +36,7 @@ const STATUS_BUG = 70;
 const SHUTDOWN_MS = 5000;
 
 /** Serves until a signal ends it, or until the one connection that it was given has ended. */
-export async function runDaemon(options: DaemonOptions, log: Log): Promise<void> {
+export async function runDaemon(options: DaemonOptions, log: LeveledLog): Promise<void> {
   const stopping = abortOnSignal(log);
   endOnBug(log);
   const tell = connectServiceManager();
@@ -56,14 +59,14 @@ export async function runDaemon(options: DaemonOptions, log: Log): Promise<void>
   } finally {
     observability?.close();
     frontEnds.close();
-    disk.close();
+    await disk.close();
   }
 }
 
 /** Undefined if a signal came while the image was waited for. */
-async function openDisk(options: DiskOptions, stopping: AbortSignal, log: Log): Promise<Disk | undefined> {
+async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<Disk | undefined> {
   try {
-    return await Disk.open(options, stopping, log);
+    return await openAnyDisk(options, stopping, log);
   } catch (error) {
     if (stopping.aborted) return undefined;
     throw error;
@@ -74,16 +77,16 @@ async function openDisk(options: DiskOptions, stopping: AbortSignal, log: Log): 
 async function observe(
   options: ObservabilityOptions,
   subject: Subject,
-  log: Log,
+  log: LeveledLog,
 ): Promise<Observability | undefined> {
   if (options.controlSocket === undefined && options.metrics === undefined) return undefined;
   const { Observability } = await import("./observability/observability.ts");
   return Observability.open(options, subject, log);
 }
 
-async function serveAll(
+export async function serveAll(
   frontEnds: FrontEnds,
-  device: Device,
+  device: { serve(connection: Connection, stopping: AbortSignal, log: Log): Promise<unknown> },
   stopping: AbortSignal,
   tell: Tell,
   log: Log,
@@ -103,8 +106,10 @@ async function serveAll(
   }
 }
 
+export type DeviceOptions = Pick<DaemonOptions, "blk" | "engine" | "threads" | "pollUs">;
+
 /** What stays from one front-end to the next. */
-class Device {
+export class Device {
   private readonly features: bigint;
   private session: Session | undefined;
 
@@ -112,17 +117,25 @@ class Device {
     private readonly disk: Disk,
     private readonly memory: GuestMemory,
     private readonly inflight: InflightRegion,
-    private readonly dataPlane: DataPlane,
+    readonly dataPlane: DataPlane,
     private readonly blk: BlkOptions,
   ) {
     this.features = deviceFeatures(disk, blk.packed);
   }
 
-  static async open(disk: Disk, { blk, engine, threads, pollUs }: DaemonOptions, log: Log): Promise<Device> {
+  static async open(
+    disk: Disk,
+    { blk, engine, ...options }: DeviceOptions,
+    log: Log,
+    onDiskError: OnDiskError = diskErrorLog(log),
+  ): Promise<Device> {
     const { queueCount } = blk;
+    // An object belongs to the thread that it was given in.
+    const threads = disk.object ? 1 : options.threads;
     const memory = new GuestMemory(threads);
     try {
-      const dataPlane = await DataPlane.open(memory, disk, { queueCount, threads, engine, pollUs }, log);
+      const planeOptions = { ...options, queueCount, threads, engine };
+      const dataPlane = await DataPlane.open(memory, disk, planeOptions, log, onDiskError);
       return new Device(disk, memory, new InflightRegion(memory.linear), dataPlane, blk);
     } catch (error) {
       throw new StartError(`can't start with --engine=${engine}: ${reasonOf(error)}`);
@@ -135,7 +148,8 @@ class Device {
     return { entrance, disk, dataPlane, frontEnd: () => this.session };
   }
 
-  async serve(connection: Connection, stopping: AbortSignal, log: Log): Promise<void> {
+  /** Resolves when the front-end has left; with what it did wrong, if that is why. */
+  async serve(connection: Connection, stopping: AbortSignal, log: Log): Promise<Error | undefined> {
     const { memory, inflight, dataPlane, features, blk } = this;
     const { queueCount } = blk;
     const before = dataPlane.counters();
@@ -150,10 +164,11 @@ class Device {
     this.session = session;
     const stop = () => session.stop();
     stopping.addEventListener("abort", stop);
-    await session.run();
+    const fault = await session.run();
     stopping.removeEventListener("abort", stop);
     this.session = undefined;
     log.info(difference(dataPlane.counters(), before), "front-end left");
+    return fault;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

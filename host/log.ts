@@ -1,8 +1,34 @@
 // Log lines on stderr: for people, or as JSON for machines. No line is written for a request of the guest.
 import { writeSync } from "node:fs";
-import type { Logger } from "pino";
 
-export type Log = Logger;
+/** Takes a sentence, and what belongs to it: pino's loggers fit. */
+export interface Log {
+  /** Something failed. */
+  error: LogLine;
+  /** Something is not as it should be, and goes on. */
+  warn: LogLine;
+  /** Starts, ends, front-ends that come and go. */
+  info: LogLine;
+  /** Each request of the front-end. */
+  debug: LogLine;
+}
+
+/** Writes a line of one level. */
+export interface LogLine {
+  /** A sentence, and the values that belong to it by name. */
+  (fields: object, sentence: string): void;
+  /** A sentence alone. */
+  (sentence: string): void;
+}
+
+/** One whose level can be changed while it is in use. */
+export interface LeveledLog extends Log {
+  level: string;
+}
+
+const nothing = () => {};
+/** Tells nobody. */
+export const SILENT: Log = { error: nothing, warn: nothing, info: nothing, debug: nothing };
 
 export const LOG_LEVELS = ["error", "warn", "info", "debug"] as const;
 export const LOG_FORMATS = ["text", "json"] as const;
@@ -10,11 +36,12 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
 /** pino takes as long to load as the rest of the start, so only those load it who are going to log. */
-export async function createLog(level: LogLevel, format: LogFormat): Promise<Log> {
+export async function createLog(level: LogLevel, format: LogFormat): Promise<LeveledLog> {
   const { default: pino } = await import("pino");
   const write = format === "json" ? writeLine : (line: string) => writeLine(formatText(line));
   const options = { level, base: null, formatters: { level: (label: string) => ({ level: label }) } };
-  return pino(options, { write });
+  const log: LeveledLog = pino(options, { write });
+  return log;
 }
 
 const STDERR = 2;

@@ -1,8 +1,9 @@
 // What is bundled and published: esbuild's entry points.
-export const WORKER = "host/dataplane/worker.ts";
+export const WORKER = "host/dataplane/worker-thread.ts";
 
 export const ENTRIES = [
   { in: "host/vringd-blk.ts", out: "vringd-blk" },
   { in: "host/vringd.ts", out: "vringd" },
   { in: WORKER, out: "worker" },
+  { in: "host/index.ts", out: "index" },
 ];

@@ -1,5 +1,5 @@
 // The workers as the control plane sees them: rings are started and stopped here, and answered for later.
-import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
+import { MessageChannel, type MessagePort } from "node:worker_threads";
 import * as layout from "../../assembly/spec/layout.ts";
 import type { Disk } from "../device/disk.ts";
 import { createEventfd, signalEventfd } from "../linux/eventfd.ts";
@@ -11,14 +11,16 @@ import { startWorker } from "../own-files.ts";
 import type { Command, Report, WorkerSetup } from "./commands.ts";
 import { compileCore } from "./core.ts";
 import { writeDeviceBlock, writeWriteThrough } from "./device-block.ts";
+import type { OnDiskError } from "./disk-engine.ts";
 import type { EngineName } from "./engine.ts";
 import { describeFault } from "./faults.ts";
+import { startHere, type Thread } from "./local-worker.ts";
 import { COUNTERS, type QueueCounters, Statistics } from "./statistics.ts";
 
 export interface DataPlaneOptions {
   queueCount: number;
   threads: number;
-  engine: EngineName | "auto";
+  engine: "io_uring" | "threads" | "auto";
   /** How long a worker may look at its rings before it sleeps, in microseconds. */
   pollUs: number;
 }
@@ -55,17 +57,17 @@ class WorkerHandle {
   readonly ready: Promise<Ready>;
   onBroken: ((queue: number, fault: number) => void) | undefined;
 
-  private readonly thread: Worker;
+  private readonly thread: Thread;
   private readonly port: MessagePort;
   private readonly controlFd = createEventfd();
   private readonly unanswered = new Map<number, (report: { base?: number }) => void>();
   private lastId = 0;
 
-  constructor(setup: Omit<WorkerSetup, "port" | "controlFd">) {
+  constructor(setup: Omit<WorkerSetup, "port" | "controlFd">, launch = startThread) {
     const { port1, port2 } = new MessageChannel();
     this.port = port1;
     const workerData: WorkerSetup = { ...setup, port: port2, controlFd: this.controlFd };
-    this.thread = startWorker({ workerData, transferList: [port2] });
+    this.thread = launch(workerData);
     this.ready = new Promise((resolve, reject) => {
       this.thread.once("error", reject);
       this.port.on("message", (report: Report) => {
@@ -107,6 +109,10 @@ class WorkerHandle {
   }
 }
 
+function startThread(workerData: WorkerSetup): Thread {
+  return startWorker({ workerData, transferList: [workerData.port] });
+}
+
 /** Resolves with what the first worker has to say. If one can't start, none is left running. */
 async function allReady(workers: readonly WorkerHandle[]): Promise<Ready> {
   const results = await Promise.allSettled(workers.map(({ ready }) => ready));
@@ -120,6 +126,12 @@ async function allReady(workers: readonly WorkerHandle[]): Promise<Ready> {
 export class DataPlane {
   /** A ring broke: it takes nothing more until it is stopped and started again. */
   onBroken: ((index: number, reason: string) => void) | undefined;
+  /** A worker has failed, which it must not: I/O in flight can't be accounted for without it. */
+  onFailure = (error: Error): void => {
+    throw error;
+  };
+  /** The same, for whoever embeds the device. */
+  observeBroken: ((index: number, reason: string) => void) | undefined;
   /** Of each ring that is broken or was: why it broke last. */
   readonly faults = new Map<number, string>();
   readonly statistics: Statistics;
@@ -139,10 +151,9 @@ export class DataPlane {
         this.brokenRings++;
         this.faults.set(index, reason);
         this.onBroken?.(index, reason);
+        this.observeBroken?.(index, reason);
       };
-      worker.failWith((error) => {
-        throw error;
-      });
+      worker.failWith((error) => this.onFailure(error));
     });
   }
 
@@ -151,23 +162,29 @@ export class DataPlane {
     disk: Disk,
     options: DataPlaneOptions,
     log: Log,
+    onDiskError: OnDiskError = () => {},
   ): Promise<DataPlane> {
     writeDeviceBlock(memory.linear, disk);
     const core = await compileCore();
     const count = Math.min(options.threads, options.queueCount, layout.WORKERS_MAX);
+    const { object } = disk;
+    const launch = object && ((setup: WorkerSetup) => startHere(setup, object, disk.blockSize, onDiskError));
     const workers = Array.from(
       { length: count },
       (_, index) =>
-        new WorkerHandle({
-          index,
-          queueCount: Math.ceil((options.queueCount - index) / count),
-          memory: memory.linear.wasm,
-          memoryHostAddress: memory.linear.hostAddress,
-          core,
-          imageFds: [disk.fd, disk.unalignedFd],
-          engine: options.engine,
-          pollUs: options.pollUs,
-        }),
+        new WorkerHandle(
+          {
+            index,
+            queueCount: Math.ceil((options.queueCount - index) / count),
+            memory: memory.linear.wasm,
+            memoryHostAddress: memory.linear.hostAddress,
+            core,
+            imageFds: [disk.fd, disk.unalignedFd],
+            engine: options.engine,
+            pollUs: options.pollUs,
+          },
+          launch,
+        ),
     );
     const { engine, whyNotUring } = await allReady(workers);
     log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "workers started");

@@ -2,6 +2,7 @@
 import { closeSync, constants, fstatSync, openSync, type Stats, statSync } from "node:fs";
 import { basename } from "node:path";
 import { SECTOR_SIZE, VIRTIO_BLK_ID_BYTES } from "../../assembly/spec/virtio-blk.ts";
+import type { BlockDisk } from "../disk/block-disk.ts";
 import { reasonOf, StartError } from "../errors.ts";
 import { blockDeviceGeometry } from "../linux/block-device.ts";
 import { directIoAlignment } from "../linux/direct-io.ts";
@@ -41,7 +42,7 @@ interface Geometry {
 export const BLOCK_SIZE_MAX = 4096;
 
 /** Just under 2 GiB in whole 4 KiB: what fits the kernel's signed 32-bit lengths. */
-const RANGE_SECTORS_MAX = 0x3ffff8;
+export const RANGE_SECTORS_MAX = 0x3ffff8;
 
 /** Where the kernel can't tell, this suits any file system. */
 const DIRECT_ALIGNMENT_FALLBACK = 4096;
@@ -52,8 +53,10 @@ const EOPNOTSUPP = 95;
 const EINVAL = 22;
 
 export class Disk {
-  readonly maxDiscardSectors = RANGE_SECTORS_MAX;
-  readonly maxWriteZeroesSectors = RANGE_SECTORS_MAX;
+  /** Set where a program gave an object instead of a file: the descriptors stand for it then. */
+  readonly object?: BlockDisk;
+  readonly maxDiscardSectors: number = RANGE_SECTORS_MAX;
+  readonly maxWriteZeroesSectors: number = RANGE_SECTORS_MAX;
 
   private constructor(
     readonly path: string,
@@ -81,7 +84,7 @@ export class Disk {
     try {
       fds.forEach(keepAccessTime);
       fds.forEach(neverWaitsIfInMemory);
-      if (options.lock === "auto") await lock(fds, options, stopping, log);
+      if (options.lock === "auto") await lockUnlessUnsupported(fds, options, stopping, log);
       const fd = fds[0]!;
       const alignment = options.direct ? directAlignment(fd, stats) : 1;
       const geometry = stats.isBlockDevice() ? deviceGeometry(fd) : fileGeometry(fd);
@@ -110,7 +113,7 @@ export class Disk {
   }
 
   /** Closing lets go of the lock, once the last request in the kernel has finished. */
-  close(): void {
+  close(): void | Promise<void> {
     closeSync(this.fd);
     if (this.unalignedFd !== this.fd) closeSync(this.unalignedFd);
   }
@@ -152,9 +155,10 @@ function openFile(path: string, flags: number): number {
   }
 }
 
-async function lock(
+/** Locks the file as lockImage() does, where its file system has locks; the log says if it has none. */
+export async function lockUnlessUnsupported(
   fds: readonly number[],
-  { path, readOnly, lockTimeoutMs }: DiskOptions,
+  { path, readOnly, lockTimeoutMs }: Pick<DiskOptions, "path" | "readOnly" | "lockTimeoutMs">,
   stopping: AbortSignal,
   log: Log,
 ): Promise<void> {
@@ -204,7 +208,7 @@ function checkSize(path: string, byteLength: bigint, blockSize: number): void {
 }
 
 /** What fits the ID string (virtio 1.4, 5.2.6): printable ASCII, 20 bytes. */
-function serialOf(path: string): string {
+export function serialOf(path: string): string {
   const name = basename(path).replace(/[^\x21-\x7e]/g, "");
   return name.slice(0, VIRTIO_BLK_ID_BYTES) || "vringd";
 }

@@ -1,6 +1,6 @@
 // What the control socket answers. Described in schema/control.openapi.json, which it gives away itself.
 import openapi from "../../schema/control.openapi.json" with { type: "json" };
-import { LOG_LEVELS, type Log, type LogLevel } from "../log.ts";
+import { type LeveledLog, LOG_LEVELS, type LogLevel } from "../log.ts";
 import type { Attention } from "./attention.ts";
 import { json, RequestError, type Routes } from "./http-server.ts";
 import type { Metrics } from "./metrics.ts";
@@ -13,7 +13,7 @@ export function controlRoutes(
   subject: Subject,
   attention: Attention,
   metrics: Metrics,
-  log: Log,
+  log: LeveledLog,
   quit: () => void,
 ): Routes {
   return {

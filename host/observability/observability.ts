@@ -1,7 +1,7 @@
 // All that lets others look at a running daemon, opened and closed as one. Loaded only if somebody may look.
 import type { Server } from "node:http";
 import { reasonOf, StartError } from "../errors.ts";
-import type { Log } from "../log.ts";
+import type { LeveledLog } from "../log.ts";
 import { Attention } from "./attention.ts";
 import { controlRoutes } from "./control.ts";
 import { closeNow, createBoundedServer } from "./http-server.ts";
@@ -23,13 +23,17 @@ export class Observability {
 
   private constructor(
     subject: Subject,
-    private readonly log: Log,
+    private readonly log: LeveledLog,
   ) {
     this.attention = new Attention(subject.dataPlane.statistics);
     this.metrics = new Metrics(subject, this.attention);
   }
 
-  static async open(options: ObservabilityOptions, subject: Subject, log: Log): Promise<Observability> {
+  static async open(
+    options: ObservabilityOptions,
+    subject: Subject,
+    log: LeveledLog,
+  ): Promise<Observability> {
     const { controlSocket, metrics: address } = options;
     const observability = new Observability(subject, log);
     const { attention, metrics } = observability;

@@ -5,6 +5,7 @@ import { VIRTIO_F_RING_INDIRECT_DESC } from "../../assembly/spec/virtqueue.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { CrashLoad, LostRequest } from "./crash-load.ts";
 import { countInflight } from "./inflight-entries.ts";
+import { readOverlay } from "./overlay-contents.ts";
 import type { Random } from "./random.ts";
 import { SectorModel } from "./sector-model.ts";
 import { until } from "./until.ts";
@@ -23,6 +24,8 @@ export interface KillOptions {
   onDisk?: boolean;
   /** As in VringdOptions. */
   program?: readonly string[];
+  /** Its changes go to an overlay. */
+  overlay?: true;
 }
 
 export interface KillTotals {
@@ -87,6 +90,7 @@ export class KillRun {
       onDisk: options.onDisk ?? false,
       ...(options.program && { program: options.program }),
       args: ["--packed", `--engine=${engine}`, ...args],
+      ...(options.overlay && { overlay: true }),
     });
     try {
       const setup = { packed, eventIdx, indirect, queues, queueSize, inflight: true };
@@ -115,7 +119,7 @@ export class KillRun {
       await this.allCompleted();
       assert.equal(this.recorded, 0, "requests are recorded that have completed");
       assert.equal(await this.daemon.stop(), 0);
-      this.model.checkImage(this.daemon.imagePath);
+      await this.checkDisk();
     } catch (error) {
       this.blame(error as Error);
       const { message } = error as Error;
@@ -180,7 +184,15 @@ export class KillRun {
     await killed;
     this.totals.kills++;
     this.totals.recorded += this.recorded;
-    this.model.checkImage(this.daemon.imagePath);
+    await this.checkDisk();
+  }
+
+  /** What the dead daemon has left. */
+  private async checkDisk(): Promise<void> {
+    const { imagePath, changesPath } = this.daemon;
+    if (!this.options.overlay) return this.model.checkImage(imagePath);
+    const bytes = await readOverlay(changesPath, imagePath);
+    this.model.check(new Uint32Array(bytes.buffer), 0, "the overlay");
   }
 
   private async comeBack(): Promise<void> {

@@ -28,6 +28,8 @@ export interface VringdOptions {
   byteLength?: number;
   /** On a disk rather than in memory. */
   onDisk?: boolean;
+  /** Over the image, with what is written in `changesPath`. */
+  overlay?: true;
   /** A socket for --fd, instead of listening at a path. */
   fd?: number;
   /** A command to run the daemon under, such as strace. It must become the daemon, so that the pid is the daemon's. */
@@ -51,6 +53,8 @@ const INHERITED_FD = 3;
 const build = fileURLToPath(import.meta.url).replace(/(.*\/build\/).*/s, "$1");
 export const PROGRAM = join(build, "vringd-blk.mjs");
 export const DRIVER_WASM = join(build, "driver.wasm");
+/** A back-end written with the library: a file by a disk in TypeScript. */
+export const LIBRARY_PROGRAM = join(build, "tests", "file-disk-program.mjs");
 
 const live = new Set<Vringd>();
 process.on("exit", () => {
@@ -66,6 +70,7 @@ const hasGuard = spawnSync(guard[0]!, [...guard.slice(1), "true"]).status === 0;
 export class Vringd {
   readonly imagePath: string;
   readonly socketPath: string;
+  readonly changesPath: string;
   /** Of the running daemon: its lines on stderr. */
   log: string[] = [];
   private child!: ChildProcess;
@@ -78,6 +83,7 @@ export class Vringd {
   ) {
     this.imagePath = join(directory, "disk.img");
     this.socketPath = join(directory, "blk.sock");
+    this.changesPath = join(directory, "changes");
   }
 
   /** Resolves once the daemon says that it is ready. */
@@ -101,13 +107,14 @@ export class Vringd {
 
   /** Starts it anew, after it has ended, on the same image and socket. */
   async restart(args = this.options.args ?? []): Promise<void> {
-    const { under = [], fd, program = [process.execPath, PROGRAM] } = this.options;
+    const { under = [], fd, overlay, program = [process.execPath, PROGRAM] } = this.options;
     const entrance = fd === undefined ? `--socket-path=${this.socketPath}` : `--fd=${INHERITED_FD}`;
     const command = [
       ...(hasGuard ? guard : []),
       ...under,
       ...program,
       `--blk-file=${this.imagePath}`,
+      ...(overlay ? [`--overlay=${this.changesPath}`] : []),
       entrance,
       ...args,
     ];
