@@ -2,13 +2,13 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 import { QUIET } from "./support/core-runs.ts";
-import { FrontEnd } from "./support/front-end.ts";
 import { KillRun, noTotals } from "./support/kill-run.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { tellSeed } from "./support/random.ts";
 import { findDeno, skipWithout } from "./support/runtimes.ts";
-import { Vringd } from "./support/vringd.ts";
+import { PROGRAM, Vringd } from "./support/vringd.ts";
 
 const deno = findDeno();
 const skip = skipWithout(deno);
@@ -17,7 +17,7 @@ const skip = skipWithout(deno);
 const KILLS = 3;
 const KILL_TIME_MS = 10_000;
 
-const runtime = [deno.path ?? "", "run", "--allow-all", "--no-lock"];
+const program = [deno.path ?? "", "run", "--allow-all", "--no-lock", PROGRAM];
 
 for (const engine of ["io_uring", "threads"] as const) {
   describe(`vringd-blk in Deno, with ${engine}`, { skip }, () => {
@@ -25,7 +25,7 @@ for (const engine of ["io_uring", "threads"] as const) {
 
     before(async () => {
       Object.assign(process.env, QUIET);
-      daemon = await Vringd.start({ runtime, args: [`--engine=${engine}`, "--packed", "--threads=2"] });
+      daemon = await Vringd.start({ program, args: [`--engine=${engine}`, "--packed", "--threads=2"] });
     });
     after(() => daemon[Symbol.asyncDispose]());
 
@@ -42,7 +42,7 @@ for (const engine of ["io_uring", "threads"] as const) {
 
     test("Killed under load, it loses and repeats no request.", async (t) => {
       const totals = noTotals();
-      const setup = { packed: true, eventIdx: true, engine, queues: 1, depth: 32, runtime };
+      const setup = { packed: true, eventIdx: true, engine, queues: 1, depth: 32, program };
       await using run = await KillRun.start(setup, tellSeed(t), totals);
       await run.run(KILLS, KILL_TIME_MS);
       assert.ok(totals.kills > 0);
