@@ -157,7 +157,7 @@ export const QUEUE_BROKEN = 3;
 export const QUEUE_F_PACKED = 1;
 export const QUEUE_F_EVENT_IDX = 2;
 
-/** step(): the low half counts new SQEs, the high half says what else the host must do. */
+/** step(): the low half counts the SQEs that wait, the high half says what else the host must do. */
 export const STEP_SUBMIT_MASK = 0xffff;
 export const STEP_WAIT = 0x10000; // nothing to do until a completion comes, or news after stepAwake()
 export const STEP_CONTROL = 0x20000; // the control eventfd was written: look for commands
