@@ -2,12 +2,13 @@
 import assert from "node:assert/strict";
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { openConnection } from "../host/front-end/requests.ts";
 import { textWidth } from "../host/toolbox/terminal.ts";
 import { BackendFiles } from "./support/backend-files.ts";
 import { hasStorageDaemon, StorageDaemon } from "./support/storage-daemon.ts";
-import { onTerminal, startToolbox, toolbox } from "./support/toolbox.ts";
+import { onTerminal, type Run, startToolbox, toolbox } from "./support/toolbox.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const MIB = 1 << 20;
@@ -171,19 +172,6 @@ describe("bench", { timeout: 300_000 }, () => {
     test(`refuses ${what}`, () => assertRefused(load(daemon.socketPath, ...args), sentence, status));
   }
 
-  test("ends at Ctrl-C with what was measured so far, and leaves the back-end to the next", async () => {
-    const run = startToolbox(["bench", daemon.socketPath, "--seconds=600", "--timeout=60", "--json"]);
-    await daemon.waitForLog(/front-end connected/);
-    setTimeout(() => run.child.kill("SIGINT"), 1500);
-    const { status, stdout } = await run.done;
-    assert.equal(status, 130);
-    const report: Report = JSON.parse(stdout);
-    assert.equal(report.ending, "SIGINT");
-    assert.ok(report.seconds < 600 && report.all.requests > 0);
-    await using frontEnd = await FrontEnd.connect(daemon.socketPath);
-    assert.equal((await frontEnd.disk().read(0, 1)).length, 512);
-  });
-
   for (const columns of [80, 200]) {
     test(`fits a terminal of ${columns} columns, and uses it`, async () => {
       const { stdout, status } = await onTerminal(columns, load(daemon.socketPath, "--rw=randrw", "--write"));
@@ -240,11 +228,42 @@ test("bench counts requests that fail, and says so with status 1", async () => {
   assert.equal(status, 1);
 });
 
-test("bench tells what it has measured when the back-end dies", { timeout: 60_000 }, async () => {
-  await using daemon = await Vringd.start();
+/** A load that goes on for long, and a daemon whose log tells when it has begun. */
+async function startLongLoad(daemon: Vringd): Promise<Run> {
   const run = startToolbox(["bench", daemon.socketPath, "--seconds=600", "--timeout=60", "--json"]);
-  await daemon.waitForLog(/front-end connected/, 30_000);
-  setTimeout(() => void daemon.kill9(), 1500);
+  await daemon.waitForLog(/ring started/, 60_000);
+  await sleep(1500);
+  return run;
+}
+
+const TELLING = { args: ["--log-level=debug"] };
+
+for (const [signal, expected] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+] as const) {
+  test(`bench ends at ${signal} with what was measured so far, and leaves cleanly`, {
+    timeout: 120_000,
+  }, async () => {
+    await using daemon = await Vringd.start(TELLING);
+    const run = await startLongLoad(daemon);
+    run.child.kill(signal);
+    const { status, stdout } = await run.done;
+    assert.equal(status, expected);
+    const report: Report = JSON.parse(stdout);
+    assert.equal(report.ending, signal);
+    assert.equal(report.abandoned, 0);
+    assert.ok(report.seconds < 600 && report.all.requests > 0);
+    assert.equal(daemon.linesLike(/ring stopped/).length, 1);
+    await using frontEnd = await FrontEnd.connect(daemon.socketPath);
+    assert.equal((await frontEnd.disk().read(0, 1)).length, 512);
+  });
+}
+
+test("bench tells what it has measured when the back-end dies", { timeout: 120_000 }, async () => {
+  await using daemon = await Vringd.start(TELLING);
+  const run = await startLongLoad(daemon);
+  await daemon.kill9();
   const { status, stdout, stderr } = await run.done;
   assert.match(stderr, /^vringd: the back-end at .* went away\n$/);
   assert.equal(status, 1);

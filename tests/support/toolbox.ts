@@ -29,6 +29,8 @@ export class Run {
 
   constructor(readonly child: ChildProcess) {
     const outcome = { stdout: "", stderr: "" };
+    child.stdout!.setEncoding("utf8");
+    child.stderr!.setEncoding("utf8");
     child.stdout!.on("data", (chunk) => {
       outcome.stdout += chunk;
     });

@@ -14,7 +14,7 @@ import { complain, printJson, printLines } from "../terminal.ts";
 import { LiveLine } from "./live-line.ts";
 import { checkUsage, type Plan, planFor, writes } from "./plan.ts";
 import { type Result, resultAsJson, resultOf } from "./result.ts";
-import { type Measured, run } from "./run.ts";
+import { type Measured, run, SignalWatch } from "./run.ts";
 import { resultLines } from "./view.ts";
 
 const DATA_BYTES = 1 << 20;
@@ -34,6 +34,7 @@ export async function bench(socketPath: string, options: BenchOptions): Promise<
 }
 
 async function measure(frontEnd: FrontEnd, plan: Plan, options: BenchOptions): Promise<Measured> {
+  using signals = new SignalWatch();
   const driver = await RingDriver.load(await readOwnFile("driver.wasm"));
   const attachment = await Attachment.on(frontEnd, driver, plan.guest);
   const { guest } = attachment;
@@ -43,7 +44,9 @@ async function measure(frontEnd: FrontEnd, plan: Plan, options: BenchOptions): P
     if (writes(options.rw)) guest.fillData(randomBytes(options.seed));
     guest.setLoad(plan.load);
     frontEnd.deadlineMs = Number.POSITIVE_INFINITY;
-    const measured = await run(attachment, rounds, options.seconds, (elapsedNs) => line.update(elapsedNs));
+    const measured = await run(attachment, rounds, options.seconds, signals, (elapsedNs) =>
+      line.update(elapsedNs),
+    );
     frontEnd.deadlineMs = performance.now() + options.timeout * 1000;
     if (measured.ending !== "gone" && measured.ending !== "stalled")
       await stopRings(frontEnd, plan.guest.queues);

@@ -27,10 +27,10 @@ export async function run(
   attachment: Attachment,
   rounds: Rounds,
   seconds: number,
+  signals: SignalWatch,
   watch: (elapsedNs: number) => void,
 ): Promise<Measured> {
   const { guest, frontEnd } = attachment;
-  using signals = new SignalWatch();
   const start = nowNs();
   const end = start + seconds * 1e9;
   let lastAlive = start;
@@ -67,7 +67,8 @@ async function drain({ guest, frontEnd }: Attachment, rounds: Rounds, signals: S
   }
 }
 
-class SignalWatch implements Disposable {
+/** Listens for what would end the program, until disposed of. */
+export class SignalWatch implements Disposable {
   seen: NodeJS.Signals | undefined;
   private readonly note = (signal: NodeJS.Signals) => {
     this.seen = signal;
