@@ -11,7 +11,7 @@ import { type Look, Watch } from "./watch.ts";
 const CTRL_C = "\x03";
 
 export async function top(sockets: readonly string[], options: TopOptions): Promise<number> {
-  const watch = new Watch(sockets);
+  const watch = new Watch(sockets, options.timeout * 1000);
   const isLive = !options.once && !options.json && process.stdout.isTTY && process.env.TERM !== "dumb";
   return isLive ? watchLive(watch, options) : printOnce(watch, options);
 }
