@@ -59,7 +59,7 @@ function unescapeToken(token: string): string {
   return decodeURIComponent(token).replaceAll("~1", "/").replaceAll("~0", "~");
 }
 
-describe("the control socket", { timeout: 60_000 }, () => {
+describe("the control socket", { timeout: 180_000 }, () => {
   let observed: Observed;
   let frontEnd: FrontEnd;
 

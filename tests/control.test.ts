@@ -13,7 +13,7 @@ import { until } from "./support/until.ts";
 import { Vringd } from "./support/vringd.ts";
 
 for (const engine of ["io_uring", "threads"]) {
-  describe(`a daemon with ${engine}`, { timeout: 60_000 }, () => {
+  describe(`a daemon with ${engine}`, { timeout: 180_000 }, () => {
     test("counts what each queue did", async () => {
       await using observed = await Observed.start({ args: [`--engine=${engine}`, "--num-queues=4"] });
       await using frontEnd = await FrontEnd.connect(observed.daemon.socketPath);
@@ -116,7 +116,7 @@ interface Ring {
   format: string | null;
 }
 
-describe("the control socket's file", { timeout: 60_000 }, () => {
+describe("the control socket's file", { timeout: 180_000 }, () => {
   test("is for its owner alone, and goes when the daemon does", async () => {
     await using observed = await Observed.start();
     assert.equal(statSync(observed.controlSocket).mode & 0o777, 0o600);
@@ -159,7 +159,7 @@ describe("the control socket's file", { timeout: 60_000 }, () => {
   });
 });
 
-describe("a client of the control socket", { timeout: 60_000 }, () => {
+describe("a client of the control socket", { timeout: 180_000 }, () => {
   /** What it is told before it is thrown out. */
   async function fate(observed: Observed, sent: string): Promise<string> {
     const { client, received } = await open(observed, sent);

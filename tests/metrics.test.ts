@@ -32,7 +32,7 @@ function sampleOf(text: string, series: string): number | undefined {
   return line === undefined ? undefined : Number(line.slice(series.length));
 }
 
-describe("the metrics of a daemon", { timeout: 90_000 }, () => {
+describe("the metrics of a daemon", { timeout: 180_000 }, () => {
   let port: number;
   let daemon: Vringd;
   let frontEnd: FrontEnd;
@@ -207,7 +207,7 @@ async function untilSome<T>(look: () => Promise<T[]>): Promise<T[]> {
   }
 }
 
-test("metrics at a Unix socket are for its owner alone", { timeout: 30_000 }, async () => {
+test("metrics at a Unix socket are for its owner alone", { timeout: 180_000 }, async () => {
   const directory = mkdtempSync(join(tmpdir(), "vringd-test-"));
   try {
     const path = join(directory, "metrics.sock");
@@ -219,7 +219,7 @@ test("metrics at a Unix socket are for its owner alone", { timeout: 30_000 }, as
   }
 });
 
-test("a port that is in use is refused with a sentence", { timeout: 30_000 }, async () => {
+test("a port that is in use is refused with a sentence", { timeout: 180_000 }, async () => {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as { port: number };

@@ -27,13 +27,18 @@ interface Run {
   stderr: string;
 }
 
+/** A busy machine may take longer than people like to wait. */
+function withPatience(args: readonly string[]): string[] {
+  return args.some((arg) => arg.startsWith("--timeout=")) ? [...args] : [...args, "--timeout=50"];
+}
+
 /** Asynchronously: what it asks for may be served by this process. */
 function run(args: readonly string[], environment: Record<string, string> = {}): Promise<Run> {
   const env = { ...process.env, XDG_RUNTIME_DIR: "/nonexistent", ...environment };
-  const child = spawn(process.execPath, [TOOLBOX, ...args], {
+  const child = spawn(process.execPath, [TOOLBOX, ...withPatience(args)], {
     env,
     stdio: ["ignore", "pipe", "pipe"],
-    timeout: 20_000,
+    timeout: 60_000,
   });
   const text = { stdout: "", stderr: "" };
   for (const name of ["stdout", "stderr"] as const) {
@@ -44,7 +49,7 @@ function run(args: readonly string[], environment: Record<string, string> = {}):
   return new Promise((resolve) => child.once("close", (status) => resolve({ status, ...text })));
 }
 
-describe("the toolbox and a running daemon", { timeout: 120_000 }, () => {
+describe("the toolbox and a running daemon", { timeout: 240_000 }, () => {
   let runtime: string;
   let socket: string;
   let daemon: Vringd;
@@ -128,10 +133,10 @@ describe("the toolbox and a running daemon", { timeout: 120_000 }, () => {
 
   test("top draws on a terminal, in 80 columns, until q is pressed", { skip: noScript() }, async () => {
     const screen = new Terminal(
-      `stty cols 80 rows 20; exec ${process.execPath} ${TOOLBOX} top`,
+      `stty cols 80 rows 20; exec ${process.execPath} ${TOOLBOX} top --timeout=50`,
       environment(),
     );
-    await until(() => /vm1[^\r\n]*all/.test(screen.output), "a frame is drawn", 15_000);
+    await until(() => /vm1[^\r\n]*all/.test(screen.output), "a frame is drawn", 40_000);
     screen.press("q");
     assert.equal(await screen.ended, 0);
     assert.ok(screen.output.includes("\x1b[?1049h") && screen.output.includes("\x1b[?25l"));
@@ -144,16 +149,16 @@ describe("the toolbox and a running daemon", { timeout: 120_000 }, () => {
   });
 
   test("top leaves the terminal as it was when a signal ends it", { skip: noScript() }, async () => {
-    const command = `stty cols 80 rows 20; echo $$; exec ${process.execPath} ${TOOLBOX} top`;
+    const command = `stty cols 80 rows 20; echo $$; exec ${process.execPath} ${TOOLBOX} top --timeout=50`;
     const screen = new Terminal(command, environment());
-    await until(() => /vm1[^\r\n]*all/.test(screen.output), "a frame is drawn", 15_000);
+    await until(() => /vm1[^\r\n]*all/.test(screen.output), "a frame is drawn", 40_000);
     process.kill(Number(/^\s*(\d+)/.exec(screen.output)![1]), "SIGTERM");
     await screen.ended;
     assert.ok(screen.output.includes(LEFT));
   });
 
   test("NO_COLOR is heeded", { skip: noScript() }, async () => {
-    const command = `stty cols 80 rows 20; exec ${process.execPath} ${TOOLBOX} top --once`;
+    const command = `stty cols 80 rows 20; exec ${process.execPath} ${TOOLBOX} top --once --timeout=50`;
     const coloured = new Terminal(command, environment());
     await coloured.ended;
     const plainly = new Terminal(command, { ...environment(), NO_COLOR: "1" });
@@ -187,7 +192,7 @@ class Terminal {
     this.child = spawn("script", ["-qefc", command, "/dev/null"], {
       env: { ...inherited, TERM: "xterm-256color", ...environment },
       stdio: ["pipe", "pipe", "ignore"],
-      timeout: 30_000,
+      timeout: 60_000,
     });
     this.child.stdout.setEncoding("utf8").on("data", (part: string) => {
       this.output += part;
@@ -212,14 +217,14 @@ function plain(text: string): string {
     .join("");
 }
 
-test("ctl ends a daemon", { timeout: 30_000 }, async () => {
+test("ctl ends a daemon", { timeout: 60_000 }, async () => {
   await using observed = await Observed.start();
   const { status, stdout } = await run(["ctl", observed.controlSocket, "quit"]);
   assert.deepEqual([status, stdout], [0, "It is stopping.\n"]);
   assert.equal(await observed.daemon.end(), 0);
 });
 
-describe("a socket that is none of ours", { timeout: 60_000 }, () => {
+describe("a socket that is none of ours", { timeout: 120_000 }, () => {
   const directory = mkdtempSync(join(tmpdir(), "vringd-test-"));
   after(() => rmSync(directory, { recursive: true }));
 
@@ -249,8 +254,8 @@ describe("a socket that is none of ours", { timeout: 60_000 }, () => {
       await new Promise<void>((resolve) => server.listen(path, resolve));
       try {
         for (const args of [
-          ["ctl", path, "status"],
-          ["top", "--once", path],
+          ["ctl", path, "status", "--timeout=2"],
+          ["top", "--once", path, "--timeout=2"],
         ]) {
           const { status, stderr } = await run(args);
           assert.equal(status, 1);
@@ -264,7 +269,7 @@ describe("a socket that is none of ours", { timeout: 60_000 }, () => {
   }
 });
 
-describe("a wrong call", { timeout: 30_000 }, () => {
+describe("a wrong call", { timeout: 120_000 }, () => {
   for (const [args, complaint] of [
     [["ctl"], /missing required argument 'SOCKET'/],
     [["ctl", "x"], /missing required argument 'COMMAND'/],

@@ -42,7 +42,7 @@ class Manager {
   }
 }
 
-describe("a daemon that a service manager has started", { timeout: 60_000 }, () => {
+describe("a daemon that a service manager has started", { timeout: 180_000 }, () => {
   const directory = mkdtempSync(join(tmpdir(), "vringd-test-"));
   process.on("exit", () => rmSync(directory, { recursive: true }));
 

@@ -2,21 +2,26 @@
 import { request } from "node:http";
 import { reasonOf } from "../errors.ts";
 
-const TIMEOUT_MS = 2000;
 const ANSWER_MAX = 16 << 20;
+
+/** Whom to ask, and how long all of the exchange may take. */
+export interface Peer {
+  socketPath: string;
+  timeoutMs: number;
+}
 
 /** No answer, or one that says no. The message is one sentence. */
 export class ControlError extends Error {}
 
 /** What the daemon at `socketPath` answers, read as JSON. Throws ControlError. */
 export async function askControl<T>(
-  socketPath: string,
+  { socketPath, timeoutMs }: Peer,
   method: string,
   path: string,
   body?: object,
 ): Promise<T> {
   const text = body === undefined ? "" : JSON.stringify(body);
-  const { status, answer } = await exchange(socketPath, method, path, text);
+  const { status, answer } = await exchange({ socketPath, timeoutMs }, method, path, text);
   const value = parse(answer);
   if (value === undefined) throw new ControlError(`${socketPath} is no control socket of vringd-blk`);
   if (status >= 400)
@@ -25,7 +30,7 @@ export async function askControl<T>(
 }
 
 function exchange(
-  socketPath: string,
+  { socketPath, timeoutMs }: Peer,
   method: string,
   path: string,
   body: string,
@@ -44,8 +49,8 @@ function exchange(
     });
     // Of the whole exchange: a peer that sends a byte now and then is never idle.
     const timer = setTimeout(
-      () => sent.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)),
-      TIMEOUT_MS,
+      () => sent.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)),
+      timeoutMs,
     );
     sent.on("close", () => clearTimeout(timer));
     sent.on("error", (error) => fail(reasonFor(error)));

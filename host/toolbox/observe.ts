@@ -2,14 +2,28 @@
 import { type Command, oneOf, UsageError, wholeNumber } from "../command-line.ts";
 
 const INTERVAL_MAX = 60;
+const TIMEOUT_MAX = 60;
 
 const COMMANDS = ["status", "stats", "log-level", "quit"];
 
+export interface CtlOptions {
+  timeout: number;
+  json?: true;
+}
+
 export interface TopOptions {
   interval: number;
+  timeout: number;
   once?: true;
   json?: true;
 }
+
+const timeoutOption = [
+  "--timeout <SECONDS>",
+  "how long a daemon may take to answer",
+  wholeNumber(1, TIMEOUT_MAX, "--timeout"),
+  2,
+] as const;
 
 export function addCtl(program: Command): void {
   program
@@ -25,6 +39,7 @@ export function addCtl(program: Command): void {
       oneOf(COMMANDS, "vringd ctl"),
     )
     .argument("[LEVEL]", "for log-level: error, warn, info or debug")
+    .option(...timeoutOption)
     .option("--json", "print the answer as JSON, for programs")
     .addHelpText("after", "\nExit status: 0 if it answered, 1 if not, 2 for wrong usage.")
     .action(async (socket, command, level, options) => {
@@ -56,6 +71,7 @@ export function addTop(program: Command): void {
       wholeNumber(1, INTERVAL_MAX, "--interval"),
       1,
     )
+    .option(...timeoutOption)
     .option("--once", "print one interval's numbers, and end; also where the output is no terminal")
     .option("--json", "the same as JSON, for programs")
     .addHelpText("after", "\nExit status: 0, or 1 if none answered, 2 for wrong usage.")

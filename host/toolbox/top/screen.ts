@@ -39,8 +39,10 @@ export class Screen {
     const { rows } = this;
     const missing = lines.length - rows + 1;
     const shown = lines.length > rows ? [...lines.slice(0, rows - 1), `… ${missing} lines more`] : lines;
-    const text = shown.map((line) => CLEAR_LINE + line).join("\n");
-    stdout.write(BEGIN_FRAME + text + CLEAR_BELOW + END_FRAME);
+    const text = shown
+      .map((line, at) => (at < shown.length - 1 ? CLEAR_LINE : CLEAR_BELOW) + line)
+      .join("\n");
+    stdout.write(BEGIN_FRAME + text + END_FRAME);
   }
 
   close(): void {

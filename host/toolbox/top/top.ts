@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { STATUS_FAILED } from "../../command-line.ts";
 import { controlDirectories } from "../control-sockets.ts";
 import type { TopOptions } from "../observe.ts";
-import { complain, paint, printJson, printLines, terminalWidth } from "../terminal.ts";
+import { complain, paint, printJson, printLines, terminalWidth, wrap } from "../terminal.ts";
 import { Screen } from "./screen.ts";
 import { legendLines, viewLines } from "./view.ts";
 import { type Look, Watch } from "./watch.ts";
@@ -11,7 +11,7 @@ import { type Look, Watch } from "./watch.ts";
 const CTRL_C = "\x03";
 
 export async function top(sockets: readonly string[], options: TopOptions): Promise<number> {
-  const watch = new Watch(sockets);
+  const watch = new Watch(sockets, options.timeout * 1000);
   const isLive = !options.once && !options.json && process.stdout.isTTY && process.env.TERM !== "dumb";
   return isLive ? watchLive(watch, options) : printOnce(watch, options);
 }
@@ -54,7 +54,7 @@ function frame(looks: readonly Look[], interval: number): string[] {
   const clock = new Date().toTimeString().slice(0, 8);
   const disks = `${looks.length} ${looks.length === 1 ? "disk" : "disks"}, every ${interval} s`;
   const title = `vringd top  ${clock}  ${disks}  q ends`;
-  if (looks.length === 0) return [paint("bold", title), "", ...nothingFound().match(/.{1,70}(\s|$)/g)!];
+  if (looks.length === 0) return [paint("bold", title), "", ...wrap(nothingFound(), width)];
   return [paint("bold", title), "", ...viewLines(looks, width), "", ...legendLines(width)];
 }
 

@@ -18,7 +18,10 @@ export class Watch {
   private before = new Map<string, Stats>();
 
   /** Without sockets, those that are found, at each look anew. */
-  constructor(private readonly sockets: readonly string[]) {}
+  constructor(
+    private readonly sockets: readonly string[],
+    private readonly timeoutMs: number,
+  ) {}
 
   async look(): Promise<Look[]> {
     const sockets =
@@ -31,7 +34,11 @@ export class Watch {
   private async lookAt(socket: string, before: Stats | undefined): Promise<Look> {
     const disk = diskName(socket);
     try {
-      const stats = await askControl<Stats>(socket, "GET", "/v1/stats");
+      const stats = await askControl<Stats>(
+        { socketPath: socket, timeoutMs: this.timeoutMs },
+        "GET",
+        "/v1/stats",
+      );
       this.before.set(socket, stats);
       const rates = before && ratesBetween(before, stats);
       return { disk, socket, ...(rates && { rates }) };
