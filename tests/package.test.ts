@@ -29,6 +29,7 @@ const CONTENT: readonly (string | RegExp)[] = [
   "schema/50-vringd-blk.json",
   "schema/backend-capabilities.schema.json",
   "schema/backend-description.schema.json",
+  "assembly/ABI.md",
   /^assembly\/[a-z-]+\.ts$/,
   /^assembly\/spec\/[a-z-]+\.ts$/,
 ];
