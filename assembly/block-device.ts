@@ -18,6 +18,7 @@ import {
 } from "./eventfds.ts";
 import { gpaToPtr, MISSED, useWindowTable, whyAbsent } from "./guest-memory.ts";
 import { hasLeftovers, isTracked } from "./inflight.ts";
+import { clockMs, useStatistics } from "./latency.ts";
 import { useZeroVectors } from "./ranges.ts";
 import { NO_STATUS, Request, SUBMITTED } from "./request.ts";
 import { parseLeftover, parseRequest } from "./request-parser.ts";
@@ -41,6 +42,10 @@ import {
   LEFTOVERS_STRIDE,
   NEWS_NONE,
   NEWS_STEP,
+  QUEUE_BROKEN,
+  QUEUE_RUNNING,
+  QUEUE_STOPPED,
+  QUEUE_STOPPING,
   QUEUE_STRIDE,
   STEP_BROKEN,
   STEP_CONTROL,
@@ -58,14 +63,7 @@ import {
 } from "./spec/layout.ts";
 import { completionNews, consumeCqe, hasSqeRoom, peekCqe, publishSqes, returnCqes } from "./uring.ts";
 import { indexOf, TAG_CALL, TAG_CONTROL, TAG_KICK, TAG_REQUEST, tagOf } from "./user-data.ts";
-import {
-  EVENT_IDLE,
-  QUEUE_BROKEN,
-  QUEUE_RUNNING,
-  QUEUE_STOPPED,
-  QUEUE_STOPPING,
-  Virtqueue,
-} from "./virtqueue.ts";
+import { EVENT_IDLE, Virtqueue } from "./virtqueue.ts";
 
 /** Windows mapped in a row for one chain. */
 const MISSES_MAX: u32 = 256;
@@ -97,6 +95,7 @@ export function openWorker(index: u32, queues: u32, requests: u32, control: i32)
   useWindowTable(worker + WORKER_WINDOW_TABLE);
   useScratch(worker + WORKER_SCRATCH);
   useZeroVectors(worker + WORKER_ZERO_IOVECS);
+  useStatistics(worker);
   openEventfds(worker + WORKER_SCRATCH + EVENT_VALUES, control);
   openPool(worker, requests);
   for (let i: u32 = 0; i < queues; i++) {
@@ -297,6 +296,7 @@ function submitNext(queue: Virtqueue): bool {
   }
   queue.misses = 0;
   acquire(request);
+  request.takenAt = clockMs();
   if (isLeftover) takeLeftover(queue, request);
   else takeChain(queue, request);
   const status = startRequest(request);

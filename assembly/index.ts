@@ -3,9 +3,9 @@ import { news, openWorker, queueAt, step, stepAwake } from "./block-device.ts";
 import * as guestMemory from "./guest-memory.ts";
 import { isTracked } from "./inflight.ts";
 import { ringBase, startRing } from "./ring.ts";
-import { ABI_VERSION } from "./spec/layout.ts";
+import { ABI_VERSION, QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING } from "./spec/layout.ts";
 import { attachRings } from "./uring.ts";
-import { EVENT_IDLE, QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING } from "./virtqueue.ts";
+import { EVENT_IDLE } from "./virtqueue.ts";
 
 export { attachRings, news, openWorker, step, stepAwake };
 

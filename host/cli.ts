@@ -18,6 +18,7 @@ import {
 import type { DaemonOptions } from "./daemon.ts";
 import { StartError } from "./errors.ts";
 import { createLog, LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./log.ts";
+import { type MetricsAddress, parseMetricsAddress } from "./observability/metrics-address.ts";
 
 const NAME = "vringd-blk";
 
@@ -49,6 +50,8 @@ interface CommandLine {
   engine: DaemonOptions["engine"];
   threads?: number;
   pollUs: number;
+  controlSocket?: string;
+  metrics?: MetricsAddress;
   logLevel: LogLevel;
   logFormat: LogFormat;
 }
@@ -56,6 +59,13 @@ interface CommandLine {
 function serialNumber(text: string): string {
   if (/^[\x20-\x7e]*$/.test(text) && text.length <= VIRTIO_BLK_ID_BYTES) return text;
   throw new UsageError(`--serial takes at most ${VIRTIO_BLK_ID_BYTES} ASCII characters, not "${text}"`);
+}
+
+function metricsAddress(text: string): MetricsAddress {
+  const address = parseMetricsAddress(text);
+  if (address) return address;
+  const allowed = "unix:PATH, 127.0.0.1:PORT or [::1]:PORT";
+  throw new UsageError(`--metrics takes ${allowed}, where only this machine can ask, not "${text}"`);
 }
 
 const BLOCK_SIZES = [512, 1024, 2048, 4096];
@@ -149,6 +159,18 @@ export function commandLine(): Command {
     );
 
   command
+    .optionsGroup("What others may see, and ask for:")
+    .option(
+      "--control-socket <PATH>",
+      "answer questions, and take commands, at a Unix socket of this user's (vringd ctl, vringd top)",
+    )
+    .option(
+      "--metrics <ADDRESS>",
+      "let Prometheus in, at unix:PATH or at 127.0.0.1:PORT; never from another machine",
+      metricsAddress,
+    );
+
+  command
     .optionsGroup("Log, and questions:")
     .option(
       "--log-level <LEVEL>",
@@ -181,11 +203,11 @@ function readCommandLine(): CommandLine {
 }
 
 function daemonOptions(line: CommandLine): DaemonOptions {
-  const { socketPath, fd, blkFile, numQueues } = line;
+  const { socketPath, fd, blkFile, controlSocket, metrics, numQueues } = line;
   if (socketPath !== undefined && fd !== undefined)
     throw new UsageError("--socket-path and --fd exclude each other");
   if (blkFile === undefined) throw new UsageError("--blk-file is missing: the file or block device to serve");
-  if (socketPath === "" || blkFile === "") throw new UsageError("a path is empty");
+  if ([socketPath, blkFile, controlSocket].includes("")) throw new UsageError("a path is empty");
   return {
     entrance: entranceOf(line),
     disk: {
@@ -201,8 +223,9 @@ function daemonOptions(line: CommandLine): DaemonOptions {
     },
     blk: { queueCount: numQueues, queueSize: line.queueSize, packed: line.packed ?? false },
     engine: line.engine,
-    // More threads than queues would have nothing to do.
     pollUs: line.pollUs,
+    observability: { controlSocket, metrics },
+    // More threads than queues would have nothing to do.
     threads: Math.min(line.threads ?? availableParallelism(), numQueues, WORKERS_MAX),
   };
 }

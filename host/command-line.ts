@@ -13,9 +13,13 @@ export class UsageError extends Error {}
 
 /** A program that throws what is wrong with its options, and whose subcommands take after it. */
 export function newProgram(name: string): Command {
-  return new Command(name)
-    .exitOverride()
-    .configureOutput({ outputError: () => {}, getOutHelpWidth: () => HELP_WIDTH });
+  return (
+    new Command(name)
+      .exitOverride()
+      // Their arguments would leave no room for what they are.
+      .configureHelp({ subcommandTerm: (subcommand) => subcommand.name() })
+      .configureOutput({ outputError: () => {}, getOutHelpWidth: () => HELP_WIDTH })
+  );
 }
 
 /** Reads an option's value, and can say what it accepts: to manual pages and shells. */

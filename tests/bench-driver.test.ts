@@ -123,6 +123,40 @@ describe("The ring driver", { timeout: 120_000 }, () => {
     });
   });
 
+  test("reaches blocks that 32 bits can't count.", async () => {
+    const sectors = 2 ** 32;
+    await using large = await Vringd.start({ byteLength: sectors * 512 });
+    const attachment = await Attachment.make(driver, large.socketPath, {
+      ...GUEST,
+      blockBytes: 512,
+      isChecked: false,
+    });
+    const rounds = new Rounds(driver, attachment.guest, "poll");
+    try {
+      attachment.guest.setLoad({ ...READ, blocks: 2 * sectors, stamp: 0 });
+      rounds.finish(4000);
+      // Half of them lie behind the end.
+      const { failures } = attachment.guest;
+      assert.ok(failures > 1600 && failures < 2400, `${failures}`);
+    } finally {
+      rounds.close();
+      attachment.close();
+    }
+  });
+
+  test("keeps away from what lies before its first sector.", async () => {
+    await withGuest({}, "poll", (perform) => {
+      perform(WRITE_ALL, BLOCKS);
+      const behind = { ...OVERWRITE, firstSector: IMAGE_SIZE / 1024, blocks: BLOCKS / 2, isSequential: true };
+      assert.equal(perform(behind, BLOCKS / 2), 0);
+    });
+    const bytes = daemon.imageBytes(0, IMAGE_SIZE / 512);
+    for (let at = 0; at < bytes.length; at += 8) {
+      const stamp = at < IMAGE_SIZE / 2 ? FIRST_STAMP : SECOND_STAMP;
+      assert.equal(Number(bytes.readBigUInt64LE(at)) - at, stamp);
+    }
+  });
+
   for (const ns of [1, 63, 64, 1000, 123_456, 10_000_000_000]) {
     test(`records a latency of ${ns} ns to within 1.6 %.`, async () => {
       await withGuest({ depth: 1 }, "poll", (perform, { guest }) => {

@@ -79,7 +79,7 @@ export class Region {
   }
 
   close(): void {
-    // Not unmapped: after a failed test a driver may still be at work, and should not end the process.
+    // Not unmapped: after a failure a driver may still be at work, and should not end the process.
     allocateAt(this.mapping, this.mmapOffset + this.byteLength);
     close(this.fd);
   }

@@ -76,6 +76,8 @@ export function errno(): number {
 }
 
 const nameOfErrno = new Map(Object.entries(koffi.os.errno).map(([name, value]) => [value, name]));
+// It has two names, and code that asks for one must not get the other.
+nameOfErrno.set(koffi.os.errno.EAGAIN!, "EAGAIN");
 
 /** A system call failed. `code` is the name of the error, such as "ENOENT". */
 export class SystemError extends Error {

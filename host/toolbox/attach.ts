@@ -83,7 +83,8 @@ function explained(error: unknown, { socketPath, timeoutMs }: Place, hasAnswered
   const seconds = timeoutMs / 1000;
   if (error instanceof NoBlockDevice)
     return new StartError(`the back-end at ${socketPath} has no block device: ${message}`);
-  if (error instanceof Refused) return new StartError(`the back-end at ${socketPath} is no use: ${message}`);
+  if (error instanceof Refused)
+    return new StartError(`the back-end at ${socketPath} won't be used as a block device: ${message}`);
   if (error instanceof TooLate) {
     return new StartError(
       hasAnswered

@@ -15,6 +15,7 @@ import { addBackends } from "./backends.ts";
 import { addBench } from "./bench.ts";
 import { addCompletion } from "./completion.ts";
 import { addDoctor } from "./doctor.ts";
+import { addCtl, addTop } from "./observe.ts";
 import { addProbe } from "./probe.ts";
 import { complain, NAME } from "./terminal.ts";
 
@@ -30,6 +31,8 @@ export function commandLine(): Command {
   addBench(program);
   addDoctor(program);
   addCompletion(program);
+  addCtl(program);
+  addTop(program);
   return program;
 }
 

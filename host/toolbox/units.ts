@@ -27,8 +27,9 @@ const TIME_UNITS: readonly [name: string, ns: number][] = [
   ["us", 1e3],
 ];
 
-/** "950 ns", "12.4 us", "1.25 ms". */
-export function formatNs(ns: number): string {
+/** "950 ns", "12.4 us", "1.25 ms"; "-" for none. */
+export function formatNs(ns: number | null): string {
+  if (ns === null) return "-";
   const [name, size] = TIME_UNITS.find(([, least]) => ns >= least) ?? ["ns", 1];
   return `${trimmed(ns / size)} ${name}`;
 }
@@ -38,6 +39,27 @@ export function formatCount(count: number): string {
   if (count >= 1e6) return `${trimmed(count / 1e6)}M`;
   if (count >= 1e4) return `${trimmed(count / 1e3)}k`;
   return String(Math.round(count));
+}
+
+/** In MiB, without the unit. */
+export function formatMib(bytes: number): string {
+  const mib = bytes / 2 ** 20;
+  return mib === 0 ? "0" : mib < 99.95 ? mib.toFixed(1) : String(Math.round(mib));
+}
+
+/** "5 s", "3 min 20 s", "2 h 5 min", "4 d 3 h". */
+export function formatSpan(seconds: number): string {
+  const whole = Math.floor(seconds);
+  const parts: [number, string][] = [
+    [Math.floor(whole / 86400), "d"],
+    [Math.floor(whole / 3600) % 24, "h"],
+    [Math.floor(whole / 60) % 60, "min"],
+    [whole % 60, "s"],
+  ];
+  const first = parts.findIndex(([count]) => count > 0);
+  if (first < 0) return "0 s";
+  const shown = parts.slice(first, first + 2).filter(([count]) => count > 0);
+  return shown.map(([count, unit]) => `${count} ${unit}`).join(" ");
 }
 
 /** "4k", "1M", "512": bytes, as fio reads them. Throws UsageError. */

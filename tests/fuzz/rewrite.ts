@@ -39,8 +39,7 @@ export async function withoutThreads(path: string): Promise<Uint8Array> {
   const core = binaryen.readBinary(await readFile(path));
   core.setFeatures(binaryen.Features.All);
   const rewritten = binaryen.parseText(core.emitText().replace(/\.atomic\.(load|store)/g, ".$1"));
-  const { MVP, MutableGlobals, BulkMemory, BulkMemoryOpt } = binaryen.Features;
-  rewritten.setFeatures(MVP | MutableGlobals | BulkMemory | BulkMemoryOpt);
+  rewritten.setFeatures(binaryen.Features.All & ~binaryen.Features.Atomics);
   if (!rewritten.validate()) throw new Error(`${path} needs more than wasm2c has`);
   const binary = rewritten.emitBinary();
   core.dispose();

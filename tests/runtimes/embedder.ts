@@ -88,6 +88,7 @@ export class Embedder {
     ram: GuestRam,
     private readonly disk: Disk,
   ) {
+    if (core.abiVersion() >>> 16 !== layout.ABI_VERSION >>> 16) throw new Error("a core with another ABI");
     this.view = new DataView(memory.buffer);
     this.bytes = new Uint8Array(memory.buffer);
     this.writeDeviceBlock();

@@ -21,6 +21,8 @@ export interface KillOptions {
   sectorsMax?: number;
   args?: readonly string[];
   onDisk?: boolean;
+  /** As in VringdOptions. */
+  program?: readonly string[];
 }
 
 export interface KillTotals {
@@ -83,6 +85,7 @@ export class KillRun {
     const daemon = await Vringd.start({
       byteLength: IMAGE_SIZE,
       onDisk: options.onDisk ?? false,
+      ...(options.program && { program: options.program }),
       args: ["--packed", `--engine=${engine}`, ...args],
     });
     try {

@@ -44,7 +44,9 @@ async function measure(frontEnd: FrontEnd, plan: Plan, options: BenchOptions): P
     guest.setLoad(plan.load);
     frontEnd.deadlineMs = Number.POSITIVE_INFINITY;
     const measured = await run(attachment, rounds, options.seconds, (elapsedNs) => line.update(elapsedNs));
-    if (measured.ending !== "gone") await stopRings(frontEnd, plan.guest.queues);
+    frontEnd.deadlineMs = performance.now() + options.timeout * 1000;
+    if (measured.ending !== "gone" && measured.ending !== "stalled")
+      await stopRings(frontEnd, plan.guest.queues);
     return measured;
   } catch (error) {
     if (error instanceof DeviceFault) throw new StartError(`the back-end broke a ring: ${error.message}`);
@@ -84,5 +86,6 @@ function statusOf({ ending, failures, abandoned, all }: Result, socketPath: stri
   else if (abandoned > 0) complain(`${abandoned} requests were still not finished when we left`);
   if (failures > 0) complain(`${failures} of ${all.requests} requests failed`);
   if (ending === "gone" || ending === "stalled" || failures > 0) return STATUS_FAILED;
-  return ending === "time" ? 0 : 128 + constants.signals[ending];
+  if (ending !== "time") return 128 + constants.signals[ending];
+  return abandoned > 0 ? STATUS_FAILED : 0;
 }

@@ -22,7 +22,7 @@ const SERIES: readonly number[][] = [
   [1, 3],
   [1],
 ];
-const DECADES = 13;
+const DECADES = 14;
 
 const LABEL = 18;
 const SHARES = "  100.00 %  100.00 %".length;

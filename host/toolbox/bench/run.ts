@@ -13,7 +13,7 @@ export interface Measured {
   latencies: Latencies;
   failures: number;
   ending: Ending;
-  /** Of the requests in flight at the end. */
+  /** Requests that were in flight at the end and did not finish, however long we waited. */
   abandoned: number;
 }
 
@@ -48,7 +48,7 @@ export async function run(
     else if (now >= end) ending = "time";
   }
   const measured = { seconds: (now - start) / 1e9, latencies: guest.latencies(), failures: guest.failures };
-  if (ending !== "gone") await drain(attachment, rounds, signals);
+  if (ending !== "gone" && ending !== "stalled") await drain(attachment, rounds, signals);
   return { ...measured, ending, abandoned: guest.inFlight };
 }
 

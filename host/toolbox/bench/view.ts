@@ -23,7 +23,7 @@ export function resultLines(options: BenchOptions, plan: Plan, result: Result): 
   const rows = kinds.flatMap(([name, figures]) => (figures === undefined ? [] : [row(name, figures)]));
   const [titles, ...lines] = formatTable(COLUMNS, rows, terminalWidth());
   return [
-    ...wrap(loadText(options, plan, result), terminalWidth()),
+    ...loadTexts(options, plan, result).flatMap((text) => wrap(text, terminalWidth())),
     "",
     ...(rows.length === 0 ? ["No request has finished."] : [paint("bold", titles!), ...lines]),
     "",
@@ -43,17 +43,17 @@ function row(name: string, { requests, iops, bytesPerSecond, latencyNs }: Figure
   ];
 }
 
-function loadText(
+function loadTexts(
   { rw, rwmix }: BenchOptions,
   { guest, offsetBytes, byteLength }: Plan,
   result: Result,
-): string {
+): string[] {
   const mix = rw.endsWith("rw") ? ` with ${rwmix} % reads` : "";
   const queues = guest.queues === 1 ? "one queue" : `each of ${guest.queues} queues`;
   const ring = guest.packed ? "packed" : "split";
   const range = `${formatBytes(byteLength)}${offsetBytes === 0 ? "" : ` from ${formatBytes(offsetBytes)} on`}`;
-  return (
-    `${rw}${mix}, ${formatBytes(guest.blockBytes)} each, ${guest.depth} in flight in ${queues} (${ring}), ` +
-    `over ${range}, for ${result.seconds.toFixed(1)} s`
-  );
+  return [
+    `${rw}${mix}, ${formatBytes(guest.blockBytes)} each, ${guest.depth} in flight in ${queues} (${ring})`,
+    `over ${range}, for ${result.seconds.toFixed(1)} s`,
+  ];
 }

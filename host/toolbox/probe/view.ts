@@ -73,7 +73,7 @@ function writeZeroes({ writeZeroes: offered }: DiskFacts): string {
 }
 
 function ranges(maxSectors: number, maxSegments: number): string {
-  return `up to ${plural(maxSectors, "sector")} (${formatBytes(maxSectors * SECTOR_SIZE)}), ${plural(maxSegments, "segment")} a request`;
+  return `up to ${plural(maxSectors, "sector")} (${formatBytes(maxSectors * SECTOR_SIZE)}) in ${plural(maxSegments, "segment")}`;
 }
 
 function memorySlots({ maxMemorySlots }: ProbeReport): string {
