@@ -26,9 +26,12 @@ const CONTENT: readonly (string | RegExp)[] = [
   /^build\/man\/vringd(-[a-z]+)*\.1$/,
   "host/systemd/vringd-blk@.service",
   "host/systemd/vringd-blk@.socket",
+  "host/observability/grafana-dashboard.json",
   "schema/50-vringd-blk.json",
+  "schema/control.openapi.json",
   "schema/backend-capabilities.schema.json",
   "schema/backend-description.schema.json",
+  "assembly/ABI.md",
   /^assembly\/[a-z-]+\.ts$/,
   /^assembly\/spec\/[a-z-]+\.ts$/,
 ];

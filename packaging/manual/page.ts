@@ -118,7 +118,7 @@ function explained(value: Value | undefined, description: string): string {
   return isList ? `${description}.` : sentence(description);
 }
 
-const EXIT_STATUS = /^Exit status: /;
+const EXIT_STATUS = /^Exit status:\s+/;
 
 /** What `--help` ends with tells the exit status, unless the prose tells more. */
 function sectionOf(title: string, { epilogue, subcommands }: CommandEntry, prose: Prose): string[] {
@@ -127,9 +127,15 @@ function sectionOf(title: string, { epilogue, subcommands }: CommandEntry, prose
   return parts.length === 0 ? [] : [section(title), ...parts];
 }
 
+/** A sentence, or a line for each status. */
 function exitStatus(epilogue: string, lead = "Exit status: "): string[] {
-  const sentences = paragraphs(epilogue).filter((part) => EXIT_STATUS.test(part));
-  return sentences.flatMap((part) => [".PP", escaped(sentence(part.replace(EXIT_STATUS, lead)))]);
+  const parts = paragraphs(epilogue).filter((part) => EXIT_STATUS.test(part));
+  return parts.flatMap((part) => {
+    const statuses = [...part.matchAll(/^ +(\d+) +(.+)$/gm)];
+    if (statuses.length > 0)
+      return statuses.map(([, status, text]) => tagged(bold(status!), escaped(sentence(text!))));
+    return [".PP", escaped(sentence(part.replace(EXIT_STATUS, lead)))];
+  });
 }
 
 /** What else it ends with, as it stands. */
