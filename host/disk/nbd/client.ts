@@ -15,6 +15,8 @@ import type { NbdTarget } from "./uri.ts";
 const UNFLUSHED_MAX = 64 << 20;
 const BACKOFF_MIN_MS = 50;
 const BACKOFF_MAX_MS = 2000;
+/** A link that lived so long was a good one: the next attempt follows at once. */
+const LASTING_MS = 5000;
 /** How long requests in flight may hold up the end. */
 const CLOSE_MS = 5000;
 const CLOSE_POLL_MS = 5;
@@ -34,6 +36,11 @@ export class NbdClient {
   private flushError: Error | undefined;
   private lastNumber = 0;
   private hasGivenUp = false;
+  /** Runs from when the server was lost until it is back and has answered something. */
+  private giveUpTimer: NodeJS.Timeout | undefined;
+  /** Before the next attempt to connect: it grows with each that fails, and each link that doesn't last. */
+  private pauseMs = 0;
+  private linkedAt = performance.now();
   private readonly closing = new AbortController();
 
   private constructor(
@@ -86,6 +93,7 @@ export class NbdClient {
   /** Waits for what is in flight, but not for a server that isn't there. */
   async close(): Promise<void> {
     this.closing.abort();
+    this.stopGivingUp();
     const deadline = performance.now() + CLOSE_MS;
     while (this.link && this.link.inFlight > 0 && performance.now() < deadline) await sleep(CLOSE_POLL_MS);
     const { link } = this;
@@ -115,6 +123,7 @@ export class NbdClient {
 
   /** An answer has come. The books are brought up to date before whoever asked hears it. */
   private heard(request: NbdRequest, error: Error | undefined): void {
+    if (!isRepetition(request)) this.stopGivingUp();
     if (error) return;
     if (request.type === NBD_CMD_FLUSH) this.unflushed.dropUpTo(request.mark);
     // A server that offers no flush is taken to have no cache that could be lost.
@@ -150,27 +159,27 @@ export class NbdClient {
     this.link = undefined;
     this.waiting = unanswered.filter((request) => !isRepetition(request));
     if (this.closing.signal.aborted) return;
+    if (performance.now() - this.linkedAt > LASTING_MS) this.pauseMs = 0;
     this.log.warn({ uri: this.target.uri, reason: reason.message }, "NBD server lost; requests wait for it");
+    this.giveUpTimer ??= setTimeout(() => this.giveUp(), this.target.reconnectTimeoutMs);
     void this.reconnect();
   }
 
   private async reconnect(): Promise<void> {
     const { signal } = this.closing;
-    const giveUp = setTimeout(() => this.giveUp(), this.target.reconnectTimeoutMs);
-    let lastReason: string | undefined;
-    for (let pauseMs = BACKOFF_MIN_MS; !signal.aborted; pauseMs = Math.min(pauseMs * 2, BACKOFF_MAX_MS)) {
+    for (let lastReason: string | undefined; ; ) {
+      await sleep(this.pauseMs, undefined, { signal }).catch(() => {});
+      if (signal.aborted) return;
+      this.pauseMs = Math.min(Math.max(this.pauseMs * 2, BACKOFF_MIN_MS), BACKOFF_MAX_MS);
       try {
         this.adopt(await this.resumed(signal));
-        break;
+        return;
       } catch (error) {
-        const { message } = error as Error;
         if (!(error instanceof ConnectionError)) throw error;
-        if (message !== lastReason) this.log.info({ reason: message }, "NBD server not back yet");
-        lastReason = message;
-        await sleep(pauseMs, undefined, { signal }).catch(() => {});
+        if (error.message !== lastReason) this.log.info({ reason: error.message }, "NBD server not back yet");
+        lastReason = error.message;
       }
     }
-    clearTimeout(giveUp);
   }
 
   /** A new link, on which all that may have been lost has been made again. */
@@ -198,13 +207,24 @@ export class NbdClient {
   private adopt(link: Link): void {
     const waiting = this.waiting.splice(0);
     this.link = link;
+    this.linkedAt = performance.now();
     this.hasGivenUp = false;
     this.log.info({ uri: this.target.uri, requests: waiting.length }, "NBD server back");
     for (const request of waiting) link.send(request);
+    if (waiting.length === 0) this.stopGivingUp();
     this.makeRoom();
   }
 
+  private stopGivingUp(): void {
+    if (this.giveUpTimer === undefined) return;
+    clearTimeout(this.giveUpTimer);
+    this.giveUpTimer = undefined;
+  }
+
   private giveUp(): void {
+    this.giveUpTimer = undefined;
+    // It is there, but slow.
+    if (this.link) return;
     this.hasGivenUp = true;
     this.log.error({ uri: this.target.uri }, "NBD server still lost; requests fail until it is back");
     this.failAll(this.waiting.splice(0));

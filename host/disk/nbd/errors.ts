@@ -4,9 +4,6 @@ import { getSystemErrorMap } from "node:util";
 /** The connection, or the attempt to make one, has ended for this reason; a phrase that follows a colon. */
 export class ConnectionError extends Error {}
 
-/** The same; trying again won't help until somebody changes the server, or what we ask of it. */
-export class RefusedError extends ConnectionError {}
-
 export const EIO = 5;
 const EINVAL = 22;
 

@@ -1,7 +1,7 @@
 // Fixed newstyle negotiation (doc/proto.md, "Handshake"): from the server's greeting to an export that is ready for requests.
 import type { ConnectionOptions } from "node:tls";
 import { ByteReader } from "./byte-reader.ts";
-import { ConnectionError, RefusedError } from "./errors.ts";
+import { ConnectionError } from "./errors.ts";
 import {
   IHAVEOPT,
   NBD_FLAG_C_FIXED_NEWSTYLE,
@@ -59,15 +59,19 @@ export async function shakeHands(
 ): Promise<ExportInfo> {
   const greeting = new Handshake(wire);
   const flags = await greeting.greet();
+  const isFixed = (flags & NBD_FLAG_FIXED_NEWSTYLE) !== 0;
   let handshake = greeting;
   if (tls) {
+    if (!isFixed) throw new ConnectionError("the server has no TLS");
     await greeting.startTls();
     await wire.secure(tls);
     handshake = new Handshake(wire);
   }
-  const info = (await handshake.go(exportName)) ?? (await handshake.exportByName(exportName, flags));
+  // "This is the only valid option in nonfixed newstyle negotiation" (NBD_OPT_EXPORT_NAME).
+  const info = isFixed ? await handshake.go(exportName) : undefined;
+  const found = info ?? (await handshake.exportByName(exportName, flags));
   handshake.finish();
-  return checked(info);
+  return checked(found);
 }
 
 class Handshake {
@@ -80,17 +84,16 @@ class Handshake {
   /** The server's handshake flags, once they are answered. */
   async greet(): Promise<number> {
     const greeting = await this.reader.read(16);
-    if (greeting.readBigUInt64BE(0) !== NBDMAGIC) throw new RefusedError("this is no NBD server");
+    if (greeting.readBigUInt64BE(0) !== NBDMAGIC) throw new ConnectionError("this is no NBD server");
     const style = greeting.readBigUInt64BE(8);
     if (style === OLDSTYLE_MAGIC)
-      throw new RefusedError(
+      throw new ConnectionError(
         "the server speaks oldstyle NBD, which has no export names; start it as newstyle",
       );
-    if (style !== IHAVEOPT) throw new RefusedError("this is no NBD server");
+    if (style !== IHAVEOPT) throw new ConnectionError("this is no NBD server");
     const flags = (await this.reader.read(2)).readUInt16BE();
-    if ((flags & NBD_FLAG_FIXED_NEWSTYLE) === 0)
-      throw new RefusedError("the server doesn't speak fixed newstyle NBD");
-    const answer = NBD_FLAG_C_FIXED_NEWSTYLE | (flags & NBD_FLAG_NO_ZEROES ? NBD_FLAG_C_NO_ZEROES : 0);
+    // Each of ours has the bit of the server's that it answers.
+    const answer = flags & (NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES);
     this.wire.write([u32(answer)]);
     return flags;
   }
@@ -123,7 +126,7 @@ class Handshake {
   async exportByName(exportName: string, handshakeFlags: number): Promise<ExportInfo> {
     this.sendOption(NBD_OPT_EXPORT_NAME, Buffer.from(exportName));
     const answer = await this.reader.read(10).catch(() => {
-      throw new RefusedError(`the server hung up when asked for the export "${exportName}"`);
+      throw new ConnectionError(`the server hung up when asked for the export "${exportName}"`);
     });
     if ((handshakeFlags & NBD_FLAG_NO_ZEROES) === 0) await this.reader.read(RESERVED_ZEROES);
     return { byteLength: answer.readBigUInt64BE(0), flags: answer.readUInt16BE(8), ...NO_CONSTRAINTS };
@@ -189,12 +192,12 @@ function exportRefused(exportName: string, type: number, data: Buffer): Connecti
 }
 
 /** An error's data is a message for people, which may be anything: one line of what can be printed. */
-function refused(what: string, message: Buffer): RefusedError {
+function refused(what: string, message: Buffer): ConnectionError {
   const text = message
     .toString("utf8", 0, MESSAGE_SHOWN)
     .replace(/\p{Cc}+/gu, " ")
     .trim();
-  return new RefusedError(text === "" ? what : `${what} ("${text}")`);
+  return new ConnectionError(text === "" ? what : `${what} ("${text}")`);
 }
 
 function isPowerOfTwo(value: number): boolean {
