@@ -6,7 +6,8 @@ import { build } from "esbuild";
 await bundle("build", [
   { in: "host/cli.ts", out: "vringd-blk" },
   { in: "host/toolbox/cli.ts", out: "vringd" },
-  { in: "host/dataplane/worker.ts", out: "worker" },
+  { in: "host/dataplane/worker-thread.ts", out: "worker" },
+  { in: "host/index.ts", out: "index" },
   { in: "tests/try-it.ts", out: "try-it" },
 ]);
 for (const program of ["vringd-blk", "vringd"]) chmodSync(`build/${program}.mjs`, 0o755);
@@ -31,7 +32,8 @@ async function bundle(outdir, entryPoints) {
     platform: "node",
     target: "node20",
     format: "esm",
-    external: ["koffi"],
+    // Our own name: tests and examples use the package as its users do.
+    external: ["koffi", "vringd"],
     sourcemap: "linked",
     metafile: true,
     // commander and pino are CommonJS.

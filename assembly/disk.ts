@@ -9,6 +9,8 @@ import {
   DEVICE_READ_ONLY,
   DEVICE_UNALIGNED_FD,
   DEVICE_WRITE_THROUGH,
+  DISCARD_IGNORED,
+  DISCARD_MARKED,
 } from "./spec/layout.ts";
 
 export function memoryHostAddress(): u64 {
@@ -39,5 +41,9 @@ export function isInDisk(sector: u64, sectorCount: u64): bool {
 }
 
 export function mayUnmap(): bool {
-  return load<u32>(DEVICE_PTR, DEVICE_DISCARD_UNMAPS) !== 0;
+  return load<u32>(DEVICE_PTR, DEVICE_DISCARD_UNMAPS) !== DISCARD_IGNORED;
+}
+
+export function areDiscardsMarked(): bool {
+  return load<u32>(DEVICE_PTR, DEVICE_DISCARD_UNMAPS) === DISCARD_MARKED;
 }

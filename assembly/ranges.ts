@@ -1,10 +1,19 @@
 // Discard and write zeroes: range by range, by fallocate(2), or by writing zeroes where a file can't do that.
-import { imageFd, isInDisk, isWriteThrough, mayUnmap, memoryHostAddress, unalignedFd } from "./disk.ts";
+import {
+  areDiscardsMarked,
+  imageFd,
+  isInDisk,
+  isWriteThrough,
+  mayUnmap,
+  memoryHostAddress,
+  unalignedFd,
+} from "./disk.ts";
 import { countMoved, Request, STAGE_RANGE, STAGE_ZEROES, SUBMITTED } from "./request.ts";
 import {
   EINVAL,
   EOPNOTSUPP,
   FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_NO_HIDE_STALE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
   IORING_OP_FALLOCATE,
@@ -115,10 +124,12 @@ export function submitRange(request: Request): i32 {
 }
 
 function fallocateMode(request: Request): u32 {
+  const hole: u32 = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  const isDiscard = request.type === VIRTIO_BLK_T_DISCARD;
+  if (isDiscard && areDiscardsMarked()) return hole | FALLOC_FL_NO_HIDE_STALE;
   const wantsUnmap =
-    request.type === VIRTIO_BLK_T_DISCARD ||
-    (load<u32>(rangePtr(request), RANGE_FLAGS) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) !== 0;
-  if (wantsUnmap && mayUnmap()) return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    isDiscard || (load<u32>(rangePtr(request), RANGE_FLAGS) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) !== 0;
+  if (wantsUnmap && mayUnmap()) return hole;
   return FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
 }
 

@@ -1,8 +1,11 @@
 // The device from start to end: opens the disk, serves one front-end after the other, and leaves nothing behind.
 
 import { type Counters, DataPlane, type DataPlaneOptions } from "./dataplane/data-plane.ts";
+import type { OnDiskError } from "./dataplane/disk-engine.ts";
 import { BlkConfig, type BlkOptions, deviceFeatures } from "./device/blk-config.ts";
-import { Disk, type DiskOptions } from "./device/disk.ts";
+import type { Disk } from "./device/disk.ts";
+import { type DiskChoice, openDisk as openAnyDisk } from "./device/open-disk.ts";
+import { diskErrorLog } from "./disk/error-log.ts";
 import { reasonOf, StartError } from "./errors.ts";
 import { exitNow } from "./linux/libc.ts";
 import type { Log } from "./log.ts";
@@ -15,7 +18,7 @@ import { Session } from "./session/session.ts";
 export interface DaemonOptions {
   /** Where front-ends come in: a path to listen at, or a descriptor that was handed down. */
   entrance: { socketPath: string } | { fd: number };
-  disk: DiskOptions;
+  disk: DiskChoice;
   blk: BlkOptions;
   engine: DataPlaneOptions["engine"];
   threads: number;
@@ -46,23 +49,23 @@ export async function runDaemon(options: DaemonOptions, log: Log): Promise<void>
     await serveAll(frontEnds, device, stopping, log);
   } finally {
     frontEnds.close();
-    disk.close();
+    await disk.close();
   }
 }
 
 /** Undefined if a signal came while the image was waited for. */
-async function openDisk(options: DiskOptions, stopping: AbortSignal, log: Log): Promise<Disk | undefined> {
+async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<Disk | undefined> {
   try {
-    return await Disk.open(options, stopping, log);
+    return await openAnyDisk(options, stopping, log);
   } catch (error) {
     if (stopping.aborted) return undefined;
     throw error;
   }
 }
 
-async function serveAll(
+export async function serveAll(
   frontEnds: FrontEnds,
-  device: Device,
+  device: Pick<Device, "serve">,
   stopping: AbortSignal,
   log: Log,
 ): Promise<void> {
@@ -79,25 +82,35 @@ async function serveAll(
   }
 }
 
+export type DeviceOptions = Pick<DaemonOptions, "blk" | "engine" | "threads" | "pollUs">;
+
 /** What stays from one front-end to the next. */
-class Device {
+export class Device {
   private readonly features: bigint;
 
   private constructor(
     private readonly disk: Disk,
     private readonly memory: GuestMemory,
     private readonly inflight: InflightRegion,
-    private readonly dataPlane: DataPlane,
+    readonly dataPlane: DataPlane,
     private readonly blk: BlkOptions,
   ) {
     this.features = deviceFeatures(disk, blk.packed);
   }
 
-  static async open(disk: Disk, { blk, engine, threads, pollUs }: DaemonOptions, log: Log): Promise<Device> {
+  static async open(
+    disk: Disk,
+    { blk, engine, ...options }: DeviceOptions,
+    log: Log,
+    onDiskError: OnDiskError = diskErrorLog(log),
+  ): Promise<Device> {
     const { queueCount } = blk;
+    // An object belongs to the thread that it was given in.
+    const threads = disk.object ? 1 : options.threads;
     const memory = new GuestMemory(threads);
     try {
-      const dataPlane = await DataPlane.open(memory, disk, { queueCount, threads, engine, pollUs }, log);
+      const planeOptions = { ...options, queueCount, threads, engine };
+      const dataPlane = await DataPlane.open(memory, disk, planeOptions, log, onDiskError);
       return new Device(disk, memory, new InflightRegion(memory.linear), dataPlane, blk);
     } catch (error) {
       throw new StartError(`can't start with --engine=${engine}: ${reasonOf(error)}`);

@@ -20,6 +20,14 @@ export class StartError extends Error {
   }
 }
 
+/** A server was told to close while requests to its disk were in flight which have not settled for seconds. */
+export class BusyError extends Error {
+  constructor() {
+    super("requests to the disk have not settled; the server closes when they have");
+    this.name = "BusyError";
+  }
+}
+
 /** The words of an error that the kernel gave, such as "permission denied". */
 export function reasonOf(error: unknown): string {
   const { errno, message } = error as { errno?: number; message?: string };

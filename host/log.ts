@@ -1,8 +1,18 @@
 // Log lines on stderr: for people, or as JSON for machines. No line is written for a request of the guest.
 import { writeSync } from "node:fs";
-import type { Logger } from "pino";
 
-export type Log = Logger;
+/** Takes a sentence, and what belongs to it: pino's loggers fit. */
+export interface Log {
+  error: LogLine;
+  warn: LogLine;
+  info: LogLine;
+  debug: LogLine;
+}
+
+export interface LogLine {
+  (fields: object, sentence: string): void;
+  (sentence: string): void;
+}
 
 export const LOG_LEVELS = ["error", "warn", "info", "debug"] as const;
 export const LOG_FORMATS = ["text", "json"] as const;
@@ -14,7 +24,8 @@ export async function createLog(level: LogLevel, format: LogFormat): Promise<Log
   const { default: pino } = await import("pino");
   const write = format === "json" ? writeLine : (line: string) => writeLine(formatText(line));
   const options = { level, base: null, formatters: { level: (label: string) => ({ level: label }) } };
-  return pino(options, { write });
+  const log: Log = pino(options, { write });
+  return log;
 }
 
 const STDERR = 2;

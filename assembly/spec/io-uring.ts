@@ -36,6 +36,8 @@ export const RWF_DSYNC = 2;
 export const FALLOC_FL_KEEP_SIZE = 1;
 export const FALLOC_FL_PUNCH_HOLE = 2;
 export const FALLOC_FL_ZERO_RANGE = 0x10;
+/** Reserved by the kernel, which refuses it: marks a discard, after which anything may be read, for other engines. */
+export const FALLOC_FL_NO_HIDE_STALE = 4;
 
 /** struct iovec. */
 export const IOVEC_SIZE = 16;

@@ -40,11 +40,16 @@ export const DEVICE_DIRECT_MASK = 24; // u32: bits that O_DIRECT wants clear in 
 export const DEVICE_BLOCK_SECTORS = 28; // u32
 export const DEVICE_READ_ONLY = 32; // u32: 0 or 1
 export const DEVICE_WRITE_THROUGH = 36; // u32: 0 or 1
-export const DEVICE_DISCARD_UNMAPS = 40; // u32: 0 or 1
+export const DEVICE_DISCARD_UNMAPS = 40; // u32: DISCARD_*
 export const DEVICE_MAX_DISCARD_SECTORS = 44; // u32
 export const DEVICE_MAX_WRITE_ZEROES_SECTORS = 48; // u32
 export const DEVICE_MAX_RANGES = 52; // u32: segments in one discard or write zeroes
 export const DEVICE_ID = 56; // u8[20]
+
+/** A discard does nothing; or it punches a hole, as write-zeroes may; or the same, marked so that an engine can tell them apart. */
+export const DISCARD_IGNORED = 0;
+export const DISCARD_UNMAPS = 1;
+export const DISCARD_MARKED = 2;
 
 /** A region: gpa u64, byteLength u64, hostAddress u64. A window: gpa u64, byteLength u64, ptr u32. */
 export const TABLE_ENTRY_SIZE = 32;

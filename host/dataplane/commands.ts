@@ -13,7 +13,7 @@ export interface WorkerSetup {
   core: WebAssembly.Module;
   controlFd: number;
   imageFds: number[];
-  engine: EngineName | "auto";
+  engine: "io_uring" | "threads" | "auto";
   pollUs: number;
   port: import("node:worker_threads").MessagePort;
 }

@@ -10,13 +10,15 @@ import type { QueueInflight } from "../memory/inflight-region.ts";
 import type { Command, Report, WorkerSetup } from "./commands.ts";
 import { compileCore } from "./core.ts";
 import { writeDeviceBlock, writeWriteThrough } from "./device-block.ts";
+import type { OnDiskError } from "./disk-engine.ts";
 import type { EngineName } from "./engine.ts";
 import { describeFault } from "./faults.ts";
+import { startHere, type Thread } from "./local-worker.ts";
 
 export interface DataPlaneOptions {
   queueCount: number;
   threads: number;
-  engine: EngineName | "auto";
+  engine: "io_uring" | "threads" | "auto";
   /** How long a worker may look at its rings before it sleeps, in microseconds. */
   pollUs: number;
 }
@@ -67,17 +69,17 @@ class WorkerHandle {
   readonly ready: Promise<Ready>;
   onBroken: ((queue: number, fault: number) => void) | undefined;
 
-  private readonly thread: Worker;
+  private readonly thread: Thread;
   private readonly port: MessagePort;
   private readonly controlFd = createEventfd();
   private readonly unanswered = new Map<number, (report: { base?: number }) => void>();
   private lastId = 0;
 
-  constructor(setup: Omit<WorkerSetup, "port" | "controlFd">) {
+  constructor(setup: Omit<WorkerSetup, "port" | "controlFd">, launch = startThread) {
     const { port1, port2 } = new MessageChannel();
     this.port = port1;
     const workerData: WorkerSetup = { ...setup, port: port2, controlFd: this.controlFd };
-    this.thread = new Worker(new URL("worker.mjs", import.meta.url), { workerData, transferList: [port2] });
+    this.thread = launch(workerData);
     this.ready = new Promise((resolve, reject) => {
       this.thread.once("error", reject);
       this.port.on("message", (report: Report) => {
@@ -119,6 +121,11 @@ class WorkerHandle {
   }
 }
 
+function startThread(workerData: WorkerSetup): Thread {
+  const transferList = [workerData.port];
+  return new Worker(new URL("worker.mjs", import.meta.url), { workerData, transferList });
+}
+
 /** Resolves with what the first worker has to say. If one can't start, none is left running. */
 async function allReady(workers: readonly WorkerHandle[]): Promise<Ready> {
   const results = await Promise.allSettled(workers.map(({ ready }) => ready));
@@ -132,6 +139,12 @@ async function allReady(workers: readonly WorkerHandle[]): Promise<Ready> {
 export class DataPlane {
   /** A ring broke: it takes nothing more until it is stopped and started again. */
   onBroken: ((index: number, reason: string) => void) | undefined;
+  /** A worker has failed, which it must not: I/O in flight can't be accounted for without it. */
+  onFailure = (error: Error): void => {
+    throw error;
+  };
+  /** The same, for whoever embeds the device. */
+  observeBroken: ((index: number, reason: string) => void) | undefined;
   private brokenRings = 0n;
 
   private constructor(
@@ -143,11 +156,11 @@ export class DataPlane {
     workers.forEach((worker, w) => {
       worker.onBroken = (queue, fault) => {
         this.brokenRings++;
-        this.onBroken?.(queue * workers.length + w, describeFault(fault));
+        const index = queue * workers.length + w;
+        this.onBroken?.(index, describeFault(fault));
+        this.observeBroken?.(index, describeFault(fault));
       };
-      worker.failWith((error) => {
-        throw error;
-      });
+      worker.failWith((error) => this.onFailure(error));
     });
   }
 
@@ -156,23 +169,29 @@ export class DataPlane {
     disk: Disk,
     options: DataPlaneOptions,
     log: Log,
+    onDiskError: OnDiskError = () => {},
   ): Promise<DataPlane> {
     writeDeviceBlock(memory.linear, disk);
     const core = await compileCore();
     const count = Math.min(options.threads, options.queueCount, layout.WORKERS_MAX);
+    const { object } = disk;
+    const launch = object && ((setup: WorkerSetup) => startHere(setup, object, disk.blockSize, onDiskError));
     const workers = Array.from(
       { length: count },
       (_, index) =>
-        new WorkerHandle({
-          index,
-          queueCount: Math.ceil((options.queueCount - index) / count),
-          memory: memory.linear.wasm,
-          memoryHostAddress: memory.linear.hostAddress,
-          core,
-          imageFds: [disk.fd, disk.unalignedFd],
-          engine: options.engine,
-          pollUs: options.pollUs,
-        }),
+        new WorkerHandle(
+          {
+            index,
+            queueCount: Math.ceil((options.queueCount - index) / count),
+            memory: memory.linear.wasm,
+            memoryHostAddress: memory.linear.hostAddress,
+            core,
+            imageFds: [disk.fd, disk.unalignedFd],
+            engine: options.engine,
+            pollUs: options.pollUs,
+          },
+          launch,
+        ),
     );
     const { engine, whyNotUring } = await allReady(workers);
     log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "workers started");

@@ -15,7 +15,8 @@ export function writeDeviceBlock({ view, hostAddress }: LinearMemory, disk: Disk
   u32(layout.DEVICE_DIRECT_MASK, disk.directMask);
   u32(layout.DEVICE_BLOCK_SECTORS, disk.blockSize / SECTOR_SIZE);
   u32(layout.DEVICE_READ_ONLY, Number(disk.readOnly));
-  u32(layout.DEVICE_DISCARD_UNMAPS, Number(disk.discardUnmaps));
+  const discards = disk.object ? layout.DISCARD_MARKED : layout.DISCARD_UNMAPS;
+  u32(layout.DEVICE_DISCARD_UNMAPS, disk.discardUnmaps ? discards : layout.DISCARD_IGNORED);
   u32(layout.DEVICE_MAX_DISCARD_SECTORS, disk.maxDiscardSectors);
   u32(layout.DEVICE_MAX_WRITE_ZEROES_SECTORS, disk.maxWriteZeroesSectors);
   u32(layout.DEVICE_MAX_RANGES, disk.maxRanges);

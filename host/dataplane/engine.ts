@@ -1,7 +1,8 @@
 // What serves the core's SQEs: the seam between the core and whoever does the I/O.
 import type { Core } from "./core.ts";
 
-export type EngineName = "io_uring" | "threads";
+/** "disk": a disk that is an object, in the thread of whoever gave it. */
+export type EngineName = "io_uring" | "threads" | "disk";
 
 /** Nothing to do until a completion comes; the same, but look again soon; or there is more to do at once. */
 export type Patience = "wait" | "wait-briefly" | "go-on";
@@ -22,5 +23,7 @@ export interface Engine {
    * returns resolves, nothing of the SQEs is read any more; what they point to must stay until they complete.
    */
   enter(count: number, patience: Patience): Promise<void> | undefined;
+  /** Guest memory may have changed since the last ring started. */
+  forgetMemory?(): void;
   close(): void;
 }

@@ -1,5 +1,5 @@
-// A data-plane thread: steps the core, enters the engine, and minds the main thread's commands. Entry of worker.mjs.
-import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
+// A data-plane worker: steps the core, enters the engine, and minds the control plane's commands, in whichever thread.
+import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import {
   STEP_BROKEN,
   STEP_CONTROL,
@@ -8,18 +8,14 @@ import {
   STEP_SUBMIT_MASK,
   STEP_WAIT,
   STEP_WINDOW_MISS,
-  WORKER_STRIDE,
-  WORKERS_PTR,
 } from "../../assembly/spec/layout.ts";
 import type { Command, Report, WorkerSetup } from "./commands.ts";
-import { type Core, instantiateCore } from "./core.ts";
+import type { Core } from "./core.ts";
 import type { Engine, Patience } from "./engine.ts";
 import { Poller } from "./poller.ts";
-import { ThreadsEngine } from "./threads-engine.ts";
-import { UringEngine } from "./uring-engine.ts";
 import { Windows } from "./windows.ts";
 
-class Worker {
+export class Worker {
   private readonly port: MessagePort;
   private readonly windows: Windows;
   private readonly poller: Poller;
@@ -87,6 +83,7 @@ class Worker {
         const { size, flags, descPtr, driverPtr, devicePtr, base, kickFd, callFd, inflight } = command.start;
         core.trackInflight(command.queue, inflight?.ptr ?? 0, inflight?.entries ?? 0);
         this.windows.use(command.windows);
+        this.engine.forgetMemory?.();
         this.broken.delete(command.queue);
         core.startQueue(command.queue, size, flags, descPtr, driverPtr, devicePtr, base, kickFd, callFd);
         this.report({ type: "done", id: command.id });
@@ -129,22 +126,3 @@ class Worker {
 function patienceOf(turn: number): Patience {
   return turn & STEP_POLL ? "wait-briefly" : "go-on";
 }
-
-function openEngine(setup: WorkerSetup): { engine: Engine; whyNotUring?: string } {
-  const workerPtr = WORKERS_PTR + setup.index * WORKER_STRIDE;
-  const openThreads = () => new ThreadsEngine(setup.memory, workerPtr, setup.imageFds);
-  if (setup.engine === "threads") return { engine: openThreads() };
-  try {
-    return { engine: UringEngine.open(setup.memoryHostAddress, workerPtr) };
-  } catch (error) {
-    if (setup.engine === "io_uring") throw error;
-    return { engine: openThreads(), whyNotUring: (error as Error).message };
-  }
-}
-
-const setup = workerData as WorkerSetup;
-const core = await instantiateCore(setup.core, setup.memory);
-const { engine, whyNotUring } = openEngine(setup);
-const worker = new Worker(setup, core, engine);
-setup.port.postMessage({ type: "ready", engine: engine.name, whyNotUring } satisfies Report);
-await worker.run();

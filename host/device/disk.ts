@@ -2,6 +2,7 @@
 import { closeSync, constants, fstatSync, openSync, type Stats, statSync } from "node:fs";
 import { basename } from "node:path";
 import { SECTOR_SIZE, VIRTIO_BLK_ID_BYTES } from "../../assembly/spec/virtio-blk.ts";
+import type { BlockDisk } from "../disk/block-disk.ts";
 import { reasonOf, StartError } from "../errors.ts";
 import { blockDeviceGeometry } from "../linux/block-device.ts";
 import { directIoAlignment } from "../linux/direct-io.ts";
@@ -41,7 +42,7 @@ interface Geometry {
 export const BLOCK_SIZE_MAX = 4096;
 
 /** Just under 2 GiB in whole 4 KiB: what fits the kernel's signed 32-bit lengths. */
-const RANGE_SECTORS_MAX = 0x3ffff8;
+export const RANGE_SECTORS_MAX = 0x3ffff8;
 
 /** Where the kernel can't tell, this suits any file system. */
 const DIRECT_ALIGNMENT_FALLBACK = 4096;
@@ -52,8 +53,10 @@ const EOPNOTSUPP = 95;
 const EINVAL = 22;
 
 export class Disk {
-  readonly maxDiscardSectors = RANGE_SECTORS_MAX;
-  readonly maxWriteZeroesSectors = RANGE_SECTORS_MAX;
+  /** Set where a program gave an object instead of a file: the descriptors stand for it then. */
+  readonly object?: BlockDisk;
+  readonly maxDiscardSectors: number = RANGE_SECTORS_MAX;
+  readonly maxWriteZeroesSectors: number = RANGE_SECTORS_MAX;
 
   private constructor(
     readonly path: string,
@@ -110,7 +113,7 @@ export class Disk {
   }
 
   /** Closing lets go of the lock, once the last request in the kernel has finished. */
-  close(): void {
+  close(): void | Promise<void> {
     closeSync(this.fd);
     if (this.unalignedFd !== this.fd) closeSync(this.unalignedFd);
   }

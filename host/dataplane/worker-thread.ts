@@ -1,0 +1,28 @@
+// A data-plane thread: a worker with an engine for files. Entry of worker.mjs.
+import { workerData } from "node:worker_threads";
+import { WORKER_STRIDE, WORKERS_PTR } from "../../assembly/spec/layout.ts";
+import type { Report, WorkerSetup } from "./commands.ts";
+import { instantiateCore } from "./core.ts";
+import type { Engine } from "./engine.ts";
+import { ThreadsEngine } from "./threads-engine.ts";
+import { UringEngine } from "./uring-engine.ts";
+import { Worker } from "./worker.ts";
+
+function openEngine(setup: WorkerSetup): { engine: Engine; whyNotUring?: string } {
+  const workerPtr = WORKERS_PTR + setup.index * WORKER_STRIDE;
+  const openThreads = () => new ThreadsEngine(setup.memory, workerPtr, setup.imageFds);
+  if (setup.engine === "threads") return { engine: openThreads() };
+  try {
+    return { engine: UringEngine.open(setup.memoryHostAddress, workerPtr) };
+  } catch (error) {
+    if (setup.engine === "io_uring") throw error;
+    return { engine: openThreads(), whyNotUring: (error as Error).message };
+  }
+}
+
+const setup = workerData as WorkerSetup;
+const core = await instantiateCore(setup.core, setup.memory);
+const { engine, whyNotUring } = openEngine(setup);
+const worker = new Worker(setup, core, engine);
+setup.port.postMessage({ type: "ready", engine: engine.name, whyNotUring } satisfies Report);
+await worker.run();

@@ -1,0 +1,14 @@
+// The library: a back-end in your own program, for a file or for a disk that you write.
+export type { DiskOperation } from "./dataplane/disk-engine.ts";
+export type { BlockDisk } from "./disk/block-disk.ts";
+export { MemoryDisk } from "./disk/memory-disk.ts";
+export { BusyError, ProtocolError, StartError } from "./errors.ts";
+export type { Log, LogLine } from "./log.ts";
+export {
+  type FileOptions,
+  type ServeOptions,
+  Server,
+  type ServerEvents,
+  type Stats,
+  serve,
+} from "./server.ts";
