@@ -77,7 +77,7 @@ function commandLine(): Command {
 
   command
     .optionsGroup("The disk:")
-    .option("--blk-file <PATH>", "serve this file or block device")
+    .option("--blk-file <PATH>", "serve this file or block device, or the NBD export that an nbd: URI names")
     .option("--read-only", "never write to it; the guest sees a read-only disk")
     .option(
       "--serial <TEXT>",

@@ -115,7 +115,7 @@ describe("an NBD server that is killed under load", { skip, concurrency: 2 }, ()
       for (let i = 0; i < kills; i++) {
         const before = load.completed;
         await until(() => load.completed > before + 100, "the load goes on", 20_000);
-        await server.stop("SIGKILL");
+        await server.kill9();
         await sleep(random.below(100));
         await server.restart();
       }
@@ -140,7 +140,7 @@ describe("an NBD server that goes away", { skip }, () => {
     await using disk = await open(server.uri("", "x-reconnect-timeout=1"), log);
     const bytes = Buffer.alloc(SECTOR, 5);
     await disk.write!(0n, [bytes]);
-    await server.stop("SIGKILL");
+    await server.kill9();
     const waiting = [disk.read(0n, [Buffer.alloc(SECTOR)]), disk.write!(512n, [bytes]), disk.flush!()];
     for (const result of await Promise.allSettled(waiting)) {
       assert.ok(result.status === "rejected");
@@ -161,7 +161,7 @@ describe("an NBD server that goes away", { skip }, () => {
     const log = new LineLog();
     await using server = await startOnFile(fileServer());
     await using disk = await open(server.uri(), log);
-    await server.stop("SIGKILL");
+    await server.kill9();
     const read = disk.read(0n, [Buffer.alloc(SECTOR)]);
     await server.restart(() => ["memory", "2M"]);
     await until(
@@ -184,7 +184,7 @@ describe("an NBD server that goes away", { skip }, () => {
   test("doesn't hold up the end of the disk", async () => {
     await using server = await startOnFile(fileServer());
     const disk = await open(server.uri());
-    await server.stop("SIGKILL");
+    await server.kill9();
     const read = disk.read(0n, [Buffer.alloc(SECTOR)]);
     const failed = assert.rejects(read, { code: "EIO" });
     await disk.close!();

@@ -1,6 +1,7 @@
 // What --blk-file names: a file, or a disk of another kind by its scheme, maybe under an overlay.
 import type { BlockDisk } from "../disk/block-disk.ts";
 import { MemoryDisk } from "../disk/memory-disk.ts";
+import { isNbdUri } from "../disk/nbd/uri.ts";
 import { StartError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { Disk, type DiskOptions } from "./disk.ts";
@@ -21,16 +22,27 @@ const SCHEMES: Readonly<Record<string, Open>> = {
 /** `stopping` ends a wait for the image's lock. Throws StartError. */
 export async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<Disk> {
   const { path } = options;
-  const object = await openScheme(options);
+  const object = await openScheme(options, stopping, log);
   if (object === undefined) return Disk.open(options, stopping, log);
   if (options.direct) throw new StartError(`${path} is no file, so leave out --direct`);
   return describeObject(object, { ...options, name: path });
 }
 
-async function openScheme(options: DiskChoice): Promise<BlockDisk | undefined> {
+async function openScheme(
+  options: DiskChoice,
+  stopping: AbortSignal,
+  log: Log,
+): Promise<BlockDisk | undefined> {
+  if (isNbdUri(options.path)) return openNbd(options, stopping, log);
   const [, scheme, rest] = /^([a-z]+):(.*)$/s.exec(options.path) ?? [];
   const open = scheme === undefined ? undefined : SCHEMES[scheme];
   return open?.(rest!, options);
+}
+
+async function openNbd({ path, readOnly }: DiskChoice, stopping: AbortSignal, log: Log): Promise<BlockDisk> {
+  // Files don't wait for sockets and TLS to load.
+  const { openNbdDisk } = await import("../disk/nbd/disk.ts");
+  return openNbdDisk(path, { readOnly, log, stopping });
 }
 
 const UNITS = "KMGT";

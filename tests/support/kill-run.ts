@@ -21,6 +21,10 @@ export interface KillOptions {
   sectorsMax?: number;
   args?: readonly string[];
   onDisk?: boolean;
+  /** Where the image lies if the daemon's arguments name another than its own. */
+  imagePath?: string;
+  /** What is killed in place of the daemon, and started anew. */
+  victim?: { kill9(): Promise<void>; restart(): Promise<void> };
 }
 
 export interface KillTotals {
@@ -35,7 +39,7 @@ export interface KillTotals {
   wrong: number;
 }
 
-const IMAGE_SIZE = 8 << 20;
+export const IMAGE_SIZE = 8 << 20;
 const LOAD_MS_MAX = 30;
 const BURST_US_MAX = 300;
 const LOST_AFTER_MS = 10_000;
@@ -112,7 +116,7 @@ export class KillRun {
       await this.allCompleted();
       assert.equal(this.recorded, 0, "requests are recorded that have completed");
       assert.equal(await this.daemon.stop(), 0);
-      this.model.checkImage(this.daemon.imagePath);
+      this.model.checkImage(this.imagePath);
     } catch (error) {
       this.blame(error as Error);
       const { message } = error as Error;
@@ -148,6 +152,10 @@ export class KillRun {
     this.totals.completed += this.loads.reduce((sum, load) => sum + load.completed, 0);
   }
 
+  private get imagePath(): string {
+    return this.options.imagePath ?? this.daemon.imagePath;
+  }
+
   private burst(): void {
     for (const load of this.loads) load.burst();
   }
@@ -172,15 +180,16 @@ export class KillRun {
   }
 
   private async kill(): Promise<void> {
-    const killed = this.daemon.kill9();
+    const killed = (this.options.victim ?? this.daemon).kill9();
     this.totals.interrupted += this.inFlight;
     await killed;
     this.totals.kills++;
     this.totals.recorded += this.recorded;
-    this.model.checkImage(this.daemon.imagePath);
+    this.model.checkImage(this.imagePath);
   }
 
   private async comeBack(): Promise<void> {
+    if (this.options.victim) return this.options.victim.restart();
     await Promise.all([this.daemon.restart(), this.frontEnd.reconnect(this.daemon.socketPath)]);
   }
 

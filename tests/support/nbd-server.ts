@@ -95,8 +95,12 @@ export class NbdServer {
     await ended;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  async kill9(): Promise<void> {
     await this.stop("SIGKILL");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill9();
     rmSync(this.directory, { recursive: true, force: true });
   }
 

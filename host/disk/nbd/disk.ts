@@ -87,7 +87,7 @@ function diskOf(client: NbdClient, { exportName }: NbdTarget, readOnly: boolean)
     byteLength,
     blockSize: blockSizeOf(info),
     readOnly,
-    ...(serial !== "" && { serial }),
+    serial: serial || "vringd",
     read: (offset, buffers) => pieces.transfer(NBD_CMD_READ, 0, offset, buffers),
     ...(!readOnly && {
       write: (offset, buffers) => pieces.transfer(NBD_CMD_WRITE, fua, offset, buffers),
