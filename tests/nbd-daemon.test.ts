@@ -89,19 +89,18 @@ describe("vringd-blk on an NBD export", { skip, concurrency: 2 }, () => {
 });
 
 describe("vringd-blk can't start", { skip }, () => {
-  const CASES: [uri: string, reason: RegExp, args?: string[]][] = [
+  const CASES: [uri: string, reason: RegExp][] = [
     ["nbd+unix:///?socket=/nowhere/nbd.sock", /no such file or directory$/],
     ["nbd+unix:///disk", /it must name a Unix socket, as in nbd\+unix:\/\/\/\?socket=PATH$/],
     ["nbd://127.0.0.1:1", /connection refused$/],
-    ["nbd://127.0.0.1:1", /leave out --direct$/, ["--direct"]],
     [
       "nbds://127.0.0.1:1?tls-certificates=/nowhere",
       /can't read \/nowhere\/ca-cert.pem: no such file or directory$/,
     ],
   ];
-  for (const [uri, reason, args = []] of CASES) {
-    test(`on ${uri}${args.map((arg) => ` with ${arg}`).join("")}`, () => {
-      const line = [`--blk-file=${uri}`, "--socket-path=/tmp/vringd-never.sock", ...args];
+  for (const [uri, reason] of CASES) {
+    test(`on ${uri}`, () => {
+      const line = [`--blk-file=${uri}`, "--socket-path=/tmp/vringd-never.sock"];
       const { status, stderr } = spawnSync(process.execPath, [PROGRAM, ...line], {
         encoding: "utf8",
         timeout: 20_000,
@@ -109,7 +108,7 @@ describe("vringd-blk can't start", { skip }, () => {
       assert.equal(status, 1, stderr);
       const lines = stderr.trimEnd().split("\n");
       assert.equal(lines.length, 1, stderr);
-      assert.match(lines[0]!, /^vringd-blk: can't |leave out/);
+      assert.match(lines[0]!, /^vringd-blk: can't /);
       assert.match(lines[0]!, reason);
     });
   }

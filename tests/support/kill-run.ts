@@ -185,7 +185,8 @@ export class KillRun {
     await killed;
     this.totals.kills++;
     this.totals.recorded += this.recorded;
-    this.model.checkImage(this.imagePath);
+    // A server that was killed may have been about to do again what it had done before.
+    if (!this.options.victim) this.model.checkImage(this.imagePath);
   }
 
   private async comeBack(): Promise<void> {

@@ -4,6 +4,9 @@ import { getSystemErrorMap } from "node:util";
 /** The connection, or the attempt to make one, has ended for this reason; a phrase that follows a colon. */
 export class ConnectionError extends Error {}
 
+/** The server, or the network, has ended it. */
+export class HungUpError extends ConnectionError {}
+
 export const EIO = 5;
 const EINVAL = 22;
 

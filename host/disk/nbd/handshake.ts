@@ -1,7 +1,7 @@
 // Fixed newstyle negotiation (doc/proto.md, "Handshake"): from the server's greeting to an export that is ready for requests.
 import type { ConnectionOptions } from "node:tls";
 import { ByteReader } from "./byte-reader.ts";
-import { ConnectionError } from "./errors.ts";
+import { ConnectionError, HungUpError } from "./errors.ts";
 import {
   IHAVEOPT,
   NBD_FLAG_C_FIXED_NEWSTYLE,
@@ -68,10 +68,19 @@ export async function shakeHands(
     handshake = new Handshake(wire);
   }
   // "This is the only valid option in nonfixed newstyle negotiation" (NBD_OPT_EXPORT_NAME).
-  const info = isFixed ? await handshake.go(exportName) : undefined;
+  const info = isFixed ? await handshake.go(exportName).catch((error) => explained(error, tls)) : undefined;
   const found = info ?? (await handshake.exportByName(exportName, flags));
   handshake.finish();
   return checked(found);
+}
+
+/** With TLS 1.3 a server that misses our certificate hangs up after the handshake, without a word. */
+function explained(error: Error, tls: ConnectionOptions | undefined): never {
+  const mayWantCertificate =
+    tls !== undefined && !tls.cert && !tls.pskCallback && error instanceof HungUpError;
+  throw mayWantCertificate
+    ? new ConnectionError(`${error.message}; it may want a client certificate`)
+    : error;
 }
 
 class Handshake {

@@ -2,7 +2,7 @@
 import { connect, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import { reasonOf } from "../../errors.ts";
-import { ConnectionError } from "./errors.ts";
+import { ConnectionError, HungUpError } from "./errors.ts";
 
 /** What takes the server's bytes. */
 export interface Receiver {
@@ -111,9 +111,9 @@ export class Wire {
 
   private watch(socket: Socket): void {
     if (!this.isPlain) socket.on("data", (chunk: Buffer) => this.take(chunk.length, chunk));
-    socket.on("end", () => this.fail(new ConnectionError("the server hung up")));
-    socket.on("error", (error) => this.fail(new ConnectionError(reasonOf(error))));
-    socket.on("close", () => this.fail(new ConnectionError("the connection has closed")));
+    socket.on("end", () => this.fail(new HungUpError("the server hung up")));
+    socket.on("error", (error) => this.fail(new HungUpError(reasonOf(error))));
+    socket.on("close", () => this.fail(new HungUpError("the connection has closed")));
   }
 
   private take(byteLength: number, buffer: Uint8Array): boolean {
