@@ -14,6 +14,7 @@ import { nameOf } from "./grid.ts";
 import { headlineText } from "./headline.ts";
 import { Images } from "./images.ts";
 import { describeMachine, type Machine } from "./machine.ts";
+import { SharedNbdServer } from "./nbd.ts";
 import { type Options, readOptions } from "./options.ts";
 import { RingDriver } from "./ring-driver.ts";
 import { syscallTool } from "./syscall-counter.ts";
@@ -41,12 +42,15 @@ async function prepare(options: Options): Promise<Bench> {
   const cores = availableParallelism();
   const isPinned = options.pin && cores > 1;
   if (isPinned) pinThisThread([FRONT_END_CORE]);
+  const images = new Images(options.size * 2 ** 20);
+  const backEndCores = isPinned ? Array.from({ length: cores - 1 }, (_, i) => FRONT_END_CORE + 1 + i) : [];
   return {
     driver: await RingDriver.load(),
-    images: new Images(options.size * 2 ** 20),
+    images,
+    nbd: new SharedNbdServer(images, backEndCores),
     rounds: options.rounds,
     seconds: options.seconds,
-    cores: isPinned ? Array.from({ length: cores - 1 }, (_, i) => FRONT_END_CORE + 1 + i) : [],
+    cores: backEndCores,
     hasFio: options.fio && fioVersion() !== undefined,
     syscallTool: options.syscalls ? syscallTool() : undefined,
     progress: () => {},
