@@ -12,7 +12,7 @@ import { Unflushed } from "./unflushed.ts";
 import type { NbdTarget } from "./uri.ts";
 
 /** Copies of unflushed changes may occupy so much: with half of it we flush, with all of it changes wait for that. */
-const UNFLUSHED_MAX = 64 << 20;
+const UNFLUSHED_MAX = 32 << 20;
 const BACKOFF_MIN_MS = 50;
 const BACKOFF_MAX_MS = 2000;
 /** A link that lived so long was a good one: the next attempt follows at once. */
