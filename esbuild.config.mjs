@@ -13,9 +13,12 @@ await bundle("build", [
 for (const program of ["vringd-blk", "vringd"]) chmodSync(`build/${program}.mjs`, 0o755);
 
 const PROGRAMS = ["run.ts", "soak.ts", "fuzz.ts"];
+/** Back-ends that tests start as programs of their own. */
+const BACK_ENDS = ["file-disk-program"];
 const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") || PROGRAMS.includes(name));
 await bundle("build/tests", [
   ...tests.map((name) => ({ in: `tests/${name}`, out: basename(name, ".ts") })),
+  ...BACK_ENDS.map((name) => ({ in: `tests/support/${name}.ts`, out: name })),
   { in: "tests/bench/main.ts", out: "bench" },
   { in: "tests/bench/profile.ts", out: "profile" },
 ]);

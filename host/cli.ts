@@ -36,6 +36,7 @@ interface CommandLine {
   socketPath?: string;
   fd?: number;
   blkFile?: string;
+  overlay?: string;
   readOnly?: true;
   serial?: string;
   blockSize?: number;
@@ -77,7 +78,14 @@ function commandLine(): Command {
 
   command
     .optionsGroup("The disk:")
-    .option("--blk-file <PATH>", "serve this file or block device, or the NBD export that an nbd: URI names")
+    .option(
+      "--blk-file <PATH>",
+      'serve this file or block device, or the export of an NBD URI; "memory:SIZE", such as memory:1G, is a disk in memory',
+    )
+    .option(
+      "--overlay <PATH>",
+      "keep what the guest writes in this file, made if there is none; --blk-file stays as it is",
+    )
     .option("--read-only", "never write to it; the guest sees a read-only disk")
     .option(
       "--serial <TEXT>",
@@ -185,11 +193,12 @@ function daemonOptions(line: CommandLine): DaemonOptions {
   if (socketPath !== undefined && fd !== undefined)
     throw new UsageError("--socket-path and --fd exclude each other");
   if (blkFile === undefined) throw new UsageError("--blk-file is missing: the file or block device to serve");
-  if (socketPath === "" || blkFile === "") throw new UsageError("a path is empty");
+  if (socketPath === "" || blkFile === "" || line.overlay === "") throw new UsageError("a path is empty");
   return {
     entrance: entranceOf(line),
     disk: {
       path: blkFile,
+      overlay: line.overlay,
       readOnly: line.readOnly ?? false,
       direct: line.direct ?? false,
       blockSize: line.blockSize,

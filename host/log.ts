@@ -14,6 +14,10 @@ export interface LogLine {
   (sentence: string): void;
 }
 
+const nothing = () => {};
+/** Tells nobody. */
+export const SILENT: Log = { error: nothing, warn: nothing, info: nothing, debug: nothing };
+
 export const LOG_LEVELS = ["error", "warn", "info", "debug"] as const;
 export const LOG_FORMATS = ["text", "json"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];

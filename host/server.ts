@@ -10,7 +10,7 @@ import { type DiskChoice, openDisk } from "./device/open-disk.ts";
 import type { BlockDisk } from "./disk/block-disk.ts";
 import { diskErrorLog } from "./disk/error-log.ts";
 import { BusyError, StartError } from "./errors.ts";
-import type { Log } from "./log.ts";
+import { type Log, SILENT } from "./log.ts";
 import type { Connection } from "./protocol/connection.ts";
 import { adopt, type FrontEnds, listenAt, vacateSocketPath } from "./protocol/listener.ts";
 
@@ -252,6 +252,3 @@ function difference(after: Stats, before: Stats): Stats {
   const names = Object.keys(after) as (keyof Stats)[];
   return Object.fromEntries(names.map((name) => [name, after[name] - before[name]])) as Stats;
 }
-
-const nothing = () => {};
-const SILENT: Log = { error: nothing, warn: nothing, info: nothing, debug: nothing };

@@ -84,7 +84,7 @@ export class Disk {
     try {
       fds.forEach(keepAccessTime);
       fds.forEach(neverWaitsIfInMemory);
-      if (options.lock === "auto") await lock(fds, options, stopping, log);
+      if (options.lock === "auto") await lockUnlessUnsupported(fds, options, stopping, log);
       const fd = fds[0]!;
       const alignment = options.direct ? directAlignment(fd, stats) : 1;
       const geometry = stats.isBlockDevice() ? deviceGeometry(fd) : fileGeometry(fd);
@@ -155,9 +155,10 @@ function openFile(path: string, flags: number): number {
   }
 }
 
-async function lock(
+/** Locks the file as lockImage() does, where its file system has locks; the log says if it has none. */
+export async function lockUnlessUnsupported(
   fds: readonly number[],
-  { path, readOnly, lockTimeoutMs }: DiskOptions,
+  { path, readOnly, lockTimeoutMs }: Pick<DiskOptions, "path" | "readOnly" | "lockTimeoutMs">,
   stopping: AbortSignal,
   log: Log,
 ): Promise<void> {
@@ -207,7 +208,7 @@ function checkSize(path: string, byteLength: bigint, blockSize: number): void {
 }
 
 /** What fits the ID string (virtio 1.4, 5.2.6): printable ASCII, 20 bytes. */
-function serialOf(path: string): string {
+export function serialOf(path: string): string {
   const name = basename(path).replace(/[^\x21-\x7e]/g, "");
   return name.slice(0, VIRTIO_BLK_ID_BYTES) || "vringd";
 }

@@ -2,9 +2,10 @@
 import type { BlockDisk } from "../disk/block-disk.ts";
 import { MemoryDisk } from "../disk/memory-disk.ts";
 import { isNbdUri } from "../disk/nbd/uri.ts";
+import { OverlayDisk } from "../disk/overlay/overlay-disk.ts";
 import { StartError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { Disk, type DiskOptions } from "./disk.ts";
+import { Disk, type DiskOptions, serialOf } from "./disk.ts";
 import { describeObject } from "./object-disk.ts";
 
 export interface DiskChoice extends DiskOptions {
@@ -21,11 +22,41 @@ const SCHEMES: Readonly<Record<string, Open>> = {
 
 /** `stopping` ends a wait for the image's lock. Throws StartError. */
 export async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<Disk> {
-  const { path } = options;
-  const object = await openScheme(options, stopping, log);
-  if (object === undefined) return Disk.open(options, stopping, log);
-  if (options.direct) throw new StartError(`${path} is no file, so leave out --direct`);
-  return describeObject(object, { ...options, name: path });
+  const named = await openScheme(options, stopping, log);
+  if (options.overlay === undefined && named === undefined) return Disk.open(options, stopping, log);
+  try {
+    return await openObject(named, options, stopping, log);
+  } catch (error) {
+    await named?.close?.();
+    throw error;
+  }
+}
+
+async function openObject(
+  named: BlockDisk | undefined,
+  options: DiskChoice,
+  stopping: AbortSignal,
+  log: Log,
+): Promise<Disk> {
+  const { path, overlay, direct } = options;
+  if (direct) throw new StartError(`${overlay ?? path} is served without O_DIRECT, so leave out --direct`);
+  const object =
+    overlay === undefined ? named! : await openOverlay(overlay, named ?? path, options, stopping, log);
+  return describeObject(object, {
+    ...options,
+    name: path,
+    serial: options.serial ?? object.serial ?? serialOf(path),
+  });
+}
+
+function openOverlay(
+  path: string,
+  base: string | BlockDisk,
+  { readOnly, lock, lockTimeoutMs }: DiskChoice,
+  signal: AbortSignal,
+  log: Log,
+): Promise<BlockDisk> {
+  return OverlayDisk.open({ path, base, readOnly, lock, lockTimeoutMs, signal, log });
 }
 
 async function openScheme(
@@ -39,7 +70,10 @@ async function openScheme(
   return open?.(rest!, options);
 }
 
-async function openNbd({ path, readOnly }: DiskChoice, stopping: AbortSignal, log: Log): Promise<BlockDisk> {
+async function openNbd(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<BlockDisk> {
+  const { path, overlay } = options;
+  // What lies under an overlay is never written to.
+  const readOnly = options.readOnly || overlay !== undefined;
   // Files don't wait for sockets and TLS to load.
   const { openNbdDisk } = await import("../disk/nbd/disk.ts");
   return openNbdDisk(path, { readOnly, log, stopping });

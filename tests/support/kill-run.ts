@@ -5,6 +5,7 @@ import { VIRTIO_F_RING_INDIRECT_DESC } from "../../assembly/spec/virtqueue.ts";
 import { CrashLoad, LostRequest } from "./crash-load.ts";
 import { FrontEnd } from "./front-end.ts";
 import { countInflight } from "./inflight-entries.ts";
+import { readOverlay } from "./overlay-contents.ts";
 import type { Random } from "./random.ts";
 import { SectorModel } from "./sector-model.ts";
 import { until } from "./until.ts";
@@ -25,6 +26,9 @@ export interface KillOptions {
   imagePath?: string;
   /** What is killed in place of the daemon, and started anew. */
   victim?: { kill9(): Promise<void>; restart(): Promise<void> };
+  /** Its changes go to an overlay. */
+  overlay?: true;
+  program?: string;
 }
 
 export interface KillTotals {
@@ -88,6 +92,8 @@ export class KillRun {
       byteLength: IMAGE_SIZE,
       onDisk: options.onDisk ?? false,
       args: ["--packed", `--engine=${engine}`, ...args],
+      ...(options.overlay && { overlay: true }),
+      ...(options.program !== undefined && { program: options.program }),
     });
     try {
       const setup = { packed, eventIdx, indirect, queues, queueSize, inflight: true };
@@ -116,7 +122,7 @@ export class KillRun {
       await this.allCompleted();
       assert.equal(this.recorded, 0, "requests are recorded that have completed");
       assert.equal(await this.daemon.stop(), 0);
-      this.model.checkImage(this.imagePath);
+      await this.checkDisk();
     } catch (error) {
       this.blame(error as Error);
       const { message } = error as Error;
@@ -152,10 +158,6 @@ export class KillRun {
     this.totals.completed += this.loads.reduce((sum, load) => sum + load.completed, 0);
   }
 
-  private get imagePath(): string {
-    return this.options.imagePath ?? this.daemon.imagePath;
-  }
-
   private burst(): void {
     for (const load of this.loads) load.burst();
   }
@@ -186,7 +188,16 @@ export class KillRun {
     this.totals.kills++;
     this.totals.recorded += this.recorded;
     // A server that was killed may have been about to do again what it had done before.
-    if (!this.options.victim) this.model.checkImage(this.imagePath);
+    if (!this.options.victim) await this.checkDisk();
+  }
+
+  /** What the dead daemon has left. */
+  private async checkDisk(): Promise<void> {
+    const { changesPath } = this.daemon;
+    const imagePath = this.options.imagePath ?? this.daemon.imagePath;
+    if (!this.options.overlay) return this.model.checkImage(imagePath);
+    const bytes = await readOverlay(changesPath, imagePath);
+    this.model.check(new Uint32Array(bytes.buffer), 0, "the overlay");
   }
 
   private async comeBack(): Promise<void> {

@@ -28,6 +28,10 @@ export interface VringdOptions {
   byteLength?: number;
   /** On a disk rather than in memory. */
   onDisk?: boolean;
+  /** Over the image, with what is written in `changesPath`. */
+  overlay?: true;
+  /** Another program than vringd-blk, which takes the same options. */
+  program?: string;
   /** A socket for --fd, instead of listening at a path. */
   fd?: number;
   /** A command to run the daemon under, such as strace. It must become the daemon, so that the pid is the daemon's. */
@@ -48,6 +52,8 @@ const INHERITED_FD = 3;
 /** The bundles lie in build/, those of the tests in build/tests/, and what they share in either. */
 const build = fileURLToPath(import.meta.url).replace(/(.*\/build\/).*/s, "$1");
 export const PROGRAM = join(build, "vringd-blk.mjs");
+/** A back-end written with the library: a file by a disk in TypeScript. */
+export const LIBRARY_PROGRAM = join(build, "tests", "file-disk-program.mjs");
 
 const live = new Set<Vringd>();
 process.on("exit", () => {
@@ -63,6 +69,7 @@ const hasGuard = spawnSync(guard[0]!, [...guard.slice(1), "true"]).status === 0;
 export class Vringd {
   readonly imagePath: string;
   readonly socketPath: string;
+  readonly changesPath: string;
   /** Of the running daemon: its lines on stderr. */
   log: string[] = [];
   private child!: ChildProcess;
@@ -75,6 +82,7 @@ export class Vringd {
   ) {
     this.imagePath = join(directory, "disk.img");
     this.socketPath = join(directory, "blk.sock");
+    this.changesPath = join(directory, "changes");
   }
 
   /** Resolves once the daemon says that it is ready. */
@@ -98,14 +106,15 @@ export class Vringd {
 
   /** Starts it anew, after it has ended, on the same image and socket. */
   async restart(args = this.options.args ?? []): Promise<void> {
-    const { under = [], fd } = this.options;
+    const { under = [], fd, overlay, program = PROGRAM } = this.options;
     const entrance = fd === undefined ? `--socket-path=${this.socketPath}` : `--fd=${INHERITED_FD}`;
     const command = [
       ...(hasGuard ? guard : []),
       ...under,
       process.execPath,
-      PROGRAM,
+      program,
       `--blk-file=${this.imagePath}`,
+      ...(overlay ? [`--overlay=${this.changesPath}`] : []),
       entrance,
       ...args,
     ];

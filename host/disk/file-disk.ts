@@ -1,0 +1,80 @@
+// A disk in a file or a block device, by Node's thread pool: to put others over, or to start from with one of your own.
+import { fstatSync } from "node:fs";
+import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
+import { Disk } from "../device/disk.ts";
+import { type Log, SILENT } from "../log.ts";
+import type { BlockDisk } from "./block-disk.ts";
+import { DiskFile } from "./disk-file.ts";
+
+/** Which file, and how to open it. */
+export interface FileDiskOptions {
+  path: string;
+  /** Left out: false. */
+  readOnly?: boolean;
+  /** "auto": keep other writers away with the locks that QEMU takes. Left out: "auto". */
+  lock?: "auto" | "off";
+  /** How long to wait for the I/O of a killed process that still locks the file, in milliseconds. Left out: 30,000. */
+  lockTimeoutMs?: number;
+  /** Ends that wait. */
+  signal?: AbortSignal;
+  log?: Log;
+}
+
+/** A file or a block device as a disk. vringd serves a path faster; this is for what goes over it. */
+export class FileDisk implements BlockDisk {
+  readonly byteLength: bigint;
+  readonly blockSize: number;
+  readonly readOnly: boolean;
+  readonly serial: string;
+  private readonly file: DiskFile;
+
+  private constructor(disk: Disk) {
+    this.byteLength = disk.capacitySectors * BigInt(SECTOR_SIZE);
+    this.blockSize = disk.blockSize;
+    this.readOnly = disk.readOnly;
+    this.serial = disk.serial;
+    this.file = new DiskFile(disk.fd);
+  }
+
+  /** Opens and locks it. Throws {@link StartError}. */
+  static async open(options: FileDiskOptions): Promise<FileDisk> {
+    const { path, readOnly = false, lock = "auto", lockTimeoutMs = 30_000, log = SILENT } = options;
+    const signal = options.signal ?? new AbortController().signal;
+    const disk = await Disk.open(
+      { path, readOnly, direct: false, discard: "unmap", rangeSegments: 1, lock, lockTimeoutMs },
+      signal,
+      log,
+    );
+    return new FileDisk(disk);
+  }
+
+  /** When the file last changed, in ns since 1970; 0 for a block device, which doesn't tell. */
+  get changedNs(): bigint {
+    const stats = fstatSync(this.file.fd, { bigint: true });
+    return stats.isFile() ? stats.mtimeNs : 0n;
+  }
+
+  read(offset: bigint, buffers: readonly Uint8Array[]): Promise<void> {
+    return this.file.read(Number(offset), buffers);
+  }
+
+  write(offset: bigint, buffers: readonly Uint8Array[]): Promise<void> {
+    return this.file.write(Number(offset), buffers);
+  }
+
+  flush(): Promise<void> {
+    return this.file.sync();
+  }
+
+  discard(offset: bigint, byteLength: bigint): Promise<void> {
+    return this.file.punch(Number(offset), Number(byteLength));
+  }
+
+  writeZeroes(offset: bigint, byteLength: bigint): Promise<void> {
+    return this.file.punch(Number(offset), Number(byteLength));
+  }
+
+  close(): Promise<void> {
+    return this.file.close();
+  }
+}
