@@ -79,6 +79,19 @@ describe("vringd-blk on an NBD export", { skip, concurrency: 2 }, () => {
     assert.equal(await daemon.stop(), 0);
   });
 
+  test("keeps what a guest writes to a read-only export in an overlay", async (t) => {
+    await using server = await NbdServer.start({ args: () => ["-r", "memory", "1M"] });
+    const overlay = join(server.directory, "changes");
+    await using daemon = await Vringd.start({ args: [`--blk-file=${server.uri()}`, `--overlay=${overlay}`] });
+    const frontEnd = await FrontEnd.connect(daemon.socketPath);
+    t.after(() => frontEnd.close());
+    const bytes = tellSeed(t).bytes(4096);
+    const disk = frontEnd.disk();
+    await disk.write(8, bytes);
+    assert.ok((await disk.read(8, 8)).equals(bytes));
+    assert.ok((await disk.read(0, 8)).equals(Buffer.alloc(4096)));
+  });
+
   test("ends at once when it is told to while there is no server", async () => {
     await using server = await startServer(IMAGE_SIZE);
     await using daemon = await Vringd.start({ args: [`--blk-file=${server.uri()}`] });
