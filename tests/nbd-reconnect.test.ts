@@ -282,6 +282,24 @@ describe("an NBD server that loses its cache", () => {
     assert.deepEqual(types, [0, 2]);
   });
 
+  test("for good, and just when it should flush, leaves us able to say so", async () => {
+    await using server = await FakeNbdServer.start(async (peer, connection) => {
+      if (connection > 1) return;
+      await peer.welcome();
+      for (;;) {
+        const { type, cookie } = await peer.request();
+        if (type === 3) return;
+        peer.answer(cookie);
+      }
+    });
+    await using disk = await open(server.uri("x-reconnect-timeout=1"));
+    const bytes = Buffer.alloc(1 << 20);
+    // Enough of them that we flush by ourselves.
+    for (let i = 0; i < 16; i++) await disk.write!(0n, [bytes]);
+    await assert.rejects(disk.write!(0n, [bytes]), { code: "EIO" });
+    await assert.rejects(disk.flush!(), { code: "EIO" });
+  });
+
   test("at each request is tried more and more slowly, and given up", async () => {
     const log = new LineLog();
     await using server = await FakeNbdServer.start(async (peer) => {

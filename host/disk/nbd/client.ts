@@ -135,7 +135,9 @@ export class NbdClient {
 
   /** Flushes by ourselves when copies take too much memory, and lets go on what was held up. */
   private makeRoom(): void {
-    if (this.isMakingRoom || this.unflushed.byteLength < UNFLUSHED_MAX / 2) return;
+    // A flush that fails at once would bring us back here at once.
+    const isHopeless = this.hasGivenUp || this.closing.signal.aborted;
+    if (isHopeless || this.isMakingRoom || this.unflushed.byteLength < UNFLUSHED_MAX / 2) return;
     this.isMakingRoom = true;
     const flush = newFlush();
     this.request(flush)
