@@ -15,13 +15,27 @@ for (const program of ["vringd-blk", "vringd"]) chmodSync(`build/${program}.mjs`
 const PROGRAMS = ["run.ts", "soak.ts", "fuzz.ts"];
 /** Back-ends that tests start as programs of their own. */
 const BACK_ENDS = ["file-disk-program"];
+const examples = readdirSync("tests/examples");
 const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") || PROGRAMS.includes(name));
 await bundle("build/tests", [
   ...tests.map((name) => ({ in: `tests/${name}`, out: basename(name, ".ts") })),
+  ...examples.map((name) => ({ in: `tests/examples/${name}`, out: `examples/${basename(name, ".ts")}` })),
   ...BACK_ENDS.map((name) => ({ in: `tests/support/${name}.ts`, out: name })),
   { in: "tests/bench/main.ts", out: "bench" },
   { in: "tests/bench/profile.ts", out: "profile" },
 ]);
+
+// For hosts of any kind: it must not so much as name what only Node has.
+await build({
+  entryPoints: [{ in: "host/core-loader.ts", out: "core-loader" }],
+  outdir: "build",
+  outExtension: { ".js": ".mjs" },
+  bundle: true,
+  platform: "neutral",
+  target: "es2022",
+  sourcemap: "linked",
+  logLevel: "warning",
+});
 
 async function bundle(outdir, entryPoints) {
   const { metafile } = await build({
@@ -48,6 +62,7 @@ async function bundle(outdir, entryPoints) {
   // A chunk's name changes with its content; a test may go.
   for (const name of readdirSync(outdir)) {
     const path = join(outdir, name);
-    if (/\.mjs(\.map)?$/.test(name) && !(path in metafile.outputs)) rmSync(path);
+    if (/\.mjs(\.map)?$/.test(name) && !name.startsWith("core-loader") && !(path in metafile.outputs))
+      rmSync(path);
   }
 }

@@ -65,7 +65,7 @@ async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): P
 
 export async function serveAll(
   frontEnds: FrontEnds,
-  device: Pick<Device, "serve">,
+  device: { serve(connection: Connection, stopping: AbortSignal, log: Log): Promise<unknown> },
   stopping: AbortSignal,
   log: Log,
 ): Promise<void> {
@@ -117,7 +117,8 @@ export class Device {
     }
   }
 
-  async serve(connection: Connection, stopping: AbortSignal, log: Log): Promise<void> {
+  /** Resolves when the front-end has left; with what it did wrong, if that is why. */
+  async serve(connection: Connection, stopping: AbortSignal, log: Log): Promise<Error | undefined> {
     const { memory, inflight, dataPlane, features, blk } = this;
     const { queueCount } = blk;
     const before = dataPlane.counters();
@@ -131,9 +132,10 @@ export class Device {
     );
     const stop = () => session.stop();
     stopping.addEventListener("abort", stop);
-    await session.run();
+    const fault = await session.run();
     stopping.removeEventListener("abort", stop);
     log.info(difference(dataPlane.counters(), before), "front-end left");
+    return fault;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,8 +3,11 @@ import { getSystemErrorMap } from "node:util";
 
 /** The front-end broke the protocol: a non-zero reply if it asked for one, or the end of the connection. */
 export class ProtocolError extends Error {
+  /** @internal */
   constructor(
+    /** The request's name, such as "SET_VRING_NUM". */
     readonly request: string,
+    /** What was wrong with it, in a few words. */
     readonly reason: string,
   ) {
     super(`${request}: ${reason}`);
@@ -14,6 +17,7 @@ export class ProtocolError extends Error {
 
 /** vringd can't start with what it was given. The message is one sentence: what, where, and what would help. */
 export class StartError extends Error {
+  /** `sentence`: the message. */
   constructor(sentence: string) {
     super(sentence);
     this.name = "StartError";
@@ -22,6 +26,7 @@ export class StartError extends Error {
 
 /** A server was told to close while requests to its disk were in flight which have not settled for seconds. */
 export class BusyError extends Error {
+  /** @internal */
   constructor() {
     super("requests to the disk have not settled; the server closes when they have");
     this.name = "BusyError";

@@ -7,11 +7,5 @@ export type { OverlayOptions } from "./disk/overlay/files.ts";
 export { OverlayDisk } from "./disk/overlay/overlay-disk.ts";
 export { BusyError, ProtocolError, StartError } from "./errors.ts";
 export type { Log, LogLine } from "./log.ts";
-export {
-  type FileOptions,
-  type ServeOptions,
-  Server,
-  type ServerEvents,
-  type Stats,
-  serve,
-} from "./server.ts";
+export type { FileOptions, ServeOptions } from "./serve-options.ts";
+export { Server, type ServerEvents, type Stats, serve } from "./server.ts";

@@ -3,14 +3,21 @@ import { writeSync } from "node:fs";
 
 /** Takes a sentence, and what belongs to it: pino's loggers fit. */
 export interface Log {
+  /** Something failed. */
   error: LogLine;
+  /** Something is not as it should be, and goes on. */
   warn: LogLine;
+  /** Starts, ends, front-ends that come and go. */
   info: LogLine;
+  /** Each request of the front-end. */
   debug: LogLine;
 }
 
+/** Writes a line of one level. */
 export interface LogLine {
+  /** A sentence, and the values that belong to it by name. */
   (fields: object, sentence: string): void;
+  /** A sentence alone. */
   (sentence: string): void;
 }
 

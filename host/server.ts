@@ -1,78 +1,51 @@
 // A back-end in a program: what the daemon does, without its signals, its exit status and its command line.
 import { EventEmitter } from "node:events";
-import { availableParallelism } from "node:os";
-import { WORKERS_MAX } from "../assembly/spec/layout.ts";
 import { Device, serveAll } from "./daemon.ts";
-import type { Counters } from "./dataplane/data-plane.ts";
 import type { DiskOperation } from "./dataplane/disk-engine.ts";
 import { describeObject } from "./device/object-disk.ts";
-import { type DiskChoice, openDisk } from "./device/open-disk.ts";
+import { openDisk } from "./device/open-disk.ts";
 import type { BlockDisk } from "./disk/block-disk.ts";
 import { diskErrorLog } from "./disk/error-log.ts";
-import { BusyError, StartError } from "./errors.ts";
+import { BusyError } from "./errors.ts";
 import { type Log, SILENT } from "./log.ts";
 import type { Connection } from "./protocol/connection.ts";
 import { adopt, type FrontEnds, listenAt, vacateSocketPath } from "./protocol/listener.ts";
+import { deviceOptions, diskChoice, type FileOptions, type ServeOptions } from "./serve-options.ts";
 
-/** A file or a block device to serve. */
-export interface FileOptions {
-  /** A path; or what --blk-file takes in its place, such as "memory:512M". */
-  path: string;
-  /** Never write to it; the guest sees a read-only disk. Left out: false. */
-  readOnly?: boolean;
-  /** Past the page cache, with O_DIRECT. Left out: false. */
-  direct?: boolean;
-  /** What the guest sees: 512, 1024, 2048 or 4096 bytes. Left out: what the file needs. */
-  blockSize?: number;
-  /** Whether a discard gives space back. Left out: "unmap". */
-  discard?: "unmap" | "ignore";
-  /** Up to 20 ASCII characters. Left out: the file's name. */
-  serial?: string;
-  /** Segments that one discard or write-zeroes request may have, 1 to 256. Left out: 1. */
-  rangeSegments?: number;
-  /** "auto": keep other writers away with the locks that QEMU takes. Left out: "auto". */
-  lock?: "auto" | "off";
-  /** How long to wait for the I/O of a killed process that still locks the file, in milliseconds. Left out: 30,000. */
-  lockTimeoutMs?: number;
-  /** Keep what the guest writes in this file instead, which is made if there is none. */
-  overlay?: string;
+/** What was done, over all rings: since the server started, or for one front-end. */
+export interface Stats {
+  /** Reads that succeeded. */
+  reads: bigint;
+  /** Bytes that they read. */
+  readBytes: bigint;
+  /** Writes that succeeded. */
+  writes: bigint;
+  /** Bytes that they wrote. */
+  writtenBytes: bigint;
+  /** Flushes that succeeded. */
+  flushes: bigint;
+  /** Discards that succeeded. */
+  discards: bigint;
+  /** Write-zeroes requests that succeeded. */
+  writeZeroes: bigint;
+  /** Requests for the serial number. */
+  ids: bigint;
+  /** Requests of any kind that the guest got an error for. */
+  failures: bigint;
+  /** Notifications by the guest. */
+  kicks: bigint;
+  /** Notifications of the guest. */
+  calls: bigint;
+  /** Rings that the guest broke. */
+  brokenRings: bigint;
 }
-
-/** What to serve, where, and how. Either `socketPath` or `fd`. */
-export interface ServeOptions {
-  /** An object of yours, or a file. */
-  disk: BlockDisk | FileOptions;
-  /** Listen on a Unix socket at this path. */
-  socketPath?: string;
-  /** Take this descriptor, of a listening or a connected Unix stream socket. It is closed in the end. */
-  fd?: number;
-  /** Queues that the guest may use, 1 to 64. Left out: 16. */
-  queues?: number;
-  /** Queue size to expect, 4 to 1024: requests may have two segments less. Left out: 128. */
-  queueSize?: number;
-  /** Offer packed virtqueues too. Left out: false. */
-  packed?: boolean;
-  /** How to do a file's I/O. Left out: "auto", the first that works. */
-  engine?: "auto" | "io_uring" | "threads";
-  /** Worker threads for a file, up to 13. Left out: one a queue, up to the cores. An object is served in the calling thread. */
-  threads?: number;
-  /** Microseconds that a busy thread may look for more before it sleeps, with io_uring. Left out: 32. */
-  pollUs?: number;
-  /** Closes the server when it aborts. */
-  signal?: AbortSignal;
-  /** Where log lines go; a logger of pino will do. Left out: nowhere. */
-  log?: Log;
-}
-
-/** Requests by what became of them, bytes, notifications, and rings that broke: since the server started, or of one front-end. */
-export type Stats = Counters;
 
 /** What a server emits, with the arguments of each. */
 export interface ServerEvents {
   /** A front-end has come. */
   connect: [];
-  /** It has left, after so many requests. */
-  disconnect: [stats: Stats];
+  /** It has left, after so many requests. `fault`: it broke the protocol, a {@link ProtocolError}, or a system call on what it gave failed. */
+  disconnect: [stats: Stats, fault: Error | undefined];
   /** The guest broke a ring, which takes nothing more until the front-end starts it anew. */
   broken: [ring: number, reason: string];
   /** The disk failed a request: the guest sees an I/O error. */
@@ -134,6 +107,7 @@ export class Server extends EventEmitter<ServerEvents> {
     await Promise.race([this.closed, expired]).finally(() => clearTimeout(timer));
   }
 
+  /** The same as close(). */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -155,7 +129,7 @@ const CLOSE_MS = 5000;
  */
 export async function serve(options: ServeOptions): Promise<Server> {
   const { log = SILENT, signal } = options;
-  const deviceOptions = checkedOptions(options);
+  const how = deviceOptions(options);
   signal?.throwIfAborted();
   const { socketPath, fd } = options;
   // Asked first: it is cheaper to refuse than to find the image in use by the same program.
@@ -172,7 +146,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     undo.unshift(() => frontEnds.close());
     const logError = diskErrorLog(log);
     let server: Server | undefined;
-    const device = await Device.open(disk, deviceOptions, log, (operation, error) => {
+    const device = await Device.open(disk, how, log, (operation, error) => {
       logError(operation, error);
       server?.emit("requestFailed", operation, error);
     });
@@ -197,8 +171,8 @@ async function run(
   const serveOne = async (connection: Connection) => {
     const before = device.dataPlane.counters();
     server.emit("connect");
-    await device.serve(connection, stopping, log);
-    server.emit("disconnect", difference(device.dataPlane.counters(), before));
+    const fault = await device.serve(connection, stopping, log);
+    server.emit("disconnect", difference(device.dataPlane.counters(), before), fault);
   };
   try {
     await serveAll(frontEnds, { serve: serveOne }, stopping, log);
@@ -217,38 +191,8 @@ function openAny(disk: BlockDisk | FileOptions, stopping: AbortSignal, log: Log)
   return Promise.resolve(describeObject(disk, { name: "the disk" }));
 }
 
-function diskChoice(file: FileOptions): DiskChoice {
-  return {
-    readOnly: false,
-    direct: false,
-    discard: "unmap",
-    rangeSegments: 1,
-    lock: "auto",
-    lockTimeoutMs: 30_000,
-    ...file,
-  };
-}
-
-function checkedOptions(options: ServeOptions) {
-  const { queues = 16, queueSize = 128, packed = false, engine = "auto", pollUs = 32 } = options;
-  if ((options.socketPath === undefined) === (options.fd === undefined)) {
-    throw new StartError("give either socketPath or fd: where front-ends connect");
-  }
-  const threads = options.threads ?? Math.min(availableParallelism(), WORKERS_MAX);
-  checkRange("queues", queues, 1, 64);
-  checkRange("queueSize", queueSize, 4, 1024);
-  checkRange("threads", threads, 1, WORKERS_MAX);
-  checkRange("pollUs", pollUs, 0, 1000);
-  const blk = { queueCount: queues, queueSize, packed };
-  return { blk, engine, threads: Math.min(threads, queues), pollUs };
-}
-
-function checkRange(name: string, value: number, min: number, max: number): void {
-  if (Number.isInteger(value) && value >= min && value <= max) return;
-  throw new StartError(`${name} is ${value}; give a whole number from ${min} to ${max}`);
-}
-
 function difference(after: Stats, before: Stats): Stats {
-  const names = Object.keys(after) as (keyof Stats)[];
-  return Object.fromEntries(names.map((name) => [name, after[name] - before[name]])) as Stats;
+  const result = { ...after };
+  for (const name of Object.keys(result) as (keyof Stats)[]) result[name] -= before[name];
+  return result;
 }

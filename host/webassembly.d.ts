@@ -9,5 +9,5 @@ declare namespace WebAssembly {
     constructor(descriptor: { initial: number; maximum?: number; shared?: boolean });
     readonly buffer: ArrayBuffer;
   }
-  function compile(bytes: NodeJS.ArrayBufferView): Promise<Module>;
+  function compile(bytes: ArrayBufferView | ArrayBuffer): Promise<Module>;
 }

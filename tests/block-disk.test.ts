@@ -256,6 +256,15 @@ describe("a disk that is an object", () => {
     });
   }
 
+  test("reaches the far end of a guest of 6 GiB", async () => {
+    const memory = [{ gpa: 0x1_0000_0000, byteLength: 6 * 1024 * MIB, userAddress: 0x7f5a_c000_0000 }];
+    await using rig = await serveObject(new MemoryDisk(MIB), {}, { memory });
+    rig.frontEnd.memory.allocate(4 * 1024 * MIB);
+    const block = Buffer.alloc(8192, "vringd");
+    await rig.frontEnd.disk().write(0, block);
+    assert.deepEqual(await rig.frontEnd.disk().read(0, 16), block);
+  });
+
   test("keeps nobody else waiting with a promise that never settles", async () => {
     let release = () => {};
     const stuck = new Promise<void>((resolve) => {

@@ -53,7 +53,7 @@ class Bench extends Requests {
   readonly memory = new FakeMemory();
   readonly dataPlane = new FakeDataPlane();
   readonly session: Session;
-  readonly ended: Promise<void>;
+  readonly ended: Promise<unknown>;
   private readonly fds: number[] = [];
 
   constructor() {

@@ -27,6 +27,7 @@ import { type Operation, SoftwareEngine } from "./software-engine.ts";
 /** Told what a disk's exceptions were: the request has failed, the guest sees an I/O error. */
 export type OnDiskError = (operation: DiskOperation, error: unknown) => void;
 
+/** What a disk was asked to do, by the name of its method. */
 export type DiskOperation = "read" | "write" | "flush" | "discard" | "writeZeroes";
 
 const NAMES = new Map<number, DiskOperation>([

@@ -11,6 +11,7 @@ export interface BlockDisk {
   readonly byteLength: bigint;
   /** 512 to 4096, a power of two. Left out: 512. */
   readonly blockSize?: number;
+  /** Left out: it is if it has no write(). The guest sees a read-only disk. */
   readonly readOnly?: boolean;
   /** Up to 20 ASCII characters. */
   readonly serial?: string;

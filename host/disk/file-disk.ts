@@ -8,6 +8,7 @@ import { DiskFile } from "./disk-file.ts";
 
 /** Which file, and how to open it. */
 export interface FileDiskOptions {
+  /** A file or a block device. */
   path: string;
   /** Left out: false. */
   readOnly?: boolean;
@@ -17,6 +18,7 @@ export interface FileDiskOptions {
   lockTimeoutMs?: number;
   /** Ends that wait. */
   signal?: AbortSignal;
+  /** Where it says that it waits, or that the file system has no locks. Left out: nowhere. */
   log?: Log;
 }
 
@@ -24,6 +26,7 @@ export interface FileDiskOptions {
 export class FileDisk implements BlockDisk {
   readonly byteLength: bigint;
   readonly blockSize: number;
+  /** As it was opened. */
   readonly readOnly: boolean;
   readonly serial: string;
   private readonly file: DiskFile;

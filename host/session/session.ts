@@ -100,14 +100,17 @@ export class Session {
     this.requests = this.table();
   }
 
-  /** Serves until the front-end leaves or breaks the protocol, or until stopped; then nothing of it is left. */
-  async run(): Promise<void> {
+  /**
+   * Serves until the front-end leaves or breaks the protocol, or until stopped; then nothing of it is left. Resolves with
+   * what the front-end did wrong, if that is why it ended.
+   */
+  async run(): Promise<Error | undefined> {
     this.device.dataPlane.onBroken = (index, reason) => this.vrings.reportBroken(index, reason);
     this.applyCacheMode();
     try {
       for (;;) {
         const message = await this.connection.receive();
-        if (message === undefined) return;
+        if (message === undefined) return undefined;
         await this.serve(message);
         // A front-end that floods us must not keep signals and the reports of workers waiting.
         await nextTurn();
@@ -115,6 +118,7 @@ export class Session {
     } catch (error) {
       if (!isFrontEndsFault(error)) throw error;
       this.log.warn({ reason: error.message }, "connection closed");
+      return error;
     } finally {
       await this.end();
     }

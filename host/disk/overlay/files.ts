@@ -33,6 +33,7 @@ export interface OverlayOptions {
   lockTimeoutMs?: number;
   /** Ends that wait. */
   signal?: AbortSignal;
+  /** Where it says that it waits, or that a file system has no locks. Left out: nowhere. */
   log?: Log;
 }
 

@@ -31,6 +31,7 @@ export interface OverlayParts {
 export class OverlayDisk implements BlockDisk {
   readonly byteLength: bigint;
   readonly blockSize: number;
+  /** As it was opened. */
   readonly readOnly: boolean;
   private readonly allocations = new RangeLock();
   private readonly flushing = new SharedTask(() => this.flushNow());

@@ -1,0 +1,90 @@
+// What a program says of the disk and of how to serve it; left out, it is what the command line has.
+import { availableParallelism } from "node:os";
+import { WORKERS_MAX } from "../assembly/spec/layout.ts";
+import type { DeviceOptions } from "./daemon.ts";
+import type { DiskChoice } from "./device/open-disk.ts";
+import type { BlockDisk } from "./disk/block-disk.ts";
+import { StartError } from "./errors.ts";
+import type { Log } from "./log.ts";
+
+/** A file or a block device to serve. */
+export interface FileOptions {
+  /** A path; or what --blk-file takes in its place, such as "memory:512M". */
+  path: string;
+  /** Never write to it; the guest sees a read-only disk. Left out: false. */
+  readOnly?: boolean;
+  /** Past the page cache, with O_DIRECT. Left out: false. */
+  direct?: boolean;
+  /** What the guest sees: 512, 1024, 2048 or 4096 bytes. Left out: what the file needs. */
+  blockSize?: number;
+  /** Whether a discard gives space back. Left out: "unmap". */
+  discard?: "unmap" | "ignore";
+  /** Up to 20 ASCII characters. Left out: the file's name. */
+  serial?: string;
+  /** Segments that one discard or write-zeroes request may have, 1 to 256. Left out: 1. */
+  rangeSegments?: number;
+  /** "auto": keep other writers away with the locks that QEMU takes. Left out: "auto". */
+  lock?: "auto" | "off";
+  /** How long to wait for the I/O of a killed process that still locks the file, in milliseconds. Left out: 30,000. */
+  lockTimeoutMs?: number;
+  /** Keep what the guest writes in this file instead, which is made if there is none. */
+  overlay?: string;
+}
+
+/** What to serve, where, and how. Either `socketPath` or `fd`. */
+export interface ServeOptions {
+  /** An object of yours, or a file. */
+  disk: BlockDisk | FileOptions;
+  /** Listen on a Unix socket at this path. */
+  socketPath?: string;
+  /** Take this descriptor, of a listening or a connected Unix stream socket. It is closed in the end. */
+  fd?: number;
+  /** Queues that the guest may use, 1 to 64. Left out: 16. */
+  queues?: number;
+  /** Queue size to expect, 4 to 1024: requests may have two segments less. Left out: 128. */
+  queueSize?: number;
+  /** Offer packed virtqueues too. Left out: false. */
+  packed?: boolean;
+  /** How to do a file's I/O. Left out: "auto", the first that works. */
+  engine?: "auto" | "io_uring" | "threads";
+  /** Worker threads for a file, up to 13. Left out: one a queue, up to the cores. An object is served in the calling thread. */
+  threads?: number;
+  /** Microseconds that a busy thread may look for more before it sleeps, with io_uring. Left out: 32. */
+  pollUs?: number;
+  /** Closes the server when it aborts. */
+  signal?: AbortSignal;
+  /** Where log lines go; a logger of pino will do. Left out: nowhere. */
+  log?: Log;
+}
+
+export function diskChoice(file: FileOptions): DiskChoice {
+  return {
+    readOnly: false,
+    direct: false,
+    discard: "unmap",
+    rangeSegments: 1,
+    lock: "auto",
+    lockTimeoutMs: 30_000,
+    ...file,
+  };
+}
+
+/** Throws StartError for what no back-end can do. */
+export function deviceOptions(options: ServeOptions): DeviceOptions {
+  const { queues = 16, queueSize = 128, packed = false, engine = "auto", pollUs = 32 } = options;
+  if ((options.socketPath === undefined) === (options.fd === undefined)) {
+    throw new StartError("give either socketPath or fd: where front-ends connect");
+  }
+  const threads = options.threads ?? Math.min(availableParallelism(), WORKERS_MAX);
+  checkRange("queues", queues, 1, 64);
+  checkRange("queueSize", queueSize, 4, 1024);
+  checkRange("threads", threads, 1, WORKERS_MAX);
+  checkRange("pollUs", pollUs, 0, 1000);
+  const blk = { queueCount: queues, queueSize, packed };
+  return { blk, engine, threads: Math.min(threads, queues), pollUs };
+}
+
+function checkRange(name: string, value: number, min: number, max: number): void {
+  if (Number.isInteger(value) && value >= min && value <= max) return;
+  throw new StartError(`${name} is ${value}; give a whole number from ${min} to ${max}`);
+}
