@@ -90,7 +90,7 @@ export function commandLine(): Command {
     .optionsGroup("The disk:")
     .option(
       "--blk-file <PATH>",
-      'serve this file or block device; "memory:SIZE", such as memory:1G, is a disk in memory',
+      'serve this file or block device, or the export of an NBD URI; "memory:SIZE", such as memory:1G, is a disk in memory',
     )
     .option(
       "--overlay <PATH>",

@@ -1,6 +1,7 @@
 // What --blk-file names: a file, or a disk of another kind by its scheme, maybe under an overlay.
 import type { BlockDisk } from "../disk/block-disk.ts";
 import { MemoryDisk } from "../disk/memory-disk.ts";
+import { isNbdUri } from "../disk/nbd/uri.ts";
 import { OverlayDisk } from "../disk/overlay/overlay-disk.ts";
 import { StartError } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -21,9 +22,23 @@ const SCHEMES: Readonly<Record<string, Open>> = {
 
 /** `stopping` ends a wait for the image's lock. Throws StartError. */
 export async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<Disk> {
+  const named = await openScheme(options, stopping, log);
+  if (options.overlay === undefined && named === undefined) return Disk.open(options, stopping, log);
+  try {
+    return await openObject(named, options, stopping, log);
+  } catch (error) {
+    await named?.close?.();
+    throw error;
+  }
+}
+
+async function openObject(
+  named: BlockDisk | undefined,
+  options: DiskChoice,
+  stopping: AbortSignal,
+  log: Log,
+): Promise<Disk> {
   const { path, overlay, direct } = options;
-  const named = await openScheme(options);
-  if (overlay === undefined && named === undefined) return Disk.open(options, stopping, log);
   if (direct) throw new StartError(`${overlay ?? path} is served without O_DIRECT, so leave out --direct`);
   const object =
     overlay === undefined ? named! : await openOverlay(overlay, named ?? path, options, stopping, log);
@@ -44,10 +59,24 @@ function openOverlay(
   return OverlayDisk.open({ path, base, readOnly, lock, lockTimeoutMs, signal, log });
 }
 
-async function openScheme(options: DiskChoice): Promise<BlockDisk | undefined> {
+async function openScheme(
+  options: DiskChoice,
+  stopping: AbortSignal,
+  log: Log,
+): Promise<BlockDisk | undefined> {
+  if (isNbdUri(options.path)) return openNbd(options, stopping, log);
   const [, scheme, rest] = /^([a-z]+):(.*)$/s.exec(options.path) ?? [];
   const open = scheme === undefined ? undefined : SCHEMES[scheme];
   return open?.(rest!, options);
+}
+
+async function openNbd(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<BlockDisk> {
+  const { path, overlay } = options;
+  // What lies under an overlay is never written to.
+  const readOnly = options.readOnly || overlay !== undefined;
+  // Files don't wait for sockets and TLS to load.
+  const { openNbdDisk } = await import("../disk/nbd/disk.ts");
+  return openNbdDisk(path, { readOnly, log, stopping });
 }
 
 const UNITS = "KMGT";

@@ -1,10 +1,14 @@
 // The back-ends that are compared, and how each is started.
 import { storageDaemonArgs, storageDaemonVersion } from "../support/storage-daemon.ts";
 import { PROGRAM } from "../support/vringd.ts";
-import type { Cell } from "./grid.ts";
+import type { Backing, Cell } from "./grid.ts";
 
 export interface DiskSetup {
+  backing: Backing;
   image: string;
+  byteLength: number;
+  /** Where the NBD server listens. */
+  nbdSocketPath: string;
   socketPath: string;
   direct: boolean;
   packed: boolean;
@@ -14,6 +18,8 @@ export interface DiskSetup {
 export interface BackEnd {
   name: string;
   command(setup: DiskSetup): string[];
+  /** Which cells it is for. */
+  backing: Backing;
   /** Takes part only where a cell asks for it. */
   isSlow?: true;
   /** Why it takes no part in a cell; undefined if it does. */
@@ -35,7 +41,7 @@ const AIO = ["threads", "io_uring", "native"];
 
 /** `pollUs` are variants of vringd; `programs` are qemu-storage-daemon and others like it. */
 export function findBackEnds(pollUs: readonly number[], programs: readonly string[]): Field {
-  const backEnds = [vringd(OURS, ["--engine=io_uring"])];
+  const backEnds = [vringd(OURS, ["--engine=io_uring"]), vringd(OURS, [], "nbd"), vringd(OURS, [], "memory")];
   const missing: string[] = [];
   const versions: Record<string, string> = {};
   for (const us of pollUs)
@@ -48,25 +54,38 @@ export function findBackEnds(pollUs: readonly number[], programs: readonly strin
     else {
       versions[program] = version;
       backEnds.push(...AIO.map((aio) => storageDaemon(`qsd-${version}-${aio}`, program, aio)));
+      backEnds.push(...storageDaemonsWithoutFile(`qsd-${version}`, program));
     }
   }
   return { backEnds, missing, versions };
 }
 
-function vringd(name: string, args: readonly string[]): BackEnd {
-  return { name, command: (setup) => vringdCommand(setup, args), whyNot: () => undefined };
+function vringd(name: string, args: readonly string[], backing: Backing = "file"): BackEnd {
+  return {
+    name,
+    backing,
+    command: (setup) => vringdCommand(setup, args),
+    whyNot: () => undefined,
+  };
+}
+
+/** What --blk-file names. */
+function blkFileOf({ backing, image, byteLength, nbdSocketPath }: DiskSetup): string {
+  if (backing === "nbd") return `nbd+unix:///?socket=${nbdSocketPath}`;
+  return backing === "memory" ? `memory:${byteLength}` : image;
 }
 
 export function vringdCommand(
-  { image, socketPath, direct, packed, queues }: DiskSetup,
+  setup: DiskSetup,
   args: readonly string[],
   node: readonly string[] = [process.execPath],
   program = PROGRAM,
 ): string[] {
+  const { socketPath, direct, packed, queues } = setup;
   return [
     ...node,
     program,
-    `--blk-file=${image}`,
+    `--blk-file=${blkFileOf(setup)}`,
     `--socket-path=${socketPath}`,
     `--num-queues=${queues}`,
     "--log-level=warn",
@@ -79,6 +98,7 @@ export function vringdCommand(
 function storageDaemon(name: string, program: string, aio: string): BackEnd {
   return {
     name,
+    backing: "file",
     command: ({ image, socketPath, direct, queues }) => {
       const driverOptions = `aio=${aio},cache.direct=${direct ? "on" : "off"}`;
       return [program, ...storageDaemonArgs({ image, socketPath, queues, driverOptions, hasIothread: true })];
@@ -88,4 +108,22 @@ function storageDaemon(name: string, program: string, aio: string): BackEnd {
       return aio === "native" && !direct ? "aio=native is for direct I/O alone" : undefined;
     },
   };
+}
+
+/** Its own NBD client, and a driver that does nothing but fill what is read with zeroes. */
+function storageDaemonsWithoutFile(name: string, program: string): BackEnd[] {
+  const withDriver = (driver: string, backing: Backing, blockdev: (setup: DiskSetup) => string): BackEnd => ({
+    name: `${name}-${driver}`,
+    backing,
+    command: (setup) => {
+      const { socketPath, queues } = setup;
+      const args = storageDaemonArgs({ blockdev: blockdev(setup), socketPath, queues, hasIothread: true });
+      return [program, ...args];
+    },
+    whyNot: ({ packed }) => (packed ? "has no packed rings" : undefined),
+  });
+  return [
+    withDriver("nbd", "nbd", (setup) => `driver=nbd,server.type=unix,server.path=${setup.nbdSocketPath}`),
+    withDriver("null", "memory", ({ byteLength }) => `driver=null-co,size=${byteLength},read-zeroes=on`),
+  ];
 }

@@ -7,6 +7,7 @@ import { Contender, type Sample } from "./contender.ts";
 import { runFio } from "./fio.ts";
 import type { Cell } from "./grid.ts";
 import type { Images } from "./images.ts";
+import type { SharedNbdServer } from "./nbd.ts";
 
 export const FIO = "fio";
 
@@ -23,6 +24,7 @@ export interface CellResult {
 export interface Bench {
   driver: RingDriver;
   images: Images;
+  nbd: SharedNbdServer;
   rounds: number;
   seconds: number;
   /** What back-ends are bound to; empty: nothing. */
@@ -41,7 +43,7 @@ export async function measureCell(
   const leftOut: Record<string, string> = {};
   try {
     for (const backEnd of backEnds) {
-      if (backEnd.isSlow && !cell.withSlow) continue;
+      if (backEnd.backing !== cell.backing || (backEnd.isSlow && !cell.withSlow)) continue;
       const reason = await enter(bench, backEnd, cell, contenders);
       if (reason !== undefined) leftOut[backEnd.name] = reason;
     }
@@ -64,7 +66,8 @@ async function enter(
   if (reason !== undefined) return reason;
   bench.progress(`starting ${backEnd.name}`);
   try {
-    contenders.push(await Contender.start(bench.driver, backEnd, cell, bench.images, bench.cores));
+    const { driver, images, nbd, cores } = bench;
+    contenders.push(await Contender.start(driver, backEnd, cell, images, nbd, cores));
     return undefined;
   } catch (error) {
     return (error as Error).message;

@@ -10,6 +10,7 @@ import { BackEndProcess } from "./back-end-process.ts";
 import type { BackEnd } from "./back-ends.ts";
 import { type Cell, PATTERNS } from "./grid.ts";
 import type { Images } from "./images.ts";
+import type { SharedNbdServer } from "./nbd.ts";
 import { countSyscalls } from "./syscall-counter.ts";
 
 export interface Sample {
@@ -50,11 +51,20 @@ export class Contender {
     backEnd: BackEnd,
     cell: Cell,
     images: Images,
+    nbd: SharedNbdServer,
     cores: readonly number[],
   ): Promise<Contender> {
-    const image = images.image(cell.place, backEnd.name);
+    const image = cell.backing === "file" ? images.image(cell.place, backEnd.name) : "";
+    if (cell.backing === "nbd") await nbd.start();
     const socketPath = join(images.directory(cell.place), `${backEnd.name}.sock`);
-    const command = backEnd.command({ ...cell, image, socketPath });
+    const { byteLength } = images;
+    const command = backEnd.command({
+      ...cell,
+      image,
+      byteLength,
+      socketPath,
+      nbdSocketPath: nbd.socketPath,
+    });
     const process = await BackEndProcess.start(command, socketPath, cores);
     try {
       const options = { ...cell, eventIdx: true, isChecked: false };

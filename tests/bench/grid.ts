@@ -13,8 +13,13 @@ export const PATTERNS = {
 } as const;
 export type Pattern = keyof typeof PATTERNS;
 
+/** What is behind the disk: a file, an NBD server, or nothing but memory. */
+export const BACKINGS = ["file", "nbd", "memory"] as const;
+export type Backing = (typeof BACKINGS)[number];
+
 export interface Cell {
   pattern: Pattern;
+  backing: Backing;
   blockBytes: number;
   depth: number;
   queues: number;
@@ -39,6 +44,7 @@ const GIB = 2 ** 30;
 /** As Linux drives a virtio disk: a split ring, indirect descriptors. */
 export const BASE: Cell = {
   pattern: "randread",
+  backing: "file",
   blockBytes: 4096,
   depth: 32,
   queues: 1,
@@ -66,6 +72,12 @@ function depths(wanted: readonly number[], cell: Partial<Cell>): Partial<Cell>[]
   }));
 }
 
+/** Disks that are no files: ours are in TypeScript. */
+function noFiles(backing: Backing): Partial<Cell>[] {
+  const cells: Partial<Cell>[] = [{ depth: 1 }, {}, { pattern: "randwrite" }, SEQUENTIAL];
+  return cells.map((cell) => ({ ...cell, backing, withSyscalls: true }));
+}
+
 const GRIDS = {
   short: [
     { depth: 1 },
@@ -79,6 +91,7 @@ const GRIDS = {
     ...depths([32, 64], { direct: true, pattern: "randwrite" }),
     SEQUENTIAL,
   ],
+  "no-files": [...noFiles("nbd"), ...noFiles("memory")],
   full: [
     ...depths(DEPTHS, { withSlow: true }),
     ...depths(DEPTHS, { direct: true }),
@@ -115,7 +128,8 @@ export function cellsOf(grid: GridName): Cell[] {
 export function nameOf(cell: Cell): string {
   const parts = [`${cell.blockBytes / 1024}k ${cell.pattern}`, `depth ${cell.depth}`];
   if (cell.queues > 1) parts.push(`${cell.queues} queues`);
-  parts.push(cell.place, cell.direct ? "direct" : "buffered");
+  if (cell.backing === "file") parts.push(cell.place, cell.direct ? "direct" : "buffered");
+  else parts.push(cell.backing);
   if (cell.packed) parts.push("packed");
   if (!cell.indirect) parts.push("chained");
   if (cell.segments > 1) parts.push(`${cell.segments} segments`);

@@ -16,6 +16,7 @@ import { nameOf } from "./grid.ts";
 import { headlineText } from "./headline.ts";
 import { Images } from "./images.ts";
 import { describeMachine, type Machine } from "./machine.ts";
+import { SharedNbdServer } from "./nbd.ts";
 import { type Options, readOptions } from "./options.ts";
 import { syscallTool } from "./syscall-counter.ts";
 import { cellText, machineText } from "./tables.ts";
@@ -42,12 +43,15 @@ async function prepare(options: Options): Promise<Bench> {
   const cores = availableParallelism();
   const isPinned = options.pin && cores > 1;
   if (isPinned) pinThisThread([FRONT_END_CORE]);
+  const images = new Images(options.size * 2 ** 20);
+  const backEndCores = isPinned ? Array.from({ length: cores - 1 }, (_, i) => FRONT_END_CORE + 1 + i) : [];
   return {
     driver: await RingDriver.load(readFileSync(DRIVER_WASM)),
-    images: new Images(options.size * 2 ** 20),
+    images,
+    nbd: new SharedNbdServer(images, backEndCores),
     rounds: options.rounds,
     seconds: options.seconds,
-    cores: isPinned ? Array.from({ length: cores - 1 }, (_, i) => FRONT_END_CORE + 1 + i) : [],
+    cores: backEndCores,
     hasFio: options.fio && fioVersion() !== undefined,
     syscallTool: options.syscalls ? syscallTool() : undefined,
     progress: () => {},

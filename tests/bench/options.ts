@@ -1,7 +1,17 @@
 // The command line of `npm run bench`.
 import { Command, InvalidArgumentError, Option } from "commander";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
-import { BASE, type Cell, cellsOf, GRID_NAMES, type GridName, nameOf, PATTERNS } from "./grid.ts";
+import {
+  BACKINGS,
+  BASE,
+  type Backing,
+  type Cell,
+  cellsOf,
+  GRID_NAMES,
+  type GridName,
+  nameOf,
+  PATTERNS,
+} from "./grid.ts";
 import { PLACES } from "./images.ts";
 
 export interface CellValues {
@@ -11,6 +21,7 @@ export interface CellValues {
   queues: number;
   segments: number;
   memory: number;
+  backing: Backing;
   place: Cell["place"];
   direct: boolean;
   packed: boolean;
@@ -77,6 +88,7 @@ export function cellOptions(command: Command, title: string): Command {
     .option("--queues <N>", "queues", integer, BASE.queues)
     .option("--segments <N>", "data buffers in each request", integer, BASE.segments)
     .option("--memory <MIB>", "guest memory", integer, BASE.memoryBytes / 2 ** 20)
+    .addOption(new Option("--backing <WHAT>", "behind the disk").choices(BACKINGS).default(BASE.backing))
     .addOption(
       new Option("--place <NAME>", "where images are").choices(Object.keys(PLACES)).default(BASE.place),
     )
@@ -115,7 +127,7 @@ export function readOptions(): Options {
 }
 
 export function ownCell(values: CellValues): Cell {
-  const { rw, bs, depth, queues, segments, memory, place, direct, packed, indirect } = values;
+  const { rw, bs, depth, queues, segments, memory, backing, place, direct, packed, indirect } = values;
   return {
     ...BASE,
     pattern: rw,
@@ -124,6 +136,7 @@ export function ownCell(values: CellValues): Cell {
     queues,
     segments,
     memoryBytes: memory * 2 ** 20,
+    backing,
     place,
     direct,
     packed,

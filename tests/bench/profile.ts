@@ -13,6 +13,7 @@ import { type BackEnd, vringdCommand } from "./back-ends.ts";
 import { Contender } from "./contender.ts";
 import { type Cell, nameOf } from "./grid.ts";
 import { Images } from "./images.ts";
+import { SharedNbdServer } from "./nbd.ts";
 import { type CellValues, cellOptions, ownCell } from "./options.ts";
 import { hasPerf, type Profiler, perfProfiler, type Share, v8Profiler } from "./profilers.ts";
 
@@ -64,17 +65,15 @@ async function profile(profiler: Profiler, cell: Cell, options: Options): Promis
   const program = join(DIRECTORY, basename(PROGRAM));
   const backEnd: BackEnd = {
     name: "vringd",
+    backing: cell.backing,
     command: (setup) => vringdCommand(setup, args.split(" ").filter(Boolean), node, program),
     whyNot: () => undefined,
   };
   const images = new Images(size * 2 ** 20);
-  const contender = await Contender.start(
-    await RingDriver.load(readFileSync(DRIVER_WASM)),
-    backEnd,
-    cell,
-    images,
-    isPinned ? [1] : [],
-  );
+  const cores = isPinned ? [1] : [];
+  const nbd = new SharedNbdServer(images, cores);
+  const driver = await RingDriver.load(readFileSync(DRIVER_WASM));
+  const contender = await Contender.start(driver, backEnd, cell, images, nbd, cores);
   try {
     contender.measure(WARM_UP_SECONDS);
     await profiler.start(contender.pid);

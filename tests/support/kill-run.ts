@@ -24,6 +24,10 @@ export interface KillOptions {
   onDisk?: boolean;
   /** As in VringdOptions. */
   program?: readonly string[];
+  /** Where the image lies if the daemon's arguments name another than its own. */
+  imagePath?: string;
+  /** What is killed in place of the daemon, and started anew. */
+  victim?: { kill9(): Promise<void>; restart(): Promise<void> };
   /** Its changes go to an overlay. */
   overlay?: true;
 }
@@ -40,7 +44,7 @@ export interface KillTotals {
   wrong: number;
 }
 
-const IMAGE_SIZE = 8 << 20;
+export const IMAGE_SIZE = 8 << 20;
 const LOAD_MS_MAX = 30;
 const BURST_US_MAX = 300;
 const LOST_AFTER_MS = 10_000;
@@ -179,23 +183,26 @@ export class KillRun {
   }
 
   private async kill(): Promise<void> {
-    const killed = this.daemon.kill9();
+    const killed = (this.options.victim ?? this.daemon).kill9();
     this.totals.interrupted += this.inFlight;
     await killed;
     this.totals.kills++;
     this.totals.recorded += this.recorded;
-    await this.checkDisk();
+    // A server that was killed may have been about to do again what it had done before.
+    if (!this.options.victim) await this.checkDisk();
   }
 
   /** What the dead daemon has left. */
   private async checkDisk(): Promise<void> {
-    const { imagePath, changesPath } = this.daemon;
+    const { changesPath } = this.daemon;
+    const imagePath = this.options.imagePath ?? this.daemon.imagePath;
     if (!this.options.overlay) return this.model.checkImage(imagePath);
     const bytes = await readOverlay(changesPath, imagePath);
     this.model.check(new Uint32Array(bytes.buffer), 0, "the overlay");
   }
 
   private async comeBack(): Promise<void> {
+    if (this.options.victim) return this.options.victim.restart();
     await Promise.all([this.daemon.restart(), this.frontEnd.reconnect(this.daemon.socketPath)]);
   }
 

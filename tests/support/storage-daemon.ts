@@ -15,7 +15,10 @@ export function storageDaemonVersion(program = PROGRAM): string | undefined {
 }
 
 export interface StorageDaemonOptions {
-  image: string;
+  /** Left out: there is a `blockdev`. */
+  image?: string;
+  /** Another block driver than that of files, as --blockdev takes it. */
+  blockdev?: string;
   socketPath: string;
   queues?: number;
   /** Options of the block driver, such as "aio=io_uring,cache.direct=on". */
@@ -25,8 +28,9 @@ export interface StorageDaemonOptions {
 }
 
 export function storageDaemonArgs(options: StorageDaemonOptions): string[] {
-  const { image, socketPath, queues = 2, driverOptions, hasIothread = false } = options;
-  const file = `driver=file,node-name=d,filename=${image}${driverOptions ? `,${driverOptions}` : ""}`;
+  const { image, blockdev, socketPath, queues = 2, driverOptions, hasIothread = false } = options;
+  const driver = blockdev ?? `driver=file,filename=${image}`;
+  const file = `${driver},node-name=d${driverOptions ? `,${driverOptions}` : ""}`;
   const socket = `addr.type=unix,addr.path=${socketPath}`;
   const disk = `type=vhost-user-blk,id=e,node-name=d,writable=on,num-queues=${queues},${socket}`;
   if (!hasIothread) return ["--blockdev", file, "--export", disk];

@@ -1,0 +1,123 @@
+// A socket to the server, with TLS or without: bytes out, and bytes in to where their receiver wants them. It knows no NBD.
+import { connect, type Socket } from "node:net";
+import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import { reasonOf } from "../../errors.ts";
+import { ConnectionError, HungUpError } from "./errors.ts";
+
+/** What takes the server's bytes. */
+export interface Receiver {
+  /** Where the next bytes may go. */
+  buffer(): Uint8Array;
+  /** So many bytes have come, to the start of this buffer. With TLS it is another than was asked for. */
+  received(byteLength: number, buffer: Uint8Array): void;
+  /** Nothing more will come. Called once. */
+  ended(reason: ConnectionError): void;
+}
+
+export type Address = { path: string } | { host: string; port: number };
+
+const KEEP_ALIVE_MS = 15_000;
+const nowhere = new Uint8Array(1);
+
+export class Wire {
+  private receiver: Receiver | undefined;
+  private end: ConnectionError | undefined;
+
+  private constructor(
+    private socket: Socket,
+    private readonly isPlain: boolean,
+  ) {}
+
+  /** `isPlain`: no TLS will be wanted, so the socket may read straight into the receiver's buffers. */
+  static connect(address: Address, isPlain: boolean, stopping: AbortSignal): Promise<Wire> {
+    // The socket asks before it is returned to us.
+    let wire: Wire | undefined;
+    const inPlace = {
+      onread: {
+        buffer: () => wire?.receiver?.buffer() ?? nowhere,
+        callback: (byteLength: number, buffer: Uint8Array) => wire!.take(byteLength, buffer),
+      },
+    };
+    // noDelay: requests are put together here, and a packet that waits for more waits in vain.
+    const options = { noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
+    const socket = connect({ ...address, ...options, ...(isPlain && inPlace) });
+    const opened = new Wire(socket, isPlain);
+    wire = opened;
+    return new Promise((resolve, reject) => {
+      const stop = () => socket.destroy(new ConnectionError("the server doesn't answer"));
+      stopping.addEventListener("abort", stop);
+      socket.once("connect", () => {
+        stopping.removeEventListener("abort", stop);
+        opened.watch(socket);
+        resolve(opened);
+      });
+      socket.once("error", (error) => {
+        stopping.removeEventListener("abort", stop);
+        reject(new ConnectionError(reasonOf(error)));
+      });
+    });
+  }
+
+  /** Who takes what comes from now on. What came before there was somebody was lost, so be early. */
+  deliverTo(receiver: Receiver): void {
+    this.receiver = receiver;
+    if (this.end) receiver.ended(this.end);
+  }
+
+  /** Goes on with TLS. Rejects with a ConnectionError if that fails. */
+  secure(options: ConnectionOptions): Promise<void> {
+    this.socket.removeAllListeners("data");
+    const secured = connectTls({ ...options, socket: this.socket });
+    this.socket = secured;
+    this.watch(secured);
+    return new Promise((resolve, reject) => {
+      secured.once("secureConnect", resolve);
+      secured.once("error", (error) => reject(new ConnectionError(`TLS: ${error.message}`)));
+      secured.once("close", () => reject(new ConnectionError("TLS: the server hung up")));
+    });
+  }
+
+  /** `sent` is called once nothing reads the chunks any more; not if the wire is destroyed first. */
+  write(chunks: readonly Uint8Array[], sent?: () => void): void {
+    const { socket } = this;
+    const last = chunks.length - 1;
+    if (last > 0) socket.cork();
+    chunks.forEach((chunk, i) => {
+      if (i === last && sent) socket.write(chunk, (error) => error ?? sent());
+      else socket.write(chunk);
+    });
+    if (last > 0) socket.uncork();
+  }
+
+  /** Ends it once all that was written is on its way. */
+  hangUp(): void {
+    this.receiver = undefined;
+    this.socket.end(() => this.socket.destroy());
+  }
+
+  /** Neither reads nor writes anybody's memory from now on. */
+  destroy(): void {
+    this.receiver = undefined;
+    this.socket.destroy();
+  }
+
+  /** Ends it, for a reason that the receiver is told. */
+  fail(reason: ConnectionError): void {
+    if (this.end) return;
+    this.end = reason;
+    this.receiver?.ended(reason);
+    this.destroy();
+  }
+
+  private watch(socket: Socket): void {
+    if (!this.isPlain) socket.on("data", (chunk: Buffer) => this.take(chunk.length, chunk));
+    socket.on("end", () => this.fail(new HungUpError("the server hung up")));
+    socket.on("error", (error) => this.fail(new HungUpError(reasonOf(error))));
+    socket.on("close", () => this.fail(new HungUpError("the connection has closed")));
+  }
+
+  private take(byteLength: number, buffer: Uint8Array): boolean {
+    this.receiver?.received(byteLength, buffer);
+    return true;
+  }
+}
