@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { close } from "../host/linux/libc.ts";
-import { listenUnix, unixPair } from "../host/linux/unix-socket.ts";
+import { connectUnix, listenUnix, unixPair } from "../host/linux/unix-socket.ts";
 import manifest from "../package.json" with { type: "json" };
 import { PROGRAM } from "./support/vringd.ts";
 
@@ -186,6 +186,23 @@ test("a socket path that someone listens at is refused, and left alone", () => {
     assert.ok(readdirSync(directory).includes("taken.sock"));
   } finally {
     close(fd);
+    rmSync(path);
+  }
+});
+
+test("a socket path whose backlog is full is in use, too", () => {
+  const path = join(directory, "crowded.sock");
+  const fds = [listenUnix(path)];
+  try {
+    assert.throws(() => {
+      while (fds.length < 100) fds.push(connectUnix(path));
+    }, /EAGAIN/);
+    assert.equal(
+      run(disk, `--socket-path=${path}`).stderr,
+      `vringd-blk: ${path} is in use: another process listens there\n`,
+    );
+  } finally {
+    fds.forEach(close);
     rmSync(path);
   }
 });
