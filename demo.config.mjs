@@ -18,14 +18,16 @@ const policy = [
 ].join("; ");
 
 const parts = {
-  POLICY: policy,
-  STYLE: style,
-  SCRIPT: script,
-  CORE: core.toString("base64"),
-  HOOKED: (await hookedCore()).toString("base64"),
+  STYLE: `<style>${style}</style>`,
+  SCRIPT: `<script>${script}</script>`,
+  CORE: `<template id="core-wasm">${core.toString("base64")}</template>`,
+  HOOKED: `<template id="hooked-wasm">${(await hookedCore()).toString("base64")}</template>`,
 };
-const template = readFileSync(`${PAGE}/page.html`, "utf8");
-writeFileSync("build/ring.html", template.replace(/\{\{(\w+)\}\}/g, (_, name) => parts[name]));
+const template = readFileSync(`${PAGE}/page.html`, "utf8").replace("POLICY", policy);
+writeFileSync(
+  "build/ring.html",
+  template.replace(/<!-- ([A-Z]+) -->/g, (_, name) => parts[name]),
+);
 
 /** Making it takes seconds, so it is kept for as long as the core stays the same. */
 async function hookedCore() {

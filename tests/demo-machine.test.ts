@@ -9,6 +9,7 @@ import { makeMemory } from "../host/demo/memory-map.ts";
 import { nextAction, runAction } from "../host/demo/next-action.ts";
 import type { Mischief } from "../host/demo/ring-driver.ts";
 import { parseScenario, parseWish, play, scenarioHash, wishCode } from "../host/demo/scenario.ts";
+import { TOURS } from "../host/demo/tour.ts";
 import { instrumentCore } from "./support/instrumented-core.ts";
 import { tellSeed } from "./support/random.ts";
 
@@ -40,44 +41,40 @@ function finish(machine: Machine): void {
   }
 }
 
-for (const config of configs) {
-  test(`a request goes from kick to call on a ${nameOf(config)}`, () => {
+test("a request goes from kick to call, in either format, of any size, with event indices and without", () => {
+  for (const config of configs) {
     const machine = machineAfter(config, "w5 k s");
-    assert.deepEqual(machine.kernel.operations.map(({ name, offset }) => [name, offset]), [["WRITE", 5 * 512]]);
-    assert.equal(machine.label(machine.kernel.operations[0]!.token), "#1");
+    const [operation] = machine.kernel.operations;
+    assert.deepEqual([operation?.name, operation?.offset], ["WRITE", 5 * 512], nameOf(config));
+    assert.equal(machine.label(operation!.token), "#1");
     for (const code of ["c0", "s", "u", "r5", "k", "s", "c0", "s", "u"]) assert.ok(play(machine, code), code);
     assert.equal(machine.disk.contents(5), "A");
-    assert.deepEqual(
-      machine.guest.requests.map(({ status, letters }) => [status, letters]),
-      [
-        [VIRTIO_BLK_S_OK, "A"],
-        [VIRTIO_BLK_S_OK, "A"],
-      ],
-    );
-  });
+    const ends = machine.guest.requests.map(({ status, letters }) => [status, letters]);
+    assert.deepEqual(ends, Array(2).fill([VIRTIO_BLK_S_OK, "A"]), nameOf(config));
+  }
+});
 
-  test(`a crash before any store of a step, and a new core, lose and repeat nothing on a ${nameOf(config)}`, () => {
-    // One write is about to be given back, a second one to be taken.
-    const second = config.size === 4 ? "if" : "w3";
-    const codes = `iw2 k s c0 ${second}`;
+test("a crash before any store of a step, and a new core, lose and repeat nothing", () => {
+  for (const config of configs) {
+    // One write is about to be given back, another request to be taken.
+    const codes = `iw2 k s c0 ${config.size === 4 ? "if" : "w3"}`;
     const count = machineAfter(config, codes).rehearse().length;
     assert.ok(count > 5, `${count} stores`);
     for (let before = 0; before <= count; before++) {
       const machine = machineAfter(config, `${codes} x${before} v`);
       finish(machine);
-      assert.deepEqual(
-        machine.guest.requests.map(({ status }) => status),
-        [VIRTIO_BLK_S_OK, VIRTIO_BLK_S_OK],
-      );
+      const statuses = machine.guest.requests.map(({ status }) => status);
+      assert.deepEqual(statuses, [VIRTIO_BLK_S_OK, VIRTIO_BLK_S_OK], `${nameOf(config)}, store ${before}`);
       assert.equal(machine.disk.contents(2), "A");
     }
-  });
+  }
+});
 
-  for (const mischief of Object.keys(MISCHIEF) as Mischief[]) {
-    if (mischief === "head" && config.isPacked) continue;
-    test(`${MISCHIEF[mischief]} breaks a ${nameOf(config)}, and a reset mends it`, () => {
+for (const mischief of Object.keys(MISCHIEF) as Mischief[]) {
+  test(`${MISCHIEF[mischief]} breaks a ring, and a reset mends it`, () => {
+    for (const config of configs.filter(({ isPacked }) => !isPacked || mischief !== "head")) {
       const machine = machineAfter(config, `w1 k s b${mischief} s`);
-      assert.ok(machine.isBroken, machine.log.at(-1)?.title ?? "");
+      assert.ok(machine.isBroken, nameOf(config));
       assert.equal(play(machine, "w2"), false);
       assert.ok(play(machine, "z"));
       assert.equal(machine.isBroken, false);
@@ -85,8 +82,8 @@ for (const config of configs) {
       finish(machine);
       assert.equal(machine.guest.requests[1]?.status, VIRTIO_BLK_S_OK);
       assert.equal(machine.disk.contents(2), "B");
-    });
-  }
+    }
+  });
 }
 
 test("a machine that runs by itself, and dies again and again, loses nothing", (t) => {
@@ -97,12 +94,17 @@ test("a machine that runs by itself, and dies again and again, loses nothing", (
     const played: string[] = [];
     for (let i = 0; i < 150; i++) {
       const dies = !machine.isCrashed && random.below(12) === 0;
-      const code = dies ? `x${random.below(machine.rehearse().length + 1)}` : runAction(machine, fraction).code;
+      const code = dies
+        ? `x${random.below(machine.rehearse().length + 1)}`
+        : runAction(machine, fraction).code;
       played.push(code);
       assert.ok(play(machine, code), played.join("."));
     }
     finish(machine);
-    assert.ok(machine.guest.requests.every(({ status }) => status === VIRTIO_BLK_S_OK), played.join("."));
+    assert.ok(
+      machine.guest.requests.every(({ status }) => status === VIRTIO_BLK_S_OK),
+      played.join("."),
+    );
   }
 });
 
@@ -112,7 +114,10 @@ test("a failed operation is an error of its request, a short one goes on", () =>
   const [rest] = machine.kernel.operations;
   assert.deepEqual([rest?.offset, rest?.byteLength], [3 * 512, 512]);
   finish(machine);
-  assert.deepEqual([2, 3].map((sector) => machine.disk.contents(sector)), ["B", "B"]);
+  assert.deepEqual(
+    [2, 3].map((sector) => machine.disk.contents(sector)),
+    ["B", "B"],
+  );
 });
 
 test("a step's story tells its stores in order, with their clauses", () => {
@@ -120,7 +125,7 @@ test("a step's story tells its stores in order, with their clauses", () => {
   const codes = machine.log.at(-1)!.lines.map(({ code }) => code);
   assert.deepEqual(codes, [
     "CQE 512",
-    "status[0] = OK",
+    "#1.status = OK",
     "entry[0].next = 0",
     "inflight.last_batch_head = 0",
     "used.ring[0].id = 0",
@@ -150,4 +155,22 @@ test("an address says what was done, and what it does not understand is left out
   for (const code of ["c0", "x99", "bnonsense", "btoString", "v", "k", "zz", "h"]) {
     assert.equal(play(machine, code), false, code);
   }
+});
+
+test("every tour can be walked, and dies where its text says", () => {
+  for (const { name, config, stops } of TOURS) {
+    const machine = new Machine(modules, memory, config);
+    for (const code of stops.flatMap(({ codes }) => codes))
+      assert.ok(play(machine, code), `${code} of ${name}`);
+  }
+  const { config, stops } = TOURS[1]!;
+  const codes = stops.slice(0, 3).flatMap((stop) => stop.codes);
+  const machine = machineAfter(config, codes.join(" "));
+  assert.equal(
+    machine.log
+      .at(-1)!
+      .lines.filter(({ code }) => code !== undefined)
+      .at(-1)!.code,
+    "used.idx = 1",
+  );
 });

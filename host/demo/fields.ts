@@ -2,7 +2,15 @@
 import * as region from "../../assembly/spec/inflight.ts";
 import * as ring from "../../assembly/spec/virtqueue.ts";
 import type { RingConfig } from "./config.ts";
-import { DESC_GPA, DEVICE_GPA, DRIVER_GPA, INFLIGHT_PTR, ptrOfGpa, SLOT_SIZE, SLOTS_GPA } from "./memory-map.ts";
+import {
+  DESC_GPA,
+  DEVICE_GPA,
+  DRIVER_GPA,
+  INFLIGHT_PTR,
+  ptrOfGpa,
+  SLOT_SIZE,
+  SLOTS_GPA,
+} from "./memory-map.ts";
 import { REQUESTS } from "./traced-core.ts";
 
 export interface Field {

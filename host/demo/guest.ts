@@ -1,5 +1,5 @@
 // The guest: its requests (virtio 1.4, 5.2.6), the buffers they use, and what has become of them.
-import { PACKED_DESC_SIZE } from "../../assembly/spec/virtqueue.ts";
+
 import {
   BLK_HEADER_SECTOR,
   BLK_HEADER_SIZE,
@@ -13,6 +13,7 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
 } from "../../assembly/spec/virtio-blk.ts";
+import { PACKED_DESC_SIZE } from "../../assembly/spec/virtqueue.ts";
 import type { RingConfig } from "./config.ts";
 import { letters } from "./disk.ts";
 import type { GuestMemory } from "./guest-memory.ts";
@@ -60,6 +61,8 @@ export const STATUS_UNWRITTEN = 0xff;
 
 export class Guest {
   readonly requests: GuestRequest[] = [];
+  /** By place of a split ring's used ring: the request that was last taken back from there. */
+  private readonly takenFrom: (number | undefined)[] = [];
   ring: RingDriver;
 
   constructor(
@@ -76,6 +79,10 @@ export class Guest {
 
   request(serial: number | undefined): GuestRequest | undefined {
     return serial === undefined ? undefined : this.requests[serial - 1];
+  }
+
+  lastUsed(place: number): number | undefined {
+    return this.takenFrom[place];
   }
 
   hasRoomFor(wish: Wish): boolean {
@@ -98,10 +105,12 @@ export class Guest {
   takeUsed(): { request: GuestRequest; byteLength: number }[] {
     const taken: ReturnType<Guest["takeUsed"]> = [];
     while (this.ring.hasUsed()) {
+      const place = this.ring.position.used % this.config.size;
       const { token, byteLength } = this.ring.popUsed();
       const request = this.pending.find((candidate) => candidate.token === token);
       if (request === undefined) throw new Error(`the device used ${token}, which nobody waits for`);
       this.finish(request);
+      this.takenFrom[place] = request.serial;
       taken.push({ request, byteLength });
     }
     this.ring.enableCalls();
@@ -113,6 +122,7 @@ export class Guest {
     const abandoned = this.pending;
     for (const request of abandoned) request.isAbandoned = true;
     this.memory.clear();
+    this.takenFrom.length = 0;
     this.ring = this.makeRing();
     return abandoned;
   }
@@ -137,9 +147,7 @@ export class Guest {
     request.status = this.memory.u8(at + STATUS_AT);
     if (request.kind !== "read" || request.status !== VIRTIO_BLK_S_OK) return;
     const parts = DATA_AT.slice(0, request.sectorCount);
-    request.letters = parts
-      .map((offset) => letters(this.memory.bytes(at + offset, SECTOR_SIZE)))
-      .join(" ");
+    request.letters = parts.map((offset) => letters(this.memory.bytes(at + offset, SECTOR_SIZE))).join(" ");
   }
 
   private freeSlot(): number {

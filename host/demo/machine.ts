@@ -8,12 +8,30 @@ import { type Field, fieldsOf } from "./fields.ts";
 import { Guest, type GuestRequest, nameOf, type Wish } from "./guest.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { leftoversOf } from "./inflight-view.ts";
-import { CQ_HEAD, CQ_TAIL, CQES, type Ending, Kernel, type Operation, SQ_FLAGS, SQ_HEAD, SQ_TAIL, SQES } from "./kernel.ts";
+import {
+  CQ_HEAD,
+  CQ_TAIL,
+  CQES,
+  type Ending,
+  Kernel,
+  type Operation,
+  SQ_FLAGS,
+  SQ_HEAD,
+  SQ_TAIL,
+  SQES,
+} from "./kernel.ts";
 import * as map from "./memory-map.ts";
 import type { Mischief } from "./ring-driver.ts";
 import { tellStep } from "./step-story.ts";
-import { changesOf, describeStore, type Line, statusName } from "./stores.ts";
-import { type CoreModules, REQUESTS, RING_ENTRIES, type Store, TracedCore } from "./traced-core.ts";
+import { changesOf, describeStore, INFLIGHT_CLAUSE, type Line, statusName } from "./stores.ts";
+import {
+  type CoreModules,
+  clearPrivate,
+  REQUESTS,
+  RING_ENTRIES,
+  type Store,
+  TracedCore,
+} from "./traced-core.ts";
 
 export type Actor = "driver" | "core" | "kernel" | "front-end";
 
@@ -47,6 +65,7 @@ export class Machine {
     this.guest = new Guest(new GuestMemory(this.view), config);
     this.kernel = new Kernel(this.view, this.disk);
     this.start();
+    this.settle();
     const kind = `${config.isPacked ? "packed" : "split"} ring of ${config.size}`;
     this.tell("front-end", `starts a ${kind} ${config.hasEventIdx ? "with" : "without"} event indices`, []);
   }
@@ -70,12 +89,22 @@ export class Machine {
   }
 
   describe(store: Store): Line {
-    return describeStore(changesOf(store, this.fields));
+    const line = describeStore(changesOf(store, this.fields));
+    // A status lies where its request has its buffers, which nobody knows by number.
+    const code = line.code?.replace(
+      /^status\[(\d+)\]/,
+      (_, slot) => `${this.labelOfSlot(Number(slot))}.status`,
+    );
+    return code === undefined ? line : { ...line, code };
   }
 
   label(token: number): string {
     const serial = this.guest.ring.ownerOfToken(token);
     return serial === undefined ? `chain ${token}` : `#${serial}`;
+  }
+
+  private labelOfSlot(slot: number): string {
+    return `#${this.guest.pending.find((request) => request.slot === slot)?.serial ?? "?"}`;
   }
 
   canAdd(wish: Wish): boolean {
@@ -98,7 +127,9 @@ export class Machine {
       return;
     }
     this.kernel.kick();
-    const text = this.isCrashed ? "nobody reads the eventfd now; it waits" : "writes the kick eventfd; the core's read of it completes";
+    const text = this.isCrashed
+      ? "nobody reads the eventfd now; it waits"
+      : "writes the kick eventfd; the core's read of it completes";
     this.tell("driver", "kicks", [{ text, clause }]);
   }
 
@@ -110,6 +141,7 @@ export class Machine {
     this.isAsleep = (result & STEP_WAIT) !== 0;
     const { title, lines } = tellStep({
       stores,
+      describe: (store) => this.describe(store),
       operations,
       calls,
       fields: this.fields,
@@ -117,7 +149,7 @@ export class Machine {
       fault: (result & STEP_BROKEN) === 0 ? 0 : this.fault,
       sleeps: this.isAsleep && !this.kernel.hasCompletions,
       label: (token) => this.label(token),
-      labelOfStatus: (slot) => `#${this.guest.pending.find((request) => request.slot === slot)?.serial}`,
+      labelOfSlot: (slot) => this.labelOfSlot(slot),
     });
     this.answers = [];
     this.tell("core", title, lines);
@@ -126,8 +158,11 @@ export class Machine {
   complete(operation: Operation, ending: Ending): void {
     const label = this.label(operation.token);
     const result = this.kernel.complete(operation, ending);
-    const answer = result < 0 ? `${result} (an error)` : String(result);
-    this.answers.push({ code: `CQE ${result}`, text: `hears of ${label}: ${answer}` });
+    const answer = result < 0 ? "has failed" : result === 0 ? "is done" : `has moved ${result} bytes`;
+    this.answers.push({
+      code: `CQE ${result}`,
+      text: `hears that the ${operation.name} for ${label} ${answer}`,
+    });
     const how = { done: "does", short: "does half of", failed: "fails" }[ending];
     this.tell("kernel", `${how} ${operation.name} for ${label}`, [
       { code: `CQE ${result}`, text: "the core sees it at its next step", clause: "io_uring_enter(2)" },
@@ -138,7 +173,10 @@ export class Machine {
     this.kernel.calls = 0;
     const taken = this.guest.takeUsed();
     const clause = this.config.isPacked ? "virtio 2.8.22" : "virtio 2.7.14";
-    const lines = taken.map(({ request, byteLength }) => ({ text: describeUsed(request, byteLength), clause }));
+    const lines = taken.map(({ request, byteLength }) => ({
+      text: describeUsed(request, byteLength),
+      clause,
+    }));
     const serials = taken.map(({ request }) => `#${request.serial}`).join(", ");
     this.tell("driver", taken.length === 0 ? "finds nothing used" : `takes back ${serials}`, lines);
   }
@@ -153,7 +191,8 @@ export class Machine {
     const lines = stores.map((store) => this.describe(store));
     lines.push({ text: "its memory is gone; the ring and the inflight region are not its own, and stay" });
     if (lost.length > 0) lines.push({ text: `what the kernel had of it is not done: ${lost.join(", ")}` });
-    const title = before === undefined ? "dies" : `dies in the middle of a step, after ${stores.length} stores`;
+    const title =
+      before === undefined ? "dies" : `dies in the middle of a step, after ${stores.length} stores`;
     this.tell("core", title, lines);
   }
 
@@ -164,7 +203,10 @@ export class Machine {
     const left = leftoversOf(this.view, this.config);
     const lines: Line[] = stores.map((store) => this.describe(store));
     for (const token of left) {
-      lines.push({ text: `finds ${this.label(token)} in flight: it will be done again`, clause: INFLIGHT });
+      lines.push({
+        text: `finds ${this.label(token)} in flight: it will be done again`,
+        clause: INFLIGHT_CLAUSE,
+      });
     }
     const count = left.length === 0 ? "nothing" : `${left.length} request${left.length === 1 ? "" : "s"}`;
     this.tell("core", `starts anew, and finds ${count} in flight`, lines);
@@ -186,6 +228,7 @@ export class Machine {
     this.answers = [];
     this.fault = 0;
     this.start();
+    this.settle();
     const lines = abandoned.length === 0 ? [] : [{ text: `the guest gives up ${abandoned.join(", ")}` }];
     this.tell("front-end", "resets the device: an empty ring, a new inflight region", lines);
   }
@@ -204,7 +247,7 @@ export class Machine {
 
   private start(): Store[] {
     const { view, config } = this;
-    new Uint8Array(this.memory.buffer, map.PRIVATE_PTR, map.PRIVATE_SIZE).fill(0);
+    clearPrivate(this.memory);
     map.describeHost(view);
     const core = new TracedCore(this.modules, this.memory);
     core.call((use) =>
@@ -223,6 +266,16 @@ export class Machine {
     return stores;
   }
 
+  /** A first step, which arms the kick; and the call that each start with an inflight region makes, to an idle driver. */
+  private settle(): void {
+    while (this.isAwake) {
+      const { result } = this.core!.call((core) => core.step());
+      this.kernel.enter();
+      this.isAsleep = (result & STEP_WAIT) !== 0;
+    }
+    this.kernel.calls = 0;
+  }
+
   /** What the front-end says in SET_VRING_BASE. Of a ring that ran it knows little: QEMU sends the used index. */
   private base(): number {
     return this.config.isPacked
@@ -235,8 +288,6 @@ export class Machine {
   }
 }
 
-const INFLIGHT = "vhost-user, Inflight I/O tracking";
-
 export const MISCHIEF: Record<Mischief, string> = {
   head: "a head past the end of the queue",
   loop: "a chain that runs in a circle",
@@ -247,13 +298,21 @@ export const MISCHIEF: Record<Mischief, string> = {
 function addLines({ isPacked }: RingConfig, { token, isIndirect, kind }: GuestRequest): Line[] {
   const buffers = kind === "flush" ? "header and status" : "header, data and status";
   const table: Line[] = isIndirect
-    ? [{ text: "one descriptor points to a table with the others", clause: isPacked ? "virtio 2.8.7" : "virtio 2.7.5.3" }]
+    ? [
+        {
+          text: "one descriptor points to a table with the others",
+          clause: isPacked ? "virtio 2.8.7" : "virtio 2.7.5.3",
+        },
+      ]
     : [];
   if (isPacked) {
     return [
       { text: `writes descriptors for ${buffers}, all with buffer id ${token}`, clause: "virtio 2.8.21.1" },
       ...table,
-      { text: "writes the flags of the first one last: they make the chain available", clause: "virtio 2.8.21.1" },
+      {
+        text: "writes the flags of the first one last: they make the chain available",
+        clause: "virtio 2.8.21.1",
+      },
     ];
   }
   return [
@@ -268,4 +327,3 @@ function describeUsed({ serial, kind, status, letters }: GuestRequest, byteLengt
   const read = kind === "read" && letters !== "" ? `; it read ${letters}` : "";
   return `#${serial}: status ${statusName(status ?? 0)}, ${byteLength} bytes written into the chain${read}`;
 }
-

@@ -1,5 +1,5 @@
 // What would happen next if everyone did their part: for the button that leads through, and for running by itself.
-import { type Wish } from "./guest.ts";
+import type { Wish } from "./guest.ts";
 import type { Machine } from "./machine.ts";
 import { DISK_SECTORS } from "./memory-map.ts";
 import { wishCode } from "./scenario.ts";

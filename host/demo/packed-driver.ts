@@ -98,10 +98,22 @@ export class PackedDriver implements RingDriver {
 
   /** Both bits equal the wrap counter (2.8.1). */
   hasUsed(): boolean {
-    const flags = this.memory.u16(this.place(this.nextUsed) + PACKED_DESC_FLAGS);
-    const avail = (flags & VIRTQ_DESC_F_AVAIL) !== 0 ? 1 : 0;
-    const used = (flags & VIRTQ_DESC_F_USED) !== 0 ? 1 : 0;
-    return avail === used && used === this.usedWrap;
+    return this.isUsed(this.nextUsed, this.usedWrap);
+  }
+
+  usedTokens(): number[] {
+    const tokens: number[] = [];
+    for (let at = this.nextUsed, left = this.size; left > 0; ) {
+      const wrap = at < this.size ? this.usedWrap : this.usedWrap ^ 1;
+      if (!this.isUsed(at % this.size, wrap)) break;
+      const token = this.memory.u16(this.place(at % this.size) + PACKED_DESC_ID);
+      const count = this.chains.get(token);
+      if (count === undefined) break;
+      tokens.push(token);
+      at += count;
+      left -= count;
+    }
+    return tokens;
   }
 
   popUsed(): Used {
@@ -139,8 +151,13 @@ export class PackedDriver implements RingDriver {
     }
   }
 
+  /** Whoever was given back there, if that is not taken yet: it need not be the one that was added there. */
   ownerOfDescriptor(index: number): number | undefined {
-    return this.owners[index];
+    const wrap = index < this.nextUsed ? this.usedWrap ^ 1 : this.usedWrap;
+    const isGivenBack = !this.isFree(index) && this.isUsed(index, wrap);
+    return isGivenBack
+      ? this.idOwners[this.memory.u16(this.place(index) + PACKED_DESC_ID)]
+      : this.owners[index];
   }
 
   ownerOfAvail(): undefined {
@@ -153,6 +170,13 @@ export class PackedDriver implements RingDriver {
 
   isFree(index: number): boolean {
     return (index - this.nextAvail + this.size) % this.size < this.room;
+  }
+
+  private isUsed(slot: number, wrap: number): boolean {
+    const flags = this.memory.u16(this.place(slot) + PACKED_DESC_FLAGS);
+    const avail = (flags & VIRTQ_DESC_F_AVAIL) !== 0 ? 1 : 0;
+    const used = (flags & VIRTQ_DESC_F_USED) !== 0 ? 1 : 0;
+    return avail === used && used === wrap;
   }
 
   private place(slot: number): number {

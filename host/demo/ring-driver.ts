@@ -27,6 +27,8 @@ export interface RingDriver {
   needsKick(): boolean;
   hasUsed(): boolean;
   popUsed(): Used;
+  /** Tokens of the chains that the device has given back and the driver has not taken yet. */
+  usedTokens(): number[];
   /** Asks for a call at the next used chain. */
   enableCalls(): void;
   misbehave(mischief: Mischief): void;

@@ -101,6 +101,11 @@ export function scenarioHash({ config, actions }: Scenario): string {
   return actions.length > 0 && actions.length <= ACTIONS_MAX ? `#${shape},${actions.join(".")}` : `#${shape}`;
 }
 
+/** An address may also name a place of the page. */
+export function isScenario(hash: string): boolean {
+  return /^#(split|packed)\b/.test(hash);
+}
+
 /** What is not understood is left out. */
 export function parseScenario(hash: string): Scenario {
   const [kind, size, events, actions = ""] = hash.replace(/^#/, "").split(",");
@@ -111,6 +116,9 @@ export function parseScenario(hash: string): Scenario {
       size: isSize ? Number(size) : FIRST_CONFIG.size,
       hasEventIdx: events !== "flags",
     },
-    actions: actions.split(".").filter((code) => code !== "").slice(0, ACTIONS_MAX),
+    actions: actions
+      .split(".")
+      .filter((code) => code !== "")
+      .slice(0, ACTIONS_MAX),
   };
 }

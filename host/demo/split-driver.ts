@@ -103,6 +103,13 @@ export class SplitDriver implements RingDriver {
     return { token, byteLength: this.memory.u32(element + USED_ELEM_LEN) };
   }
 
+  usedTokens(): number[] {
+    const count = (this.memory.u16(DEVICE_GPA + USED_IDX) - this.nextUsed) & 0xffff;
+    return Array.from({ length: Math.min(count, this.size) }, (_, i) =>
+      this.memory.u32(DEVICE_GPA + USED_RING + ((this.nextUsed + i) % this.size) * USED_ELEM_SIZE),
+    );
+  }
+
   enableCalls(): void {
     if (!this.config.hasEventIdx) return;
     this.memory.setU16(DRIVER_GPA + AVAIL_RING + this.size * 2, this.nextUsed);
@@ -111,7 +118,11 @@ export class SplitDriver implements RingDriver {
   misbehave(mischief: Mischief): void {
     const place = this.free[0] ?? 0;
     this.owners[place] = undefined;
-    const segment = { gpa: mischief === "address" ? NOWHERE_GPA : DESC_GPA, byteLength: 16, isWritable: false };
+    const segment = {
+      gpa: mischief === "address" ? NOWHERE_GPA : DESC_GPA,
+      byteLength: 16,
+      isWritable: false,
+    };
     const next = mischief === "loop" ? place : undefined;
     if (mischief === "table") segment.byteLength = 10;
     const flags = mischief === "table" ? VIRTQ_DESC_F_INDIRECT : 0;

@@ -2,7 +2,7 @@
 import { describeFault } from "../dataplane/faults.ts";
 import type { Field } from "./fields.ts";
 import type { Operation } from "./kernel.ts";
-import { type Change, changesOf, describeStore, type Line, statusName } from "./stores.ts";
+import { type Change, changesOf, type Line, statusName } from "./stores.ts";
 import type { Store } from "./traced-core.ts";
 
 export interface StepFacts {
@@ -16,7 +16,8 @@ export interface StepFacts {
   sleeps: boolean;
   /** "#3": the request that a chain is of. */
   label(token: number): string;
-  labelOfStatus(slot: number): string;
+  labelOfSlot(slot: number): string;
+  describe(store: Store): Line;
 }
 
 export interface StepStory {
@@ -30,8 +31,8 @@ export function tellStep(facts: StepFacts): StepStory {
   const untold = [...facts.operations];
   const lines: Line[] = [...facts.answers];
   let lastId = -1;
-  for (const change of changes) {
-    lines.push(describeStore(change));
+  for (const [i, change] of changes.entries()) {
+    lines.push(facts.describe(facts.stores[i]!));
     const first = change[0];
     if (first?.field.kind === "entry.id") lastId = first.after;
     const token = takenToken(change, lastId);
@@ -83,7 +84,9 @@ function hasPublished(changes: readonly Change[][]): boolean {
 
 function titleOf(facts: StepFacts, taken: string[], again: string[], changes: readonly Change[][]): string {
   const given = changes.flatMap(([first]) =>
-    first?.field.kind === "status" ? [`${facts.labelOfStatus(first.field.index)} ${statusName(first.after)}`] : [],
+    first?.field.kind === "status"
+      ? [`${facts.labelOfSlot(first.field.index)} ${statusName(first.after)}`]
+      : [],
   );
   const parts = [
     taken.length > 0 ? `takes ${taken.join(", ")}` : "",

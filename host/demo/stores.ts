@@ -1,6 +1,7 @@
 // What a store of the core means: which fields it changed, in a few words, and the clause that asks for it.
-import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP } from "../../assembly/spec/virtio-blk.ts";
+
 import { PACKED_USED_IDX } from "../../assembly/spec/inflight.ts";
+import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP } from "../../assembly/spec/virtio-blk.ts";
 import type { Field } from "./fields.ts";
 import { STATUS_UNWRITTEN } from "./guest.ts";
 import { INFLIGHT_PTR } from "./memory-map.ts";
@@ -33,7 +34,8 @@ function part(bytes: bigint, { ptr, byteLength }: Field, from: number): number {
   return Number(BigInt.asUintN(byteLength * 8, bytes >> BigInt((ptr - from) * 8)));
 }
 
-const INFLIGHT = "vhost-user, Inflight I/O tracking";
+/** "Inflight I/O tracking" in the vhost-user text. */
+export const INFLIGHT_CLAUSE = "vhost-user, inflight";
 
 type Meaning = [text: string | ((change: Change, changes: readonly Change[]) => string), clause?: string];
 
@@ -51,40 +53,52 @@ const MEANINGS: Record<string, Meaning> = {
   ],
   "desc.len": ["says how many bytes it wrote into the chain", "virtio 2.8.22"],
   "desc.id": [({ after }) => `gives buffer ${after} back, in the next used place`, "virtio 2.8.22"],
-  "desc.flags": ["marks the descriptor: from these bits the driver tells used from available", "virtio 2.8.1"],
+  "desc.flags": [
+    "marks the descriptor: from these bits the driver tells used from available",
+    "virtio 2.8.1",
+  ],
   "device.off_wrap": [
     ({ after }) => `asks for a kick when slot ${after & 0x7fff} becomes available`,
     "virtio 2.8.10",
   ],
   "device.flags": [
-    ({ after }) => ["asks for every kick", "asks for no kicks while it is at work", "asks for a kick at one slot"][after] ?? "",
+    ({ after }) =>
+      ["asks for every kick", "asks for no kicks while it is at work", "asks for a kick at one slot"][
+        after
+      ] ?? "",
     "virtio 2.8.10",
   ],
   status: [({ after }) => `writes the status: ${statusName(after)}`, "virtio 5.2.6"],
-  "inflight.version": [({ after }) => (after === 0 ? "begins a new region" : "the region counts from here on"), INFLIGHT],
-  "inflight.desc_num": ["notes how many entries the region has", INFLIGHT],
-  "inflight.last_batch_head": ["the batch that is being given back now begins with this chain", INFLIGHT],
-  "inflight.free_head": [(_, changes) => freeHeadMeaning(changes), INFLIGHT],
-  "inflight.old_free_head": ["commits the free list: those entries may be taken again", INFLIGHT],
-  "inflight.used_idx": [usedMeaning, INFLIGHT],
-  "inflight.used_wrap": ["stages how far the ring will be used", INFLIGHT],
-  "inflight.old_used_idx": ["commits: the record has caught up with the ring", INFLIGHT],
-  "inflight.old_used_wrap": ["commits: the record has caught up with the ring", INFLIGHT],
+  "inflight.version": [
+    ({ after }) => (after === 0 ? "begins a new region" : "the region counts from here on"),
+    INFLIGHT_CLAUSE,
+  ],
+  "inflight.desc_num": ["notes how many entries the region has", INFLIGHT_CLAUSE],
+  "inflight.last_batch_head": [
+    "the batch that is being given back now begins with this chain",
+    INFLIGHT_CLAUSE,
+  ],
+  "inflight.free_head": [(_, changes) => freeHeadMeaning(changes), INFLIGHT_CLAUSE],
+  "inflight.old_free_head": ["commits the free list: those entries may be taken again", INFLIGHT_CLAUSE],
+  "inflight.used_idx": [usedMeaning, INFLIGHT_CLAUSE],
+  "inflight.used_wrap": ["stages how far the ring will be used", INFLIGHT_CLAUSE],
+  "inflight.old_used_idx": ["commits: the record has caught up with the ring", INFLIGHT_CLAUSE],
+  "inflight.old_used_wrap": ["commits: the record has caught up with the ring", INFLIGHT_CLAUSE],
   "entry.inflight": [
     ({ after }) =>
       after === 1
         ? "records the chain as taken, before anything is done for it: a successor would do it again"
         : "takes the chain off the record",
-    INFLIGHT,
+    INFLIGHT_CLAUSE,
   ],
-  "entry.counter": ["notes in which order the chain was taken", INFLIGHT],
-  "entry.next": ["links the chain to the batch that is being given back", INFLIGHT],
-  "entry.last": ["notes the last entry of the chain", INFLIGHT],
-  "entry.num": ["notes how many descriptors the chain has", INFLIGHT],
-  "entry.id": ["copies the descriptor, which the ring will not keep: its id", INFLIGHT],
-  "entry.flags": ["copies the descriptor: its flags", INFLIGHT],
-  "entry.len": ["copies the descriptor: its length", INFLIGHT],
-  "entry.addr": ["copies the descriptor: its address", INFLIGHT],
+  "entry.counter": ["notes in which order the chain was taken", INFLIGHT_CLAUSE],
+  "entry.next": ["links the chain to the batch that is being given back", INFLIGHT_CLAUSE],
+  "entry.last": ["notes the last entry of the chain", INFLIGHT_CLAUSE],
+  "entry.num": ["notes how many descriptors the chain has", INFLIGHT_CLAUSE],
+  "entry.id": ["copies the descriptor, which the ring will not keep: its id", INFLIGHT_CLAUSE],
+  "entry.flags": ["copies the descriptor: its flags", INFLIGHT_CLAUSE],
+  "entry.len": ["copies the descriptor: its length", INFLIGHT_CLAUSE],
+  "entry.addr": ["copies the descriptor: its address", INFLIGHT_CLAUSE],
 };
 
 function freeHeadMeaning(changes: readonly Change[]): string {

@@ -45,9 +45,8 @@ export const RING_ENTRIES = 64;
 /** I/O vectors of one request lie so far apart; none here has more than four. */
 const IOVECS_STRIDE = 0x4000;
 
-/** What calls may change, as far as a few small requests reach. */
-const CHANGING: readonly [ptr: number, byteLength: number][] = [
-  [SHARED_PTR, SHARED_SIZE],
+/** What a worker keeps in linear memory, as far as a few small requests reach. */
+const PRIVATE: readonly [ptr: number, byteLength: number][] = [
   [PRIVATE_PTR + WORKER_QUEUES, 256],
   [PRIVATE_PTR + WORKER_SCRATCH, 128],
   [PRIVATE_PTR + WORKER_SQES, RING_ENTRIES * 64],
@@ -59,6 +58,14 @@ const CHANGING: readonly [ptr: number, byteLength: number][] = [
     64,
   ]),
 ];
+
+/** What calls may change. */
+const CHANGING: typeof PRIVATE = [[SHARED_PTR, SHARED_SIZE], ...PRIVATE];
+
+/** As a new process finds it. */
+export function clearPrivate(memory: WebAssembly.Memory): void {
+  for (const [ptr, byteLength] of PRIVATE) new Uint8Array(memory.buffer, ptr, byteLength).fill(0);
+}
 
 /** Thrown through the twin, to end it before a store. */
 class Crash extends Error {}
@@ -163,7 +170,11 @@ export class TracedCore {
 }
 
 function isSame(a: Uint8Array[], b: Uint8Array[]): boolean {
-  return a.every((part, i) => part.every((byte, at) => byte === b[i]![at]));
+  return a.every((part, i) => {
+    const other = b[i]!;
+    for (let at = 0; at < part.length; at++) if (part[at] !== other[at]) return false;
+    return true;
+  });
 }
 
 function outOfFuel(): never {
