@@ -31,7 +31,7 @@ async function bundle(outdir, entryPoints) {
     platform: "node",
     target: "node20",
     format: "esm",
-    external: ["koffi"],
+    external: ["koffi", "playwright-core"],
     sourcemap: "linked",
     metafile: true,
     // commander and pino are CommonJS.

@@ -11,7 +11,7 @@ test("the package has its programs, and what they load", () => {
   const { stdout } = spawnSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], { cwd: root });
   const [{ files }] = JSON.parse(String(stdout));
   const paths: string[] = files.map(({ path }: { path: string }) => path);
-  const wanted = [...Object.values(manifest.bin), "build/core.wasm", "build/worker.mjs"];
+  const wanted = [...Object.values(manifest.bin), "build/core.wasm", "build/worker.mjs", "build/ring.html"];
   assert.deepEqual(
     wanted.filter((path) => !paths.includes(path)),
     [],

@@ -12,6 +12,7 @@ import {
   usageSentence,
 } from "../command-line.ts";
 import { addBackends } from "./backends.ts";
+import { addDemo } from "./demo.ts";
 import { complain, NAME } from "./terminal.ts";
 
 function commandLine(): Command {
@@ -21,6 +22,7 @@ function commandLine(): Command {
     .helpOption("-h, --help", "tell all this, and end")
     .helpCommand(false);
   addBackends(program);
+  addDemo(program);
   return program;
 }
 

@@ -1,0 +1,31 @@
+// A real browser for tests of pages: Chromium, with nothing of the user's, that speaks to nobody by itself.
+import { existsSync } from "node:fs";
+import { type Browser, chromium } from "playwright-core";
+
+const PATHS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const path = PATHS.find((candidate) => existsSync(candidate));
+
+/** For the `skip` option of a test: false, or why. VRINGD_TEST_RUNTIMES is "required" or unset. */
+export function chromiumSkip(): string | false {
+  if (path !== undefined) return false;
+  const reason = "Chromium is not installed";
+  if (process.env.VRINGD_TEST_RUNTIMES === "required") throw new Error(`runtimes are required: ${reason}`);
+  return reason;
+}
+
+/** With a profile of its own, which goes when it is closed. */
+export function launchChromium(): Promise<Browser> {
+  const isRoot = process.getuid?.() === 0;
+  return chromium.launch({
+    executablePath: path!,
+    headless: true,
+    args: [
+      // Its sandbox refuses to run for root.
+      ...(isRoot ? ["--no-sandbox"] : []),
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      "--no-first-run",
+    ],
+  });
+}
