@@ -13,7 +13,13 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
 } from "../../assembly/spec/virtio-blk.ts";
-import { PACKED_DESC_SIZE } from "../../assembly/spec/virtqueue.ts";
+import {
+  DESC_ADDR,
+  DESC_FLAGS,
+  DESC_LEN,
+  DESC_SIZE,
+  PACKED_DESC_FLAGS,
+} from "../../assembly/spec/virtqueue.ts";
 import type { RingConfig } from "./config.ts";
 import { letters } from "./disk.ts";
 import type { GuestMemory } from "./guest-memory.ts";
@@ -53,7 +59,7 @@ const TYPES = {
 /** A slot: header, status, ranges, indirect table, and two sectors that don't touch. */
 const STATUS_AT = 0x10;
 const RANGES_AT = 0x20;
-export const TABLE_AT = 0x40;
+const TABLE_AT = 0x40;
 const DATA_AT = [0x200, 0x500];
 
 /** What the status byte is before the device writes it: no status of the specification. */
@@ -127,13 +133,19 @@ export class Guest {
     return abandoned;
   }
 
-  /** The descriptors of an indirect table, and which are the device's to write. */
-  tableOf({ slot }: GuestRequest, byteLength: number): { gpa: number; byteLength: number }[] {
-    const table = SLOTS_GPA + slot * SLOT_SIZE + TABLE_AT;
-    return Array.from({ length: byteLength / PACKED_DESC_SIZE }, (_, i) => ({
-      gpa: this.memory.u64(table + i * PACKED_DESC_SIZE),
-      byteLength: this.memory.u32(table + i * PACKED_DESC_SIZE + 8),
-    }));
+  /** The descriptors in a request's indirect table. */
+  tableOf(request: GuestRequest): { gpa: number; byteLength: number; flags: number }[] {
+    const table = SLOTS_GPA + request.slot * SLOT_SIZE + TABLE_AT;
+    const flagsAt = this.config.isPacked ? PACKED_DESC_FLAGS : DESC_FLAGS;
+    const count = descriptorsOf({ ...request, isIndirect: false });
+    return Array.from({ length: count }, (_, i) => {
+      const at = table + i * DESC_SIZE;
+      return {
+        gpa: this.memory.u64(at + DESC_ADDR),
+        byteLength: this.memory.u32(at + DESC_LEN),
+        flags: this.memory.u16(at + flagsAt),
+      };
+    });
   }
 
   private makeRing(): RingDriver {

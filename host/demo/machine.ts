@@ -4,8 +4,9 @@ import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED, STEP_BROKEN, STEP_WAIT } from "../..
 import { USED_IDX } from "../../assembly/spec/virtqueue.ts";
 import type { RingConfig } from "./config.ts";
 import { Disk } from "./disk.ts";
+import { addLines, describeUsed, MISCHIEF } from "./driver-story.ts";
 import { type Field, fieldsOf } from "./fields.ts";
-import { Guest, type GuestRequest, nameOf, type Wish } from "./guest.ts";
+import { Guest, nameOf, type Wish } from "./guest.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { leftoversOf } from "./inflight-view.ts";
 import {
@@ -23,7 +24,7 @@ import {
 import * as map from "./memory-map.ts";
 import type { Mischief } from "./ring-driver.ts";
 import { tellStep } from "./step-story.ts";
-import { changesOf, describeStore, INFLIGHT_CLAUSE, type Line, statusName } from "./stores.ts";
+import { changesOf, describeStore, INFLIGHT_CLAUSE, type Line } from "./stores.ts";
 import {
   type CoreModules,
   clearPrivate,
@@ -286,44 +287,4 @@ export class Machine {
   private tell(actor: Actor, title: string, lines: Line[]): void {
     this.log.push({ actor, title, lines });
   }
-}
-
-export const MISCHIEF: Record<Mischief, string> = {
-  head: "a head past the end of the queue",
-  loop: "a chain that runs in a circle",
-  address: "an address outside guest memory",
-  table: "an indirect table of 10 bytes",
-};
-
-function addLines({ isPacked }: RingConfig, { token, isIndirect, kind }: GuestRequest): Line[] {
-  const buffers = kind === "flush" ? "header and status" : "header, data and status";
-  const table: Line[] = isIndirect
-    ? [
-        {
-          text: "one descriptor points to a table with the others",
-          clause: isPacked ? "virtio 2.8.7" : "virtio 2.7.5.3",
-        },
-      ]
-    : [];
-  if (isPacked) {
-    return [
-      { text: `writes descriptors for ${buffers}, all with buffer id ${token}`, clause: "virtio 2.8.21.1" },
-      ...table,
-      {
-        text: "writes the flags of the first one last: they make the chain available",
-        clause: "virtio 2.8.21.1",
-      },
-    ];
-  }
-  return [
-    { text: `writes descriptors for ${buffers}`, clause: "virtio 2.7.13.1" },
-    ...table,
-    { text: `puts head ${token} into the avail ring`, clause: "virtio 2.7.13.2" },
-    { text: "moves avail.idx past it: from here on the device may take it", clause: "virtio 2.7.13.3" },
-  ];
-}
-
-function describeUsed({ serial, kind, status, letters }: GuestRequest, byteLength: number): string {
-  const read = kind === "read" && letters !== "" ? `; it read ${letters}` : "";
-  return `#${serial}: status ${statusName(status ?? 0)}, ${byteLength} bytes written into the chain${read}`;
 }

@@ -1,7 +1,7 @@
 // The controls that stay: settings, buttons, keys, the form, and tours.
 import { RING_SIZES } from "../config.ts";
+import { MISCHIEF } from "../driver-story.ts";
 import type { RequestKind } from "../guest.ts";
-import { MISCHIEF } from "../machine.ts";
 import { DISK_SECTORS } from "../memory-map.ts";
 import { nextAction } from "../next-action.ts";
 import type { Mischief } from "../ring-driver.ts";

@@ -9,8 +9,8 @@ type Cell = HTMLElement;
 
 export function ringTables(app: App): HTMLElement[] {
   return app.machine.config.isPacked
-    ? [descriptorRing(app)]
-    : [descriptorTable(app), availRing(app), usedRing(app)];
+    ? [descriptorRing(app), ...indirectTables(app)]
+    : [descriptorTable(app), availRing(app), usedRing(app), ...indirectTables(app)];
 }
 
 /** Indices and event fields, beside the figure, and what its marks mean. */
@@ -87,6 +87,19 @@ function descriptorRing(app: App): HTMLElement {
     ]);
   });
   return table("Descriptor ring", ["", "of", "addr", "len", "id", "flags"], rows);
+}
+
+function indirectTables(app: App): HTMLElement[] {
+  const { guest } = app.machine;
+  return guest.pending
+    .filter(({ isIndirect }) => isIndirect)
+    .map((request) => {
+      const rows = guest.tableOf(request).map(({ gpa, byteLength, flags }, i) => {
+        const values = [hex(gpa), String(byteLength), flagNames(flags).replaceAll("|", " ")];
+        return row(false, [rowHead(String(i)), ...values.map((text) => element("td", {}, text))]);
+      });
+      return table(`Indirect table of #${request.serial}`, ["", "addr", "len", "flags"], rows);
+    });
 }
 
 function availRing(app: App): HTMLElement {
