@@ -2,22 +2,25 @@
 import { chmodSync, readdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { build } from "esbuild";
+import { ENTRIES } from "./packaging/entries.mjs";
+import { writeNotices } from "./packaging/third-party.mjs";
 
-await bundle("build", [
-  { in: "host/cli.ts", out: "vringd-blk" },
-  { in: "host/toolbox/cli.ts", out: "vringd" },
-  { in: "host/dataplane/worker.ts", out: "worker" },
-  { in: "tests/try-it.ts", out: "try-it" },
-]);
+const programs = await bundle("build", ENTRIES);
+writeNotices("build/THIRD-PARTY.txt", programs);
 for (const program of ["vringd-blk", "vringd"]) chmodSync(`build/${program}.mjs`, 0o755);
 
 const PROGRAMS = ["run.ts", "soak.ts", "fuzz.ts"];
 const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") || PROGRAMS.includes(name));
 await bundle("build/tests", [
   ...tests.map((name) => ({ in: `tests/${name}`, out: basename(name, ".ts") })),
+  { in: "tests/try-it.ts", out: "try-it" },
+  { in: "tests/runtimes/node.ts", out: "runtime-node" },
   { in: "tests/bench/main.ts", out: "bench" },
+  { in: "tests/bench/runtimes.ts", out: "bench-runtimes" },
   { in: "tests/bench/profile.ts", out: "profile" },
 ]);
+
+await bundle("build/tools", [{ in: "packaging/manual/main.ts", out: "manual" }]);
 
 async function bundle(outdir, entryPoints) {
   const { metafile } = await build({
@@ -31,8 +34,9 @@ async function bundle(outdir, entryPoints) {
     platform: "node",
     target: "node20",
     format: "esm",
-    external: ["koffi", "playwright-core"],
-    sourcemap: "linked",
+    external: ["koffi"],
+    // Programs are published without their maps, so they don't point at them.
+    sourcemap: outdir === "build" ? "external" : "linked",
     metafile: true,
     // commander and pino are CommonJS.
     banner: {
@@ -45,4 +49,5 @@ async function bundle(outdir, entryPoints) {
     const path = join(outdir, name);
     if (/\.mjs(\.map)?$/.test(name) && !(path in metafile.outputs)) rmSync(path);
   }
+  return metafile;
 }

@@ -1,8 +1,16 @@
 // A request's life between its chain and its status byte: what it starts, what results mean, how it is counted.
 import { isReadOnly } from "./disk.ts";
+import { recordLatency } from "./latency.ts";
 import { afterRange, afterZeroes, startRanges, submitRange, submitZeroes } from "./ranges.ts";
 import { hasHeader, NO_STATUS, Request, STAGE_FLUSH, STAGE_RANGE, STAGE_TRANSFER } from "./request.ts";
 import { EAGAIN, EINTR } from "./spec/io-uring.ts";
+import {
+  LATENCY_DISCARD,
+  LATENCY_FLUSH,
+  LATENCY_READ,
+  LATENCY_WRITE,
+  LATENCY_WRITE_ZEROES,
+} from "./spec/layout.ts";
 import {
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
@@ -92,19 +100,24 @@ export function countRequest(request: Request, status: i32): void {
     case VIRTIO_BLK_T_IN:
       queue.reads++;
       queue.readBytes += request.inBytes - 1;
+      recordLatency(request, LATENCY_READ);
       break;
     case VIRTIO_BLK_T_OUT:
       queue.writes++;
       queue.writtenBytes += request.outBytes;
+      recordLatency(request, LATENCY_WRITE);
       break;
     case VIRTIO_BLK_T_FLUSH:
       queue.flushes++;
+      recordLatency(request, LATENCY_FLUSH);
       break;
     case VIRTIO_BLK_T_DISCARD:
       queue.discards++;
+      recordLatency(request, LATENCY_DISCARD);
       break;
     case VIRTIO_BLK_T_WRITE_ZEROES:
       queue.writeZeroes++;
+      recordLatency(request, LATENCY_WRITE_ZEROES);
       break;
     default:
       queue.ids++;

@@ -7,8 +7,10 @@ import {
   DEVICE_MEMORY_HOST_ADDRESS,
   DEVICE_PTR,
   DEVICE_READ_ONLY,
+  DEVICE_TURN_REQUESTS,
   DEVICE_UNALIGNED_FD,
   DEVICE_WRITE_THROUGH,
+  TURN_REQUESTS_MAX,
 } from "./spec/layout.ts";
 
 export function memoryHostAddress(): u64 {
@@ -36,6 +38,12 @@ export function isInDisk(sector: u64, sectorCount: u64): bool {
   if (sector % load<u32>(DEVICE_PTR, DEVICE_BLOCK_SECTORS) !== 0) return false;
   const capacity = load<u64>(DEVICE_PTR, DEVICE_CAPACITY_SECTORS);
   return sector <= capacity && sectorCount <= capacity - sector;
+}
+
+/** What is taken from one queue in one turn, and so submitted at a time, at the most. */
+export function turnRequests(): u32 {
+  const wanted = load<u32>(DEVICE_PTR, DEVICE_TURN_REQUESTS);
+  return wanted === 0 ? TURN_REQUESTS_MAX : min<u32>(wanted, TURN_REQUESTS_MAX);
 }
 
 export function mayUnmap(): bool {

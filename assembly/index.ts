@@ -1,12 +1,18 @@
-// The exports of the core, and nothing else. It imports env.memory alone; ARCHITECTURE.md says how a host drives it.
+// The exports of the core, and nothing else. It imports env.memory alone; ABI.md says how a host drives it.
 import { news, openWorker, queueAt, step, stepAwake } from "./block-device.ts";
 import * as guestMemory from "./guest-memory.ts";
 import { isTracked } from "./inflight.ts";
 import { ringBase, startRing } from "./ring.ts";
+import { ABI_VERSION, QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING } from "./spec/layout.ts";
 import { attachRings } from "./uring.ts";
-import { EVENT_IDLE, QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING } from "./virtqueue.ts";
+import { EVENT_IDLE } from "./virtqueue.ts";
 
 export { attachRings, news, openWorker, step, stepAwake };
+
+/** The version of the ABI (ABI.md, "Versions"). The only export that no later version changes. */
+export function abiVersion(): u32 {
+  return ABI_VERSION;
+}
 
 /** Starts a stopped queue. `base` is that of VHOST_USER_SET_VRING_BASE; a descriptor of -1 is none. */
 export function startQueue(

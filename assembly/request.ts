@@ -27,6 +27,8 @@ export class Request extends Chain {
   isFree: u32;
   isCancelled: u32;
   userData: u64;
+  /** The host's clock when it was taken, or 0. */
+  takenAt: f64;
 
   headerBytes: u32;
   /** Device-readable bytes behind the header; device-writable bytes, the status included. */

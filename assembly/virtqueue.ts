@@ -4,15 +4,12 @@ import {
   QUEUE_COUNTERS_SIZE,
   QUEUE_F_EVENT_IDX,
   QUEUE_F_PACKED,
+  QUEUE_FLAGS,
+  QUEUE_IN_FLIGHT,
+  QUEUE_SIZE,
+  QUEUE_STATE,
   QUEUE_STRIDE,
 } from "./spec/layout.ts";
-
-export const QUEUE_STOPPED: u32 = 0;
-export const QUEUE_RUNNING: u32 = 1;
-/** Takes nothing new; waits for what is in flight. */
-export const QUEUE_STOPPING: u32 = 2;
-/** The driver broke the ring; it stays broken until it is stopped. */
-export const QUEUE_BROKEN: u32 = 3;
 
 /** An eventfd's SQE: none, in the kernel, or in the kernel with a cancellation behind it. */
 export const EVENT_IDLE: u32 = 0;
@@ -53,6 +50,10 @@ export class Virtqueue {
   size: u32;
   flags: u32;
 
+  /** Requests taken and not yet used; descriptors of the ring that they hold. */
+  inFlight: u32;
+  descriptorsInFlight: u32;
+
   /** Descriptor table, or packed descriptor ring. */
   desc: usize;
   /** What the driver writes: avail ring, or driver event suppression. */
@@ -66,10 +67,6 @@ export class Virtqueue {
   /** Packed only (2.8.1): both start at 1. */
   availWrap: u32;
   usedWrap: u32;
-
-  /** Requests taken and not yet used; descriptors of the ring that they hold. */
-  inFlight: u32;
-  descriptorsInFlight: u32;
 
   /** Used since the last publish, as the ring counts (elements or slots) and in chains. */
   staged: u32;
@@ -123,6 +120,10 @@ export class Virtqueue {
 }
 if (offsetof<Virtqueue>("calls") !== QUEUE_CALLS) ERROR("Virtqueue.calls");
 if (offsetof<Virtqueue>("kickValue") !== QUEUE_COUNTERS_SIZE) ERROR("Virtqueue.kickValue");
+if (offsetof<Virtqueue>("state") !== QUEUE_STATE) ERROR("Virtqueue.state");
+if (offsetof<Virtqueue>("size") !== QUEUE_SIZE) ERROR("Virtqueue.size");
+if (offsetof<Virtqueue>("flags") !== QUEUE_FLAGS) ERROR("Virtqueue.flags");
+if (offsetof<Virtqueue>("inFlight") !== QUEUE_IN_FLIGHT) ERROR("Virtqueue.inFlight");
 if (<i32>offsetof<Virtqueue>() > QUEUE_STRIDE) ERROR("Virtqueue");
 
 /** No event index equals this: they are 16 bits wide. */

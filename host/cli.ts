@@ -1,14 +1,13 @@
-#!/usr/bin/env node
 // The command line of vringd-blk: reads and checks options, and tells by the exit status whose mistake it was.
 import { availableParallelism } from "node:os";
 import { WORKERS_MAX } from "../assembly/spec/layout.ts";
 import { VIRTIO_BLK_ID_BYTES } from "../assembly/spec/virtio-blk.ts";
 import manifest from "../package.json" with { type: "json" };
-import { CAPABILITIES } from "./capabilities.ts";
 import {
   type Command,
   CommanderError,
   newProgram,
+  numberOneOf,
   oneOf,
   STATUS_FAILED,
   STATUS_USAGE,
@@ -19,6 +18,7 @@ import {
 import type { DaemonOptions } from "./daemon.ts";
 import { StartError } from "./errors.ts";
 import { createLog, LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./log.ts";
+import { type MetricsAddress, parseMetricsAddress } from "./observability/metrics-address.ts";
 
 const NAME = "vringd-blk";
 
@@ -50,6 +50,8 @@ interface CommandLine {
   engine: DaemonOptions["engine"];
   threads?: number;
   pollUs: number;
+  controlSocket?: string;
+  metrics?: MetricsAddress;
   logLevel: LogLevel;
   logFormat: LogFormat;
 }
@@ -59,9 +61,17 @@ function serialNumber(text: string): string {
   throw new UsageError(`--serial takes at most ${VIRTIO_BLK_ID_BYTES} ASCII characters, not "${text}"`);
 }
 
+function metricsAddress(text: string): MetricsAddress {
+  const address = parseMetricsAddress(text);
+  if (address) return address;
+  const allowed = "unix:PATH, 127.0.0.1:PORT or [::1]:PORT";
+  throw new UsageError(`--metrics takes ${allowed}, where only this machine can ask, not "${text}"`);
+}
+
 const BLOCK_SIZES = [512, 1024, 2048, 4096];
 
-function commandLine(): Command {
+/** All options, for whoever reads them: this program, its manual page, and shells. */
+export function commandLine(): Command {
   const command = newProgram(NAME)
     .description("Serves a file or a block device as a virtual machine's disk, over vhost-user.")
     .usage("--blk-file=PATH (--socket-path=PATH | --fd=N) [options]");
@@ -87,7 +97,7 @@ function commandLine(): Command {
     .option(
       "--block-size <BYTES>",
       "block size that the guest sees: 512, 1024, 2048 or 4096 (default: 512, or what the device or --direct needs)",
-      (text) => Number(oneOf(BLOCK_SIZES, "--block-size")(text)),
+      numberOneOf(BLOCK_SIZES, "--block-size"),
     )
     .option("--direct", "go past the host's page cache, with O_DIRECT")
     .option(
@@ -149,6 +159,18 @@ function commandLine(): Command {
     );
 
   command
+    .optionsGroup("What others may see, and ask for:")
+    .option(
+      "--control-socket <PATH>",
+      "answer questions, and take commands, at a Unix socket of this user's (vringd ctl, vringd top)",
+    )
+    .option(
+      "--metrics <ADDRESS>",
+      "let Prometheus in, at unix:PATH or at 127.0.0.1:PORT; never from another machine",
+      metricsAddress,
+    );
+
+  command
     .optionsGroup("Log, and questions:")
     .option(
       "--log-level <LEVEL>",
@@ -181,11 +203,11 @@ function readCommandLine(): CommandLine {
 }
 
 function daemonOptions(line: CommandLine): DaemonOptions {
-  const { socketPath, fd, blkFile, numQueues } = line;
+  const { socketPath, fd, blkFile, controlSocket, metrics, numQueues } = line;
   if (socketPath !== undefined && fd !== undefined)
     throw new UsageError("--socket-path and --fd exclude each other");
   if (blkFile === undefined) throw new UsageError("--blk-file is missing: the file or block device to serve");
-  if (socketPath === "" || blkFile === "") throw new UsageError("a path is empty");
+  if ([socketPath, blkFile, controlSocket].includes("")) throw new UsageError("a path is empty");
   return {
     entrance: entranceOf(line),
     disk: {
@@ -201,8 +223,9 @@ function daemonOptions(line: CommandLine): DaemonOptions {
     },
     blk: { queueCount: numQueues, queueSize: line.queueSize, packed: line.packed ?? false },
     engine: line.engine,
-    // More threads than queues would have nothing to do.
     pollUs: line.pollUs,
+    observability: { controlSocket, metrics },
+    // More threads than queues would have nothing to do.
     threads: Math.min(line.threads ?? availableParallelism(), numQueues, WORKERS_MAX),
   };
 }
@@ -214,11 +237,6 @@ function entranceOf({ socketPath, fd }: CommandLine): DaemonOptions["entrance"] 
 }
 
 async function main(): Promise<void> {
-  // "Other options and arguments should be ignored" (vhost-user, "Backend program conventions").
-  if (process.argv.includes("--print-capabilities")) {
-    process.stdout.write(`${JSON.stringify(CAPABILITIES)}\n`);
-    return;
-  }
   const line = readCommandLine();
   const options = daemonOptions(line);
   const [log, { runDaemon }] = await Promise.all([
@@ -244,4 +262,6 @@ function exitSoon(): void {
   setTimeout(async () => (await import("./linux/libc.ts")).exitNow(STATUS_FAILED), EXIT_MS).unref();
 }
 
-main().catch(fail);
+export function run(): void {
+  main().catch(fail);
+}

@@ -1,7 +1,7 @@
 // What all our programs' command lines have in common: how options are read, and how a wrong one is answered.
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, type Help, type Option } from "commander";
 
-export { type Command, CommanderError };
+export { type Command, CommanderError, type Help, type Option as CommandOption };
 
 export const STATUS_FAILED = 1;
 export const STATUS_USAGE = 2;
@@ -13,24 +13,42 @@ export class UsageError extends Error {}
 
 /** A program that throws what is wrong with its options, and whose subcommands take after it. */
 export function newProgram(name: string): Command {
-  return new Command(name)
-    .exitOverride()
-    .configureOutput({ outputError: () => {}, getOutHelpWidth: () => HELP_WIDTH });
+  return (
+    new Command(name)
+      .exitOverride()
+      // Their arguments would leave no room for what they are.
+      .configureHelp({ subcommandTerm: (subcommand) => subcommand.name() })
+      .configureOutput({ outputError: () => {}, getOutHelpWidth: () => HELP_WIDTH })
+  );
 }
 
-export function wholeNumber(least: number, most: number, option: string): (text: string) => number {
-  return (text) => {
+/** Reads an option's value, and can say what it accepts: to manual pages and shells. */
+export type ValueReader<T> = ((text: string) => T) & {
+  choices?: readonly string[];
+  range?: { least: number; most: number };
+};
+
+export function wholeNumber(least: number, most: number, option: string): ValueReader<number> {
+  const read = (text: string) => {
     const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
     if (value >= least && value <= most) return value;
     throw new UsageError(`${option} takes a whole number from ${least} to ${most}, not "${text}"`);
   };
+  return Object.assign(read, { range: { least, most } });
 }
 
-export function oneOf(choices: readonly (string | number)[], option: string): (text: string) => string {
-  return (text) => {
-    if (choices.map(String).includes(text)) return text;
-    throw new UsageError(`${option} takes one of ${choices.join(", ")}, not "${text}"`);
+export function oneOf(choices: readonly (string | number)[], option: string): ValueReader<string> {
+  const names = choices.map(String);
+  const read = (text: string) => {
+    if (names.includes(text)) return text;
+    throw new UsageError(`${option} takes one of ${names.join(", ")}, not "${text}"`);
   };
+  return Object.assign(read, { choices: names });
+}
+
+export function numberOneOf(choices: readonly number[], option: string): ValueReader<number> {
+  const read = oneOf(choices, option);
+  return Object.assign((text: string) => Number(read(text)), { choices: read.choices! });
 }
 
 /** Commander's own, as one sentence. */

@@ -5,9 +5,12 @@ import { BlkConfig, type BlkOptions, deviceFeatures } from "./device/blk-config.
 import { Disk, type DiskOptions } from "./device/disk.ts";
 import { reasonOf, StartError } from "./errors.ts";
 import { exitNow } from "./linux/libc.ts";
+import { connectServiceManager, type Tell } from "./linux/service-manager.ts";
 import type { Log } from "./log.ts";
 import { GuestMemory } from "./memory/guest-memory.ts";
 import { InflightRegion } from "./memory/inflight-region.ts";
+import type { Observability, ObservabilityOptions } from "./observability/observability.ts";
+import type { Subject } from "./observability/subject.ts";
 import type { Connection } from "./protocol/connection.ts";
 import { adopt, type FrontEnds, listenAt, vacateSocketPath } from "./protocol/listener.ts";
 import { Session } from "./session/session.ts";
@@ -20,6 +23,7 @@ export interface DaemonOptions {
   engine: DataPlaneOptions["engine"];
   threads: number;
   pollUs: number;
+  observability: ObservabilityOptions;
 }
 
 /** EX_SOFTWARE of sysexits.h. */
@@ -32,6 +36,8 @@ const SHUTDOWN_MS = 5000;
 export async function runDaemon(options: DaemonOptions, log: Log): Promise<void> {
   const stopping = abortOnSignal(log);
   endOnBug(log);
+  const tell = connectServiceManager();
+  stopping.addEventListener("abort", () => tell("STOPPING=1", "STATUS=stopping"));
   const { entrance } = options;
   // Asked first: it is cheaper to refuse than to find the image in use by the same daemon.
   if ("socketPath" in entrance) vacateSocketPath(entrance.socketPath);
@@ -40,11 +46,15 @@ export async function runDaemon(options: DaemonOptions, log: Log): Promise<void>
   if (disk === undefined) return;
   // Before the workers have started: whoever connects meanwhile waits in the backlog.
   const frontEnds = adopted ?? listenAt((entrance as { socketPath: string }).socketPath);
+  let observability: Observability | undefined;
   try {
     await using device = await Device.open(disk, options, log);
+    observability = await observe(options.observability, device.subject(entrance), log);
     log.info({ ...entrance, file: disk.path, sectors: String(disk.capacitySectors) }, "ready");
-    await serveAll(frontEnds, device, stopping, log);
+    tell("READY=1");
+    await serveAll(frontEnds, device, stopping, tell, log);
   } finally {
+    observability?.close();
     frontEnds.close();
     disk.close();
   }
@@ -60,18 +70,32 @@ async function openDisk(options: DiskOptions, stopping: AbortSignal, log: Log): 
   }
 }
 
+/** Costs nothing if nobody is to look. */
+async function observe(
+  options: ObservabilityOptions,
+  subject: Subject,
+  log: Log,
+): Promise<Observability | undefined> {
+  if (options.controlSocket === undefined && options.metrics === undefined) return undefined;
+  const { Observability } = await import("./observability/observability.ts");
+  return Observability.open(options, subject, log);
+}
+
 async function serveAll(
   frontEnds: FrontEnds,
   device: Device,
   stopping: AbortSignal,
+  tell: Tell,
   log: Log,
 ): Promise<void> {
   const close = () => frontEnds.close();
   stopping.addEventListener("abort", close);
   try {
     while (!stopping.aborted) {
+      tell("STATUS=waiting for a front-end");
       const connection = await frontEnds.next();
       if (connection === undefined) return;
+      tell("STATUS=serving a front-end");
       await device.serve(connection, stopping, log);
     }
   } finally {
@@ -82,6 +106,7 @@ async function serveAll(
 /** What stays from one front-end to the next. */
 class Device {
   private readonly features: bigint;
+  private session: Session | undefined;
 
   private constructor(
     private readonly disk: Disk,
@@ -104,6 +129,12 @@ class Device {
     }
   }
 
+  /** What others may see of it. */
+  subject(entrance: DaemonOptions["entrance"]): Subject {
+    const { disk, dataPlane } = this;
+    return { entrance, disk, dataPlane, frontEnd: () => this.session };
+  }
+
   async serve(connection: Connection, stopping: AbortSignal, log: Log): Promise<void> {
     const { memory, inflight, dataPlane, features, blk } = this;
     const { queueCount } = blk;
@@ -116,10 +147,12 @@ class Device {
       { memory, inflight, dataPlane, features, config, queueCount },
       log,
     );
+    this.session = session;
     const stop = () => session.stop();
     stopping.addEventListener("abort", stop);
     await session.run();
     stopping.removeEventListener("abort", stop);
+    this.session = undefined;
     log.info(difference(dataPlane.counters(), before), "front-end left");
   }
 
@@ -131,7 +164,7 @@ class Device {
 function difference(after: Counters, before: Counters): Record<string, number> {
   const entries = Object.entries(after).map(([name, value]) => [
     name,
-    Number(value - before[name as keyof Counters]),
+    value - before[name as keyof Counters],
   ]);
   return Object.fromEntries(entries);
 }

@@ -3,13 +3,13 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { Attachment } from "../host/front-end/load/attachment.ts";
+import type { GuestOptions, Load } from "../host/front-end/load/driven-guest.ts";
+import { percentile } from "../host/front-end/load/histogram.ts";
+import { RingDriver } from "../host/front-end/load/ring-driver.ts";
+import { type Manner, Rounds } from "../host/front-end/load/rounds.ts";
 import { signalEventfd } from "../host/linux/eventfd.ts";
-import { Attachment } from "./bench/attachment.ts";
-import type { GuestOptions, Load } from "./bench/driven-guest.ts";
-import { RingDriver } from "./bench/ring-driver.ts";
-import { type Manner, Rounds } from "./bench/round.ts";
-import { percentile } from "./bench/statistics.ts";
-import { Vringd } from "./support/vringd.ts";
+import { DRIVER_WASM, Vringd } from "./support/vringd.ts";
 
 const IMAGE_SIZE = 8 << 20;
 const GUEST: GuestOptions = {
@@ -43,7 +43,7 @@ describe("The ring driver", { timeout: 120_000 }, () => {
   let daemon: Vringd;
 
   before(async () => {
-    driver = await RingDriver.load();
+    driver = await RingDriver.load(readFileSync(DRIVER_WASM));
     daemon = await Vringd.start({ args: ["--packed", "--num-queues=4"], byteLength: IMAGE_SIZE });
   });
   after(() => daemon[Symbol.asyncDispose]());
@@ -123,18 +123,52 @@ describe("The ring driver", { timeout: 120_000 }, () => {
     });
   });
 
+  test("reaches blocks that 32 bits can't count.", async () => {
+    const sectors = 2 ** 32;
+    await using large = await Vringd.start({ byteLength: sectors * 512 });
+    const attachment = await Attachment.make(driver, large.socketPath, {
+      ...GUEST,
+      blockBytes: 512,
+      isChecked: false,
+    });
+    const rounds = new Rounds(driver, attachment.guest, "poll");
+    try {
+      attachment.guest.setLoad({ ...READ, blocks: 2 * sectors, stamp: 0 });
+      rounds.finish(4000);
+      // Half of them lie behind the end.
+      const { failures } = attachment.guest;
+      assert.ok(failures > 1600 && failures < 2400, `${failures}`);
+    } finally {
+      rounds.close();
+      attachment.close();
+    }
+  });
+
+  test("keeps away from what lies before its first sector.", async () => {
+    await withGuest({}, "poll", (perform) => {
+      perform(WRITE_ALL, BLOCKS);
+      const behind = { ...OVERWRITE, firstSector: IMAGE_SIZE / 1024, blocks: BLOCKS / 2, isSequential: true };
+      assert.equal(perform(behind, BLOCKS / 2), 0);
+    });
+    const bytes = daemon.imageBytes(0, IMAGE_SIZE / 512);
+    for (let at = 0; at < bytes.length; at += 8) {
+      const stamp = at < IMAGE_SIZE / 2 ? FIRST_STAMP : SECOND_STAMP;
+      assert.equal(Number(bytes.readBigUInt64LE(at)) - at, stamp);
+    }
+  });
+
   for (const ns of [1, 63, 64, 1000, 123_456, 10_000_000_000]) {
     test(`records a latency of ${ns} ns to within 1.6 %.`, async () => {
       await withGuest({ depth: 1 }, "poll", (perform, { guest }) => {
         perform(WRITE_ALL, 1);
-        guest.histogram.fill(0);
+        guest.resetLatencies();
         const [queue] = guest.queues;
         guest.allow(1);
         driver.calls.turn(queue!, 5000);
         signalEventfd(guest.kickFds[0]!);
         while (guest.inFlight > 0) driver.calls.turn(queue!, 5000 + ns);
         for (const percent of [1, 50, 100]) {
-          const found = percentile(guest.histogram, percent);
+          const found = percentile(guest.latencies().all, percent);
           assert.ok(Math.abs(found - ns) <= ns * 0.016, `${found}`);
         }
       });

@@ -9,8 +9,8 @@ import {
   VIRTIO_BLK_F_CONFIG_WCE,
   VIRTIO_BLK_F_FLUSH,
 } from "../assembly/spec/virtio-blk.ts";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 import { VHOST_USER_CONFIG_F_WRITABLE } from "../host/protocol/messages.ts";
-import { FrontEnd } from "./support/front-end.ts";
 import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";
 import { until } from "./support/until.ts";
 import { Vringd } from "./support/vringd.ts";

@@ -14,13 +14,13 @@ import {
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
 } from "../assembly/spec/virtqueue.ts";
-import { FrontEnd } from "./support/front-end.ts";
-import { DEFAULT_LAYOUT, type Memory } from "./support/memory.ts";
+import { FrontEnd } from "../host/front-end/front-end.ts";
+import { DEFAULT_LAYOUT, type Memory } from "../host/front-end/memory.ts";
+import { PackedVirtqueue } from "../host/front-end/packed-virtqueue.ts";
+import { SplitVirtqueue } from "../host/front-end/split-virtqueue.ts";
+import type { Virtqueue } from "../host/front-end/virtqueue.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
-import { PackedVirtqueue } from "./support/packed-virtqueue.ts";
 import { type Random, tellSeed } from "./support/random.ts";
-import { SplitVirtqueue } from "./support/split-virtqueue.ts";
-import type { Virtqueue } from "./support/virtqueue.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const SIZE = 16;

@@ -111,6 +111,11 @@ const wrongUsage: [args: string[], sentence: RegExp][] = [
   [[disk, socket, "--discard=on"], /--discard takes one of unmap, ignore, not "on"/],
   [[disk, socket, "--lock-timeout=-1"], /--lock-timeout takes a whole number from 0 to 3600, not "-1"/],
   [[disk, socket, "--lock=on"], /--lock takes one of auto, off, not "on"/],
+  [
+    [disk, socket, "--metrics=0.0.0.0:9100"],
+    /--metrics takes unix:PATH, 127\.0\.0\.1:PORT or \[::1\]:PORT, where only this machine can ask, not "0\.0\.0\.0:9100"/,
+  ],
+  [[disk, socket, "--control-socket="], /a path is empty/],
   [[disk, socket, "--engine=aio"], /--engine takes one of auto, io_uring, threads, not "aio"/],
   [[disk, socket, "--log-level=loud"], /--log-level takes one of error, warn, info, debug, not "loud"/],
   [[disk, socket, "--log-format=xml"], /--log-format takes one of text, json, not "xml"/],

@@ -8,6 +8,7 @@ import { DEVICE_PTR, MEMORY_PAGES } from "../assembly/spec/layout.ts";
 
 /** Whoever drives the core depends on these. A change here is a change of its interface. */
 const EXPORTS = [
+  "abiVersion",
   "attachRings",
   "isStopped",
   "missedGpa",

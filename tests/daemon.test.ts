@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { existsSync, rmSync, statSync, writeSync } from "node:fs";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 import { close } from "../host/linux/libc.ts";
 import { connectUnix, listenUnix, unixPair } from "../host/linux/unix-socket.ts";
-import { FrontEnd } from "./support/front-end.ts";
 import { until } from "./support/until.ts";
 import { Vringd } from "./support/vringd.ts";
 

@@ -9,7 +9,7 @@ import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import type { Browser, BrowserContextOptions, Page } from "playwright-core";
-import { chromiumSkip, launchChromium } from "./support/chromium.ts";
+import { chromiumSkip, launchChromium } from "./support/browser.ts";
 import { FAINT_TEXTS } from "./support/contrast.ts";
 import { PROGRAM } from "./support/vringd.ts";
 

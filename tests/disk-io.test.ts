@@ -10,7 +10,7 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from "../assembly/spec/virtio-blk.ts";
-import { FrontEnd, type FrontEndOptions } from "./support/front-end.ts";
+import { FrontEnd, type FrontEndOptions } from "../host/front-end/front-end.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { tellSeed } from "./support/random.ts";
 import { Vringd } from "./support/vringd.ts";

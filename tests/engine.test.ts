@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { closeSync, constants, openSync, rmSync } from "node:fs";
 import { describe, test } from "node:test";
-import { FrontEnd } from "./support/front-end.ts";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";
 import { Vringd } from "./support/vringd.ts";
 

@@ -11,7 +11,7 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "../assembly/spec/virtio-blk.ts";
-import { type BlkRequest, encodeRanges } from "./support/blk-driver.ts";
+import { type BlkRequest, encodeRanges } from "../host/front-end/blk-driver.ts";
 import { FaultRig } from "./support/fault-rig.ts";
 import type { Fault, FileOperation, OperationName } from "./support/faulty-disk.ts";
 import { whyNoFuse } from "./support/fuse.ts";

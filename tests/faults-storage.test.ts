@@ -12,8 +12,8 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
 } from "../assembly/spec/virtio-blk.ts";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 import { findLockHolder } from "../host/linux/lock-holder.ts";
-import { FrontEnd } from "./support/front-end.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const MIB = 1 << 20;

@@ -10,6 +10,8 @@ import {
   SPLIT_USED_IDX,
 } from "../assembly/spec/inflight.ts";
 import { VIRTIO_F_RING_INDIRECT_DESC } from "../assembly/spec/virtqueue.ts";
+import { FrontEnd, type FrontEndOptions } from "../host/front-end/front-end.ts";
+import { Memory } from "../host/front-end/memory.ts";
 import { createEventfd } from "../host/linux/eventfd.ts";
 import { close, fcntl, ftruncate } from "../host/linux/libc.ts";
 import { mapShared, unmap } from "../host/linux/mapping.ts";
@@ -17,9 +19,7 @@ import { createMemfd } from "../host/linux/memfd.ts";
 import { decodeInflight, encodeInflight, type InflightDescription } from "../host/protocol/codec.ts";
 import * as m from "../host/protocol/messages.ts";
 import { CrashLoad } from "./support/crash-load.ts";
-import { FrontEnd, type FrontEndOptions } from "./support/front-end.ts";
 import { countInflight, inflightStride } from "./support/inflight-entries.ts";
-import { Memory } from "./support/memory.ts";
 import { type Random, tellSeed } from "./support/random.ts";
 import { SectorModel } from "./support/sector-model.ts";
 import { until } from "./support/until.ts";

@@ -4,8 +4,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { FrontEnd } from "./support/front-end.ts";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
+import { ask, Observed } from "./support/observed.ts";
 import { tellSeed } from "./support/random.ts";
 import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";
 import { Vringd } from "./support/vringd.ts";
@@ -57,13 +58,20 @@ for (const engine of ["io_uring", "threads"]) {
       try {
         const trace = join(directory, "trace");
         const under = straceTo(trace, "-e", `trace=${REACHING_OUT.join(",")}`);
-        await using daemon = await Vringd.start({ args: [`--engine=${engine}`, "--packed"], under });
+        const metrics = join(directory, "metrics.sock");
+        const args = [`--engine=${engine}`, "--packed", `--metrics=unix:${metrics}`];
+        await using observed = await Observed.start({ args, under });
+        const { daemon } = observed;
         const before = callsIn(trace).length;
         for (const packed of [false, true]) {
           await using frontEnd = await FrontEnd.connect(daemon.socketPath, { packed, inflight: true });
           const load = { count: 300, depth: 8, firstSector: 0, sectors: 4096, indirect: true };
           await MixedLoad.run(frontEnd.disk(), { random: tellSeed(t), ...load });
           await frontEnd.resetDevice();
+          for (const path of ["status", "stats", "metrics", "openapi.json"]) {
+            assert.equal((await observed.ask("GET", `/v1/${path}`)).status, 200);
+          }
+          assert.equal((await ask(metrics, "GET", "/metrics")).status, 200);
         }
         assert.ok(before > 0);
         assert.deepEqual(callsIn(trace).slice(before), []);

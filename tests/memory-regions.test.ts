@@ -21,14 +21,14 @@ import {
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
 } from "../assembly/spec/virtqueue.ts";
+import { type BlkDriver, encodeBlkHeader, encodeRanges } from "../host/front-end/blk-driver.ts";
+import { FrontEnd } from "../host/front-end/front-end.ts";
+import { describeRegion, Region, type RegionLayout } from "../host/front-end/memory.ts";
+import type { Segment } from "../host/front-end/virtqueue.ts";
 import { close, fcntl } from "../host/linux/libc.ts";
 import { createMemfd } from "../host/linux/memfd.ts";
-import { type BlkDriver, encodeBlkHeader, encodeRanges } from "./support/blk-driver.ts";
-import { FrontEnd } from "./support/front-end.ts";
-import { describeRegion, Region, type RegionLayout } from "./support/memory.ts";
 import { type Random, tellSeed } from "./support/random.ts";
 import { until } from "./support/until.ts";
-import type { Segment } from "./support/virtqueue.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const F_ADD_SEALS = 1033;

@@ -11,10 +11,10 @@ import {
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_USED,
 } from "../assembly/spec/virtqueue.ts";
+import { Memory } from "../host/front-end/memory.ts";
+import { PackedVirtqueue } from "../host/front-end/packed-virtqueue.ts";
+import type { Segment } from "../host/front-end/virtqueue.ts";
 import { drainEventfd, signalEventfd } from "../host/linux/eventfd.ts";
-import { Memory } from "./support/memory.ts";
-import { PackedVirtqueue } from "./support/packed-virtqueue.ts";
-import type { Segment } from "./support/virtqueue.ts";
 
 interface Chain {
   id: number;

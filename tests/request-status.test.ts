@@ -22,11 +22,16 @@ import {
   VIRTIO_BLK_T_WRITE_ZEROES,
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from "../assembly/spec/virtio-blk.ts";
-import { type BlkRange, type BlkRequest, encodeBlkHeader, encodeRanges } from "./support/blk-driver.ts";
-import { FrontEnd } from "./support/front-end.ts";
+import {
+  type BlkRange,
+  type BlkRequest,
+  encodeBlkHeader,
+  encodeRanges,
+} from "../host/front-end/blk-driver.ts";
+import { FrontEnd } from "../host/front-end/front-end.ts";
+import type { Segment } from "../host/front-end/virtqueue.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { tellSeed } from "./support/random.ts";
-import type { Segment } from "./support/virtqueue.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const OK = VIRTIO_BLK_S_OK;

@@ -16,6 +16,7 @@ import {
 } from "../assembly/spec/virtqueue.ts";
 import { BlkConfig, deviceFeatures } from "../host/device/blk-config.ts";
 import { featureMask, hasFeature } from "../host/feature-bits.ts";
+import { Disconnected, Requests } from "../host/front-end/requests.ts";
 import { createEventfd, drainEventfd } from "../host/linux/eventfd.ts";
 import { close } from "../host/linux/libc.ts";
 import { createMemfd } from "../host/linux/memfd.ts";
@@ -32,7 +33,6 @@ import { Connection } from "../host/protocol/connection.ts";
 import * as m from "../host/protocol/messages.ts";
 import { Session } from "../host/session/session.ts";
 import { BLK_OPTIONS, FakeDataPlane, FakeInflight, FakeMemory, fakeDisk } from "./support/fakes.ts";
-import { Disconnected, Requests } from "./support/requests.ts";
 
 const log = await createLog("silent" as never, "json");
 

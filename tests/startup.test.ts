@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { FrontEnd } from "./support/front-end.ts";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 import { straceTo, whyNoStrace } from "./support/strace.ts";
 import { PROGRAM, Vringd } from "./support/vringd.ts";
 

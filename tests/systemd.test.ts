@@ -6,11 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { FrontEnd } from "./support/front-end.ts";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
+import { Observed } from "./support/observed.ts";
 import { tellSeed } from "./support/random.ts";
 import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";
-import { PROGRAM, Vringd } from "./support/vringd.ts";
+import { PROGRAM } from "./support/vringd.ts";
 
 const UNITS = fileURLToPath(new URL("../../host/systemd/", import.meta.url));
 const SERVICE = "vringd-blk@.service";
@@ -36,7 +37,7 @@ describe("the systemd units", { skip: hasSystemd ? false : "systemd-analyze is n
     service = join(directory, SERVICE);
     // The program lies elsewhere here, and must be there.
     const text = readFileSync(service, "utf8");
-    writeFileSync(service, text.replace("/usr/bin/vringd-blk", `${process.execPath} ${PROGRAM}`));
+    writeFileSync(service, text.replace("ExecStart=vringd-blk", `ExecStart=${process.execPath} ${PROGRAM}`));
   });
   after(() => rmSync(directory, { recursive: true }));
 
@@ -66,7 +67,10 @@ describe("the systemd units", { skip: hasSystemd ? false : "systemd-analyze is n
       const forbidden = forbiddenCalls(readFileSync(service, "utf8"));
       const trace = join(directory, `trace-${engine}`);
       const args = [`--engine=${engine}`, "--direct"];
-      await using daemon = await Vringd.start({ args, onDisk: true, under: straceTo(trace) });
+      const under = ["env", "NOTIFY_SOCKET=/run/systemd/notify", ...straceTo(trace)];
+      await using observed = await Observed.start({ args, onDisk: true, under });
+      const { daemon } = observed;
+      for (const path of ["status", "stats", "metrics"]) await observed.ask("GET", `/v1/${path}`);
       const frontEnd = await FrontEnd.connect(daemon.socketPath, { inflight: true });
       const load = { count: 200, depth: 8, firstSector: 0, sectors: 4096, indirect: true };
       await MixedLoad.run(frontEnd.disk(), { random: tellSeed(t), ...load });

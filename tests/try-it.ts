@@ -6,8 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { SECTOR_SIZE } from "../assembly/spec/virtio-blk.ts";
-import type { BlkDriver } from "./support/blk-driver.ts";
-import { FrontEnd } from "./support/front-end.ts";
+import type { BlkDriver } from "../host/front-end/blk-driver.ts";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 
 const DISK_SIZE = 1024 ** 3;
 const WRITE_SIZE = 1024 ** 2;
@@ -36,7 +36,7 @@ async function main(): Promise<void> {
 }
 
 function startDaemon(): ChildProcess {
-  const program = fileURLToPath(new URL("vringd-blk.mjs", import.meta.url));
+  const program = fileURLToPath(new URL("../vringd-blk.mjs", import.meta.url));
   const args = [`--blk-file=${image}`, `--socket-path=${socketPath}`];
   console.log(`$ vringd-blk ${args.join(" ")}\n`);
   return spawn(process.execPath, [program, ...args], { stdio: "inherit" });

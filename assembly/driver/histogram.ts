@@ -1,8 +1,9 @@
-// Latencies, counted by size. See HISTOGRAM_BUCKETS.
+// Latencies, counted by size, of reads and of writes. See HISTOGRAM_BUCKETS.
 import { HISTOGRAM_BUCKETS, HISTOGRAM_SUB_BITS } from "../spec/driver.ts";
 
-export function record(histogram: usize, value: u64): void {
-  const at = histogram + ((<usize>min(bucketOf(value), HISTOGRAM_BUCKETS - 1)) << 2);
+export function record(histogram: usize, isRead: bool, value: u64): void {
+  const first: u32 = isRead ? 0 : HISTOGRAM_BUCKETS;
+  const at = histogram + ((<usize>(first + min(bucketOf(value), HISTOGRAM_BUCKETS - 1))) << 2);
   store<u32>(at, load<u32>(at) + 1);
 }
 

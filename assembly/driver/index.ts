@@ -52,7 +52,10 @@ export function placeSlot(
   slot.dataGpa = <u64>dataGpa;
 }
 
-/** What the queue is to do from now on. Only while nothing is in flight; the seed is not 0. */
+/**
+ * What the queue is to do from now on: `blocks` blocks from `firstSector` on, sequentially from block `firstBlock`. Only while nothing is in flight; the seed is
+ * not 0.
+ */
 export function setLoad(
   queuePtr: usize,
   depth: u32,
@@ -61,6 +64,7 @@ export function setLoad(
   segmentStride: u32,
   readPercent: u32,
   isSequential: u32,
+  firstSector: f64,
   firstBlock: f64,
   blocks: f64,
   seed: u32,
@@ -73,6 +77,7 @@ export function setLoad(
   queue.segmentStride = segmentStride;
   queue.readPercent = readPercent;
   queue.isSequential = isSequential;
+  queue.firstSector = <u64>firstSector;
   queue.nextBlock = <u64>firstBlock;
   queue.blocks = <u64>blocks;
   queue.random = seed;

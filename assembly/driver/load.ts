@@ -13,7 +13,7 @@ const STATUS_UNWRITTEN: u8 = 0xff;
 /** Makes the slot's next request, but for its chain. */
 export function prepare(queue: Queue, slot: Slot): void {
   slot.isRead = isNextRead(queue) ? 1 : 0;
-  slot.sector = nextBlock(queue) * (queue.blockBytes / SECTOR_SIZE);
+  slot.sector = queue.firstSector + nextBlock(queue) * (queue.blockBytes / SECTOR_SIZE);
   if (queue.stamp !== 0) stampData(queue, slot);
   store<u32>(slot.headerPtr, slot.isRead ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT, BLK_HEADER_TYPE);
   store<u64>(slot.headerPtr, slot.sector, BLK_HEADER_SECTOR);
@@ -31,10 +31,16 @@ function isNextRead(queue: Queue): bool {
 }
 
 function nextBlock(queue: Queue): u64 {
-  if (!queue.isSequential) return <u64>nextRandom(queue) % queue.blocks;
+  if (!queue.isSequential) return randomBlock(queue);
   const block = queue.nextBlock;
   queue.nextBlock = block + 1 === queue.blocks ? 0 : block + 1;
   return block;
+}
+
+function randomBlock(queue: Queue): u64 {
+  const random: u64 = nextRandom(queue);
+  if (queue.blocks <= 0x100000000) return random % queue.blocks;
+  return ((random << 32) | nextRandom(queue)) % queue.blocks;
 }
 
 /** xorshift32: the same blocks for the same seed. */

@@ -47,6 +47,7 @@ export class Queue {
   callsEnabled: u32;
 
   slots: usize;
+  /** Of reads; that of writes follows it. */
   histogram: usize;
   /** A stack of the indices of slots that are not in flight, u16 each, behind the slots. */
   idle: usize;
@@ -60,6 +61,8 @@ export class Queue {
   readPercent: u32;
   isSequential: u32;
   random: u32;
+  /** Where block 0 is. */
+  firstSector: u64;
   nextBlock: u64;
   blocks: u64;
   /** 0: data is neither written nor looked at. */

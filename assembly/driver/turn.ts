@@ -43,7 +43,7 @@ export function reap(queue: Queue, now: f64): i32 {
 function finish(queue: Queue, slot: Slot, now: f64): void {
   slot.isInFlight = 0;
   if (!succeeded(queue, slot)) queue.failures++;
-  record(queue.histogram, <u64>(now - slot.startedAt));
+  record(queue.histogram, <bool>slot.isRead, <u64>(now - slot.startedAt));
   queue.finished++;
   store<u16>(queue.idle + ((<usize>queue.idleCount) << 1), <u16>slot.index);
   queue.idleCount++;

@@ -14,7 +14,8 @@ export const TURN_FAULT = 4; // the device used what was not in flight
 
 /**
  * Latencies in ns, u32 counts, log-linear: 64 buckets for each power of two, so none is wider than 1.6 % of its value.
- * The last bucket takes everything from 2^40 ns on.
+ * The last bucket takes everything from 2^40 ns on. A queue has two such histograms, for reads and for writes, one after
+ * the other.
  */
 export const HISTOGRAM_SUB_BITS = 6;
 export const HISTOGRAM_BUCKETS = 2240;

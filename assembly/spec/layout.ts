@@ -9,6 +9,9 @@
 //   0x1c00_0000  the inflight region
 //   0x2000_0000  guest memory for the core, by window
 
+/** Of the ABI that ABI.md describes: its major version times 0x10000, and its minor version. */
+export const ABI_VERSION = 0x10000;
+
 export const WASM_PAGE_SIZE = 65536;
 /** 4 GiB of address space: the most a 32-bit memory has. */
 export const MEMORY_PAGES = 65536;
@@ -45,6 +48,11 @@ export const DEVICE_MAX_DISCARD_SECTORS = 44; // u32
 export const DEVICE_MAX_WRITE_ZEROES_SECTORS = 48; // u32
 export const DEVICE_MAX_RANGES = 52; // u32: segments in one discard or write zeroes
 export const DEVICE_ID = 56; // u8[20]
+export const DEVICE_TURN_REQUESTS = 76; // u32: requests to take from one queue in one turn; 0: TURN_REQUESTS_MAX
+export const DEVICE_TIMED = 80; // u32: 0 or 1; between host threads: whether a worker tells its core the time
+
+/** The most that a turn takes from one queue, whatever the device block says: a turn comes to an end. */
+export const TURN_REQUESTS_MAX = 256;
 
 /** A region: gpa u64, byteLength u64, hostAddress u64. A window: gpa u64, byteLength u64, ptr u32. */
 export const TABLE_ENTRY_SIZE = 32;
@@ -59,6 +67,10 @@ export const WORKER_WINDOW_TABLE = 0;
 export const WORKER_QUEUES = 0x4000;
 export const WORKER_ZERO_IOVECS = 0x8000;
 export const WORKER_SCRATCH = 0xc000;
+/** f64: the host's clock in milliseconds, told before a step; 0 as long as nobody wants to know how long requests take. */
+export const WORKER_CLOCK = 0x10000;
+/** The host's own counts of a worker's turns, f64 each: COUNT_TURNS and those that follow. */
+export const WORKER_COUNTS = 0x10040;
 export const WORKER_SQES = 0x20000;
 export const WORKER_RINGS = 0x40000;
 export const WORKER_REQUESTS = 0x60000;
@@ -67,6 +79,36 @@ export const WORKER_IOVECS = 0x100000;
 /** For each queue, the requests that a predecessor left: u16[VIRTQ_SIZE_MAX]. */
 export const WORKER_LEFTOVERS = 0x1100000;
 export const LEFTOVERS_STRIDE = 0x10000;
+
+/** For each queue, how long its requests took: a histogram for each kind of request, LATENCY_*. */
+export const WORKER_LATENCIES = 0x1500000;
+export const LATENCIES_STRIDE = 0x8000;
+
+/** Counts of WORKER_COUNTS, by index. */
+export const COUNT_TURNS = 0;
+export const COUNT_SLEEPS = 1;
+export const COUNT_POLLS_PAID = 2;
+export const COUNT_POLLS_IN_VAIN = 3;
+export const COUNTS = 4;
+
+/** Kinds of request that are timed, from taken to used, if they end well. */
+export const LATENCY_READ = 0;
+export const LATENCY_WRITE = 1;
+export const LATENCY_FLUSH = 2;
+export const LATENCY_DISCARD = 3;
+export const LATENCY_WRITE_ZEROES = 4;
+export const LATENCY_KINDS = 5;
+
+/**
+ * A histogram: the sum in nanoseconds, u64, and the buckets, u64 each. A bucket is 64 ns wide at first; from the 16th on
+ * eight share each power of two, so that none is wider than an eighth of where it begins. The last one ends at 2^40 ns.
+ */
+export const HISTOGRAM_STRIDE = 0x1000;
+export const HISTOGRAM_SUM = 0;
+export const HISTOGRAM_COUNTS = 8;
+export const BUCKETS = 256;
+export const BUCKET_UNIT_SHIFT = 6;
+export const BUCKET_SPLIT_SHIFT = 3;
 
 /** Requests that one worker has in flight at the most; the others wait in their rings. */
 export const REQUESTS_MAX = 1024;
@@ -92,6 +134,19 @@ export const QUEUE_FAILURES = 64;
 export const QUEUE_KICKS = 72;
 export const QUEUE_CALLS = 80;
 export const QUEUE_COUNTERS_SIZE = 88;
+
+/** What else of a queue's state the host may look at, u32 each: QUEUE_STATE is one of QUEUE_STOPPED and those that follow. */
+export const QUEUE_STATE = 96;
+export const QUEUE_SIZE = 104;
+export const QUEUE_FLAGS = 108;
+export const QUEUE_IN_FLIGHT = 112; // requests taken and not yet used
+
+export const QUEUE_STOPPED = 0;
+export const QUEUE_RUNNING = 1;
+/** Takes nothing new; waits for what is in flight. */
+export const QUEUE_STOPPING = 2;
+/** The driver broke the ring; it stays broken until it is stopped. */
+export const QUEUE_BROKEN = 3;
 
 /** Ring formats and options for startQueue(). */
 export const QUEUE_F_PACKED = 1;

@@ -1,13 +1,13 @@
 // The core: one instance a worker, all over the same memory.
-import { readFile } from "node:fs/promises";
 import { instantiate } from "../../build/core.js";
+import { readOwnFile } from "../own-files.ts";
 
 /** The core's exports, as the compiler describes them. */
 export type Core = Awaited<ReturnType<typeof instantiate>>;
 
-/** The compiled core, to be shared with the workers. It lies beside the bundle. */
+/** The compiled core, to be shared with the workers. */
 export async function compileCore(): Promise<WebAssembly.Module> {
-  return WebAssembly.compile(await readFile(new URL("core.wasm", import.meta.url)));
+  return WebAssembly.compile(await readOwnFile("core.wasm"));
 }
 
 export function instantiateCore(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<Core> {

@@ -1,17 +1,19 @@
 // The workers as the control plane sees them: rings are started and stopped here, and answered for later.
-import { closeSync } from "node:fs";
-import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
 import * as layout from "../../assembly/spec/layout.ts";
 import type { Disk } from "../device/disk.ts";
 import { createEventfd, signalEventfd } from "../linux/eventfd.ts";
+import { close } from "../linux/libc.ts";
 import type { Log } from "../log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { QueueInflight } from "../memory/inflight-region.ts";
+import { startWorker } from "../own-files.ts";
 import type { Command, Report, WorkerSetup } from "./commands.ts";
 import { compileCore } from "./core.ts";
 import { writeDeviceBlock, writeWriteThrough } from "./device-block.ts";
 import type { EngineName } from "./engine.ts";
 import { describeFault } from "./faults.ts";
+import { COUNTERS, type QueueCounters, Statistics } from "./statistics.ts";
 
 export interface DataPlaneOptions {
   queueCount: number;
@@ -43,21 +45,7 @@ export interface VringStart {
 }
 
 /** Requests by what became of them, notifications, and rings that broke, over all queues since the data plane was opened. */
-export type Counters = Record<(typeof COUNTERS)[number] | "brokenRings", bigint>;
-
-const COUNTERS = [
-  "reads",
-  "readBytes",
-  "writes",
-  "writtenBytes",
-  "flushes",
-  "discards",
-  "writeZeroes",
-  "ids",
-  "failures",
-  "kicks",
-  "calls",
-] as const;
+export type Counters = QueueCounters & { brokenRings: number };
 
 type Ready = Extract<Report, { type: "ready" }>;
 type Unnumbered<T> = T extends { id: number } ? Omit<T, "id"> : never;
@@ -77,7 +65,7 @@ class WorkerHandle {
     const { port1, port2 } = new MessageChannel();
     this.port = port1;
     const workerData: WorkerSetup = { ...setup, port: port2, controlFd: this.controlFd };
-    this.thread = new Worker(new URL("worker.mjs", import.meta.url), { workerData, transferList: [port2] });
+    this.thread = startWorker({ workerData, transferList: [port2] });
     this.ready = new Promise((resolve, reject) => {
       this.thread.once("error", reject);
       this.port.on("message", (report: Report) => {
@@ -110,7 +98,7 @@ class WorkerHandle {
     await this.send({ type: "quit" });
     await exited;
     this.port.close();
-    closeSync(this.controlFd);
+    close(this.controlFd);
   }
 
   private answer({ id, ...report }: Extract<Report, { type: "done" }>): void {
@@ -132,7 +120,10 @@ async function allReady(workers: readonly WorkerHandle[]): Promise<Ready> {
 export class DataPlane {
   /** A ring broke: it takes nothing more until it is stopped and started again. */
   onBroken: ((index: number, reason: string) => void) | undefined;
-  private brokenRings = 0n;
+  /** Of each ring that is broken or was: why it broke last. */
+  readonly faults = new Map<number, string>();
+  readonly statistics: Statistics;
+  private brokenRings = 0;
 
   private constructor(
     private readonly memory: GuestMemory,
@@ -140,10 +131,14 @@ export class DataPlane {
     private readonly queueCount: number,
     readonly engine: EngineName,
   ) {
+    this.statistics = new Statistics(memory.linear.view, queueCount, workers.length);
     workers.forEach((worker, w) => {
       worker.onBroken = (queue, fault) => {
+        const index = queue * workers.length + w;
+        const reason = describeFault(fault);
         this.brokenRings++;
-        this.onBroken?.(queue * workers.length + w, describeFault(fault));
+        this.faults.set(index, reason);
+        this.onBroken?.(index, reason);
       };
       worker.failWith((error) => {
         throw error;
@@ -177,6 +172,10 @@ export class DataPlane {
     const { engine, whyNotUring } = await allReady(workers);
     log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "workers started");
     return new DataPlane(memory, workers, options.queueCount, engine);
+  }
+
+  get threads(): number {
+    return this.workers.length;
   }
 
   async start({ index, packed, eventIdx, ...ring }: VringStart): Promise<void> {
@@ -213,15 +212,12 @@ export class DataPlane {
   }
 
   counters(): Counters {
-    const totals = Object.fromEntries(COUNTERS.map((name) => [name, 0n])) as Counters;
+    const totals = Object.fromEntries(COUNTERS.map((name) => [name, 0])) as Counters;
     for (let index = 0; index < this.queueCount; index++) {
-      const ptr = this.countersPtr(index);
-      COUNTERS.forEach((name, i) => {
-        totals[name] += this.memory.linear.view.getBigUint64(ptr + 8 * i, true);
-      });
+      const counters = this.statistics.counters(index);
+      for (const name of COUNTERS) totals[name] += counters[name];
     }
-    totals.brokenRings = this.brokenRings;
-    return totals;
+    return { ...totals, brokenRings: this.brokenRings };
   }
 
   /** Ends the workers. All rings must have been stopped. */
@@ -233,11 +229,5 @@ export class DataPlane {
   private locate(index: number): { worker: WorkerHandle; queue: number } {
     const count = this.workers.length;
     return { worker: this.workers[index % count]!, queue: Math.floor(index / count) };
-  }
-
-  private countersPtr(index: number): number {
-    const count = this.workers.length;
-    const worker = layout.WORKERS_PTR + (index % count) * layout.WORKER_STRIDE;
-    return worker + layout.WORKER_QUEUES + Math.floor(index / count) * layout.QUEUE_STRIDE;
   }
 }

@@ -2,7 +2,16 @@
 import * as layout from "../../assembly/spec/layout.ts";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import type { Disk } from "../device/disk.ts";
+import { isInMemory } from "../linux/file-system.ts";
 import type { LinearMemory } from "../memory/linear-memory.ts";
+
+/**
+ * Requests submitted at a time. The block layer holds larger submissions back until they are complete (its plug): with
+ * 256 a turn, direct reads of 4 KiB from a disk at depth 32 reached 0.87 of qemu-storage-daemon's IOPS, with 4 they reach
+ * 1.03. A file in memory has no block layer.
+ */
+const TURN_REQUESTS = 4;
+const TURN_REQUESTS_IN_MEMORY = 16;
 
 /** Before any ring starts. */
 export function writeDeviceBlock({ view, hostAddress }: LinearMemory, disk: Disk): void {
@@ -19,6 +28,7 @@ export function writeDeviceBlock({ view, hostAddress }: LinearMemory, disk: Disk
   u32(layout.DEVICE_MAX_DISCARD_SECTORS, disk.maxDiscardSectors);
   u32(layout.DEVICE_MAX_WRITE_ZEROES_SECTORS, disk.maxWriteZeroesSectors);
   u32(layout.DEVICE_MAX_RANGES, disk.maxRanges);
+  u32(layout.DEVICE_TURN_REQUESTS, isInMemory(disk.fd) ? TURN_REQUESTS_IN_MEMORY : TURN_REQUESTS);
   Buffer.from(disk.serial, "latin1").forEach((byte, i) => {
     view.setUint8(layout.DEVICE_PTR + layout.DEVICE_ID + i, byte);
   });

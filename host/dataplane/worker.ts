@@ -18,11 +18,13 @@ import { Poller } from "./poller.ts";
 import { ThreadsEngine } from "./threads-engine.ts";
 import { UringEngine } from "./uring-engine.ts";
 import { Windows } from "./windows.ts";
+import { WorkerCounts } from "./worker-counts.ts";
 
 class Worker {
   private readonly port: MessagePort;
   private readonly windows: Windows;
   private readonly poller: Poller;
+  private readonly counts: WorkerCounts;
   /** Stop commands whose queue has not stopped yet: queue to command id. */
   private readonly stops = new Map<number, number>();
   private readonly broken = new Set<number>();
@@ -36,6 +38,7 @@ class Worker {
     this.port = setup.port;
     this.windows = new Windows(new DataView(setup.memory.buffer), setup.memoryHostAddress, setup.index);
     this.poller = new Poller(core, engine.canPoll ? setup.pollUs : 0);
+    this.counts = new WorkerCounts(setup.memory, WORKERS_PTR + setup.index * WORKER_STRIDE);
     engine.attach(core);
     core.openWorker(setup.index, setup.queueCount, engine.requestCount, setup.controlFd);
   }
@@ -44,6 +47,7 @@ class Worker {
   async run(): Promise<void> {
     while (this.quitId === undefined) {
       const isAwake = this.poller.isOn;
+      this.counts.beginTurn();
       const turn = isAwake ? this.core.stepAwake() : this.core.step();
       if (turn & STEP_WINDOW_MISS) this.windows.map(this.core.missedGpa());
       if (turn & STEP_BROKEN) this.reportBroken();
@@ -59,12 +63,17 @@ class Worker {
 
   /** Hands the turn's SQEs to the engine; if there is nothing else to do, waits, first by looking and then by sleeping. */
   private submit(turn: number, isAwake: boolean): Promise<void> | undefined {
-    const { engine, poller } = this;
+    const { engine, poller, counts } = this;
     const count = turn & STEP_SUBMIT_MASK;
     if ((turn & STEP_WAIT) === 0) return engine.enter(count, patienceOf(turn));
-    if (!isAwake) return poller.timed(() => engine.enter(count, "wait"));
+    if (!isAwake) {
+      counts.countSleep();
+      return poller.timed(() => engine.enter(count, "wait"));
+    }
     if (count > 0) engine.enter(count, "go-on");
-    if (poller.look() === "enter") engine.enter(0, "go-on");
+    const found = poller.look();
+    counts.countPoll(found !== "nothing");
+    if (found === "enter") engine.enter(0, "go-on");
     return undefined;
   }
 

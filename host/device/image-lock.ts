@@ -83,6 +83,11 @@ function isContested(fd: number, used: readonly number[]): boolean {
   return bytes.some((byte) => isByteLocked(fd, byte));
 }
 
+/** Whether others keep the file from a reader or from the only writer. Looks, and takes no lock. */
+export function isImageHeld(fd: number, isReader: boolean): boolean {
+  return isContested(fd, isReader ? [CONSISTENT_READ] : [CONSISTENT_READ, WRITE]);
+}
+
 function refuseHeld(fd: number, path: string): void {
   const holder = findLockHolder(fd);
   if (holder === undefined) return;

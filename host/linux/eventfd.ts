@@ -1,5 +1,6 @@
 // Event file descriptors, and what may stand in for one.
-import { fstatSync, readlinkSync } from "node:fs";
+import { readlinkSync } from "node:fs";
+import { fileType, S_IFIFO, S_IFSOCK } from "./file-status.ts";
 import * as libc from "./libc.ts";
 import { isWritable } from "./readiness.ts";
 
@@ -35,6 +36,6 @@ export function drainEventfd(fd: number): boolean {
  * reader spin.
  */
 export function isNotifier(fd: number): boolean {
-  const stats = fstatSync(fd);
-  return stats.isFIFO() || stats.isSocket() || readlinkSync(`/proc/self/fd/${fd}`) === "anon_inode:[eventfd]";
+  const isOther = [S_IFIFO, S_IFSOCK].includes(fileType(fd));
+  return isOther || readlinkSync(`/proc/self/fd/${fd}`) === "anon_inode:[eventfd]";
 }

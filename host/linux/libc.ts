@@ -14,6 +14,9 @@ export const bind = declare("int bind(int fd, void *addr, uint32_t len)");
 export const close = declare("int close(int fd)");
 export const connect = declare("int connect(int fd, void *addr, uint32_t len)");
 export const dup = declare("int dup(int fd)");
+export const epollCreate1 = declare("int epoll_create1(int flags)");
+export const epollCtl = declare("int epoll_ctl(int epfd, int operation, int fd, void *event)");
+export const epollWait = declare("int epoll_wait(int epfd, uintptr_t events, int count, int timeoutMs)");
 export const eventfd = declare("int eventfd(unsigned int initial, int flags)");
 export const exitNow = declare("void _exit(int status)");
 export const fallocate = declare("int fallocate(int fd, int mode, int64_t offset, int64_t length)");
@@ -73,6 +76,8 @@ export function errno(): number {
 }
 
 const nameOfErrno = new Map(Object.entries(koffi.os.errno).map(([name, value]) => [value, name]));
+// It has two names, and code that asks for one must not get the other.
+nameOfErrno.set(koffi.os.errno.EAGAIN!, "EAGAIN");
 
 /** A system call failed. `code` is the name of the error, such as "ENOENT". */
 export class SystemError extends Error {

@@ -45,7 +45,19 @@ function watch(fd: number, interest: Interest, callback: () => void): { stop(): 
   };
 }
 
+const POLLERR = 8;
+const POLLHUP = 0x10;
+const POLLRDHUP = 0x2000;
+
 const pollfd = Buffer.alloc(8); // fd i32, events i16, revents i16
+
+/** Whether the other end of a socket has gone. */
+export function isHungUp(fd: number): boolean {
+  pollfd.writeInt32LE(fd, 0);
+  pollfd.writeInt16LE(POLLRDHUP, 4);
+  libc.checked("poll", libc.poll(pollfd, 1, 0));
+  return (pollfd.readInt16LE(6) & (POLLRDHUP | POLLHUP | POLLERR)) !== 0;
+}
 
 /** Whether writing to `fd` would not wait, now. */
 export function isWritable(fd: number): boolean {

@@ -1,10 +1,11 @@
 // Unix stream sockets that carry descriptors beside bytes (unix(7), SCM_RIGHTS).
-
+import { fchmodSync } from "node:fs";
 import * as libc from "./libc.ts";
 import { addStatusFlags } from "./status-flags.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
@@ -26,6 +27,14 @@ export const SOCKET_PATH_MAX = 107;
 /** Descriptors in one message: SCM_MAX_FD of the kernel. */
 const FDS_MAX = 253;
 
+/** A path that begins with "@" is a name in the abstract namespace, whose first byte is 0 (unix(7)). */
+function addressOfName(name: string): Buffer {
+  if (!name.startsWith("@")) return addressOfPath(name);
+  const address = addressOfPath(name).subarray(0, -1);
+  address[2] = 0;
+  return address;
+}
+
 function addressOfPath(path: string): Buffer {
   const bytes = Buffer.from(path);
   if (bytes.length > SOCKET_PATH_MAX) throw new RangeError(`longer than ${SOCKET_PATH_MAX} bytes`);
@@ -35,8 +44,8 @@ function addressOfPath(path: string): Buffer {
   return address;
 }
 
-function createSocket(): number {
-  return libc.checked("socket", libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+function createSocket(type = SOCK_STREAM): number {
+  return libc.checked("socket", libc.socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 function closeOnFailure<T>(fd: number, action: (fd: number) => T): T {
@@ -48,10 +57,12 @@ function closeOnFailure<T>(fd: number, action: (fd: number) => T): T {
   }
 }
 
-/** A listening socket at `path`, which must not exist yet. */
-export function listenUnix(path: string): number {
+/** A listening socket at `path`, which must not exist yet. The umask takes its bits from `mode`. */
+export function listenUnix(path: string, mode?: number): number {
   const address = addressOfPath(path);
   return closeOnFailure(createSocket(), (fd) => {
+    // bind() gives the file the socket's own mode, so there is no moment at which it has another.
+    if (mode !== undefined) fchmodSync(fd, mode);
     libc.checked("bind", libc.bind(fd, address, address.length));
     libc.checked("listen", libc.listen(fd, 8));
     return fd;
@@ -64,6 +75,16 @@ export function connectUnix(path: string): number {
     libc.checked("connect", libc.connect(fd, address, address.length));
     return fd;
   });
+}
+
+/** What sends datagrams to a socket, as far as it takes them without waiting. It is open until the process ends. */
+export function datagramTo(name: string): (bytes: Uint8Array) => void {
+  const address = addressOfName(name);
+  const fd = closeOnFailure(createSocket(SOCK_DGRAM), (socket) => {
+    libc.checked("connect", libc.connect(socket, address, address.length));
+    return socket;
+  });
+  return (bytes) => send(fd, bytes);
 }
 
 /** The next connection, non-blocking, or undefined if there is none yet. */

@@ -1,5 +1,4 @@
 // Guest memory: the front-end's regions, mapped for the kernel (by host address) and for the core (in linear memory).
-import { closeSync, fstatSync } from "node:fs";
 import {
   ENTRY_GPA,
   ENTRY_LENGTH,
@@ -14,6 +13,8 @@ import {
   WORKER_WINDOW_TABLE,
   WORKERS_PTR,
 } from "../../assembly/spec/layout.ts";
+import { fileSize } from "../linux/file-status.ts";
+import { close } from "../linux/libc.ts";
 import { mappingGranularity, mapShared, mapSharedAt, unmap } from "../linux/mapping.ts";
 import { LinearMemory } from "./linear-memory.ts";
 
@@ -98,7 +99,7 @@ export class GuestMemory {
     try {
       this.regions = regions.map(({ description, fd }) => unmapped(description, fd));
     } catch (error) {
-      for (const { fd } of regions) closeSync(fd);
+      for (const { fd } of regions) close(fd);
       throw error;
     }
     this.mapOrClear();
@@ -113,7 +114,7 @@ export class GuestMemory {
       this.unmapAll();
       this.regions = [...this.regions, region];
     } catch (error) {
-      closeSync(fd);
+      close(fd);
       throw error;
     }
     this.mapOrClear();
@@ -129,14 +130,14 @@ export class GuestMemory {
     );
     if (!region) throw new GuestMemoryError("no such region");
     this.unmapAll();
-    closeSync(region.fd);
+    close(region.fd);
     this.regions = this.regions.filter((known) => known !== region);
     this.mapOrClear();
   }
 
   clear(): void {
     this.unmapAll();
-    for (const region of this.regions) closeSync(region.fd);
+    for (const region of this.regions) close(region.fd);
     this.regions = [];
   }
 
@@ -304,7 +305,7 @@ function checkRegion(region: Region, others: readonly Region[]): void {
     throw new GuestMemoryError("regions that overlap");
   }
   // A mapping reaches past the end of a shorter file, and touching it there kills the process (SIGBUS).
-  if (fstatSync(fd, { bigint: true }).size < mmapOffset + byteLength) {
+  if (fileSize(fd) < mmapOffset + byteLength) {
     throw new GuestMemoryError("a file that is smaller than its region");
   }
 }

@@ -1,5 +1,4 @@
 // The shared memory in which requests in flight are recorded (vhost-user, "Inflight I/O tracking"): made, checked, mapped.
-import { closeSync, fstatSync } from "node:fs";
 import {
   INFLIGHT_ALIGN,
   PACKED_ENTRIES,
@@ -9,6 +8,8 @@ import {
 } from "../../assembly/spec/inflight.ts";
 import { INFLIGHT_PTR, INFLIGHT_SIZE_MAX } from "../../assembly/spec/layout.ts";
 import { VIRTQ_SIZE_MAX } from "../../assembly/spec/virtqueue.ts";
+import { fileSize } from "../linux/file-status.ts";
+import { close } from "../linux/libc.ts";
 import { mapSharedAt, PAGE_SIZE, reserveAt } from "../linux/mapping.ts";
 import { createMemfd, sealSize } from "../linux/memfd.ts";
 import { GuestMemoryError } from "./guest-memory.ts";
@@ -54,7 +55,7 @@ function checkRegion({ mmapSize, mmapOffset, numQueues, queueSize }: InflightDes
   if (mmapSize + BigInt(leadOf(mmapOffset)) > BigInt(INFLIGHT_SIZE_MAX)) {
     throw new GuestMemoryError("an inflight region past 64 MiB");
   }
-  if (fstatSync(fd, { bigint: true }).size < mmapOffset + mmapSize) {
+  if (fileSize(fd) < mmapOffset + mmapSize) {
     throw new GuestMemoryError("a file that is smaller than its inflight region");
   }
   // Of the two formats the split one needs less; which it is shows at ring start.
@@ -98,7 +99,7 @@ export class InflightRegion {
       mapSharedAt(this.linear.hostAddress + INFLIGHT_PTR, fd, mmapOffset - BigInt(lead), lead + byteLength);
       this.current = { ptr: INFLIGHT_PTR + lead, byteLength, numQueues, queueSize };
     } finally {
-      closeSync(fd);
+      close(fd);
     }
   }
 

@@ -1,5 +1,5 @@
 // Where front-ends come in: a socket of our own making, or one that we were started with.
-import { accessSync, type BigIntStats, constants, lstatSync, statSync, unlinkSync } from "node:fs";
+import { accessSync, constants, lstatSync, statSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { reasonOf, StartError } from "../errors.ts";
 import { close, SystemError } from "../linux/libc.ts";
@@ -57,8 +57,7 @@ class Listener implements FrontEnds {
 export function listenAt(path: string): FrontEnds {
   try {
     const fd = socket.listenUnix(path);
-    const made = statSync(path, { bigint: true });
-    return new Listener(fd, () => removeIfSame(path, made));
+    return new Listener(fd, removeSocket(path));
   } catch (error) {
     throw new StartError(`can't listen on ${path}: ${reasonOf(error)}`);
   }
@@ -108,10 +107,13 @@ function isAnswered(path: string): boolean {
   }
 }
 
-/** By now the path may be a successor's. */
-function removeIfSame(path: string, made: BigIntStats): void {
-  const now = lstatSync(path, { bigint: true, throwIfNoEntry: false });
-  if (now?.ino === made.ino && now.dev === made.dev) unlinkSync(path);
+/** What will remove the socket that was just made at `path`. By then the path may be a successor's. */
+export function removeSocket(path: string): () => void {
+  const made = statSync(path, { bigint: true });
+  return () => {
+    const now = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+    if (now?.ino === made.ino && now.dev === made.dev) unlinkSync(path);
+  };
 }
 
 function ask(fd: number, question: (fd: number) => boolean): boolean {

@@ -83,7 +83,10 @@ interface Request {
 }
 
 export class Session {
-  private protocolFeatures = 0n;
+  readonly connectedAtMs = performance.now();
+  /** As negotiated so far. */
+  features = 0n;
+  protocolFeatures = 0n;
   private status = 0n;
   private backendRequestFd = NO_FD;
   /** Descriptors that go with the reply being made. */
@@ -281,6 +284,7 @@ export class Session {
     const offered = this.device.features | featureMask([m.VHOST_USER_F_PROTOCOL_FEATURES]);
     refuseBits("SET_FEATURES", features & ~offered);
     this.vrings.negotiate(features);
+    this.features = features;
     this.device.config.negotiate(features);
     this.applyCacheMode();
     // "Ring states": without this bit the front-end doesn't know how to enable a ring.
@@ -308,6 +312,7 @@ export class Session {
     // The front-end gets a new one for the device's next life.
     this.device.inflight.clear();
     this.status = 0n;
+    this.features = 0n;
     this.device.config.negotiate(0n);
     this.applyCacheMode();
   }

@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 // The command line of vringd, the toolbox: finds the subcommand, and tells by the exit status what came of it.
 import { constants } from "node:os";
 import manifest from "../../package.json" with { type: "json" };
@@ -11,23 +10,41 @@ import {
   UsageError,
   usageSentence,
 } from "../command-line.ts";
+import { StartError } from "../errors.ts";
 import { addBackends } from "./backends.ts";
+import { addBench } from "./bench.ts";
+import { addCompletion } from "./completion.ts";
 import { addDemo } from "./demo.ts";
+import { addDoctor } from "./doctor.ts";
+import { addCtl, addTop } from "./observe.ts";
+import { addProbe } from "./probe.ts";
 import { complain, NAME } from "./terminal.ts";
 
-function commandLine(): Command {
+/** All subcommands and their options, for whoever reads them: this program, its manual pages, and shells. */
+export function commandLine(): Command {
   const program = newProgram(NAME)
     .description("The toolbox of vringd: for those who run vhost-user back-ends.")
     .version(manifest.version, "--version", "tell the version, and end")
     .helpOption("-h, --help", "tell all this, and end")
     .helpCommand(false);
   addBackends(program);
+  addProbe(program);
+  addBench(program);
+  addDoctor(program);
   addDemo(program);
+  addCompletion(program);
+  addCtl(program);
+  addTop(program);
   return program;
 }
 
 function fail(error: unknown): void {
   if (error instanceof CommanderError && error.exitCode === 0) return; // --help and --version
+  if (error instanceof StartError) {
+    complain(error.message);
+    process.exitCode = STATUS_FAILED;
+    return;
+  }
   const sentence = usageMistake(error);
   if (sentence !== undefined) complain(`${sentence} (see --help)`);
   else process.stderr.write(`${NAME}: ${(error as Error).stack ?? error}\n`);
@@ -40,14 +57,19 @@ function usageMistake(error: unknown): string | undefined {
   return error.code === "commander.help" ? "a subcommand is missing" : usageSentence(error);
 }
 
-// What runs for us is ended at exit, which a signal would skip.
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-  process.once(signal, () => process.exit(128 + constants.signals[signal]));
-}
-// A reader that has seen enough, such as head, is no failure.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
-  process.exit();
-});
+export function run(): void {
+  // What runs for us is ended at exit, which a signal would skip.
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.once(signal, () => {
+      // A subcommand that listens, too, ends by itself.
+      if (process.listenerCount(signal) === 0) process.exit(128 + constants.signals[signal]);
+    });
+  }
+  // A reader that has seen enough, such as head, is no failure.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    process.exit();
+  });
 
-commandLine().parseAsync().catch(fail);
+  commandLine().parseAsync().catch(fail);
+}

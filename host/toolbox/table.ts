@@ -7,6 +7,8 @@ export interface Column {
   least: number;
   /** The end of a path says more than its start. */
   cut?: "start";
+  /** Numbers have their ends below each other. */
+  align?: "right";
   /** Left out where even its least is too much. */
   canGo?: true;
 }
@@ -19,7 +21,10 @@ export function formatTable(columns: readonly Column[], rows: readonly string[][
   const cells = [columns.map(({ title }) => title), ...rows.map((row) => row.map(printable))];
   const widths = fitWidths(columns, cells, width);
   return cells.map((row) => {
-    const fitted = row.map((text, at) => pad(cut(text, widths[at]!, columns[at]!.cut), widths[at]!));
+    const fitted = row.map((text, at) => {
+      const { cut: side, align } = columns[at]!;
+      return pad(cut(text, widths[at]!, side), widths[at]!, align);
+    });
     return fitted
       .filter((_, at) => widths[at]! > 0)
       .join(GAP)
@@ -56,6 +61,7 @@ function cut(text: string, width: number, side: "start" | undefined): string {
   return side === "start" ? ELLIPSIS + kept.reverse().join("") : kept.join("") + ELLIPSIS;
 }
 
-function pad(text: string, width: number): string {
-  return text + " ".repeat(Math.max(0, width - textWidth(text)));
+function pad(text: string, width: number, align: Column["align"]): string {
+  const spaces = " ".repeat(Math.max(0, width - textWidth(text)));
+  return align === "right" ? spaces + text : text + spaces;
 }

@@ -1,11 +1,12 @@
 // Measures one cell: all back-ends are started side by side and have their rounds in turns, so that whatever else the
 // machine does hits them alike.
+
+import type { RingDriver } from "../../host/front-end/load/ring-driver.ts";
 import type { BackEnd } from "./back-ends.ts";
 import { Contender, type Sample } from "./contender.ts";
 import { runFio } from "./fio.ts";
 import type { Cell } from "./grid.ts";
 import type { Images } from "./images.ts";
-import type { RingDriver } from "./ring-driver.ts";
 
 export const FIO = "fio";
 

@@ -1,15 +1,15 @@
 // A back-end at work in a cell: its process, a guest attached to it, and rounds of load.
 import { join } from "node:path";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
+import { Attachment } from "../../host/front-end/load/attachment.ts";
+import { percentile } from "../../host/front-end/load/histogram.ts";
+import type { RingDriver } from "../../host/front-end/load/ring-driver.ts";
+import { nowNs, Rounds } from "../../host/front-end/load/rounds.ts";
 import { ownThreadTimeNs, processTimeNs } from "../support/cpu-clock.ts";
-import { Attachment } from "./attachment.ts";
 import { BackEndProcess } from "./back-end-process.ts";
 import type { BackEnd } from "./back-ends.ts";
 import { type Cell, PATTERNS } from "./grid.ts";
 import type { Images } from "./images.ts";
-import type { RingDriver } from "./ring-driver.ts";
-import { nowNs, Rounds } from "./round.ts";
-import { percentile } from "./statistics.ts";
 import { countSyscalls } from "./syscall-counter.ts";
 
 export interface Sample {
@@ -68,11 +68,11 @@ export class Contender {
 
   /** Blocks the thread for so long. */
   measure(seconds: number): Sample {
-    this.attachment.guest.histogram.fill(0);
+    this.attachment.guest.resetLatencies();
     const before = this.reading();
     this.rounds.runFor(seconds);
     const after = this.reading();
-    const latencies = this.attachment.guest.histogram.slice();
+    const latencies = this.attachment.guest.latencies().all;
     this.rounds.finish();
     const requests = after.finished - before.finished;
     const elapsedNs = after.atNs - before.atNs;

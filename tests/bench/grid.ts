@@ -1,7 +1,7 @@
 // What is measured: cells by name, gathered into grids.
 
+import type { Manner } from "../../host/front-end/load/rounds.ts";
 import type { Place } from "./images.ts";
-import type { Manner } from "./round.ts";
 
 /** Percent of reads, and whether blocks come in order. */
 export const PATTERNS = {

@@ -2,10 +2,12 @@
 //
 // The front-end is this process, bound to core 0; back-ends share the other cores. On a machine with one core nothing
 // is bound.
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import { RingDriver } from "../../host/front-end/load/ring-driver.ts";
 import { pinThisThread } from "../support/affinity.ts";
+import { DRIVER_WASM } from "../support/vringd.ts";
 import { type Field, findBackEnds, OURS } from "./back-ends.ts";
 import { type Bench, type CellResult, measureCell } from "./cell-run.ts";
 import { drawCharts } from "./charts.ts";
@@ -15,7 +17,6 @@ import { headlineText } from "./headline.ts";
 import { Images } from "./images.ts";
 import { describeMachine, type Machine } from "./machine.ts";
 import { type Options, readOptions } from "./options.ts";
-import { RingDriver } from "./ring-driver.ts";
 import { syscallTool } from "./syscall-counter.ts";
 import { cellText, machineText } from "./tables.ts";
 
@@ -42,7 +43,7 @@ async function prepare(options: Options): Promise<Bench> {
   const isPinned = options.pin && cores > 1;
   if (isPinned) pinThisThread([FRONT_END_CORE]);
   return {
-    driver: await RingDriver.load(),
+    driver: await RingDriver.load(readFileSync(DRIVER_WASM)),
     images: new Images(options.size * 2 ** 20),
     rounds: options.rounds,
     seconds: options.seconds,

@@ -2,19 +2,19 @@
 //
 // perf sees the kernel, Node and Wasm; where it is missing, V8's own profiler sees JavaScript and Wasm alone. Both work
 // on a copy of the bundle in build/profile/ with a core whose functions have names.
-import { copyFileSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { Command } from "commander";
+import { RingDriver } from "../../host/front-end/load/ring-driver.ts";
 import { pinThisThread } from "../support/affinity.ts";
-import { PROGRAM } from "../support/vringd.ts";
+import { DRIVER_WASM, PROGRAM } from "../support/vringd.ts";
 import { type BackEnd, vringdCommand } from "./back-ends.ts";
 import { Contender } from "./contender.ts";
 import { type Cell, nameOf } from "./grid.ts";
 import { Images } from "./images.ts";
 import { type CellValues, cellOptions, ownCell } from "./options.ts";
 import { hasPerf, type Profiler, perfProfiler, type Share, v8Profiler } from "./profilers.ts";
-import { RingDriver } from "./ring-driver.ts";
 
 interface Options extends CellValues {
   seconds: number;
@@ -69,7 +69,7 @@ async function profile(profiler: Profiler, cell: Cell, options: Options): Promis
   };
   const images = new Images(size * 2 ** 20);
   const contender = await Contender.start(
-    await RingDriver.load(),
+    await RingDriver.load(readFileSync(DRIVER_WASM)),
     backEnd,
     cell,
     images,

@@ -21,6 +21,7 @@ import {
   IORING_SQ_TASKRUN,
 } from "../../assembly/spec/io-uring.ts";
 import {
+  DEVICE_TURN_REQUESTS,
   FAULT_AVAIL_RAN_AHEAD,
   FAULT_CHAIN_TOO_LONG,
   FAULT_HEAD_PAST_QUEUE,
@@ -109,12 +110,14 @@ import {
   SQ_FLAGS,
   Sqe,
   STATUS_UNWRITTEN,
+  setDevice,
   setEntry,
   setRegion,
   setWindow,
   showAll,
   statusByte,
   statusGpa,
+  TURN_REQUESTS,
   takeSqes,
   turn,
   vectorBase,
@@ -125,8 +128,7 @@ const OK: u8 = <u8>VIRTIO_BLK_S_OK;
 const IOERR: u8 = <u8>VIRTIO_BLK_S_IOERR;
 const EIO: i32 = 5;
 
-/** Requests that one turn takes from one queue at the most. */
-const BUDGET: i32 = 4;
+const BUDGET: i32 = <i32>TURN_REQUESTS;
 
 let queue: SplitDriver = new SplitDriver();
 let other: SplitDriver = new SplitDriver();
@@ -799,6 +801,16 @@ describe("requests in flight", () => {
     expect(operationCount()).toBe(BUDGET);
     expect(wantsAnotherTurn(turn())).toBe(false);
     expect(operationCount()).toBe(BUDGET + 4);
+  });
+
+  test("A turn takes 256 where the device block sets no limit, or a higher one.", () => {
+    for (let limit: u32 = 0; limit <= 1024; limit += 1024) {
+      beginTwo(512, 1024, 1024);
+      setDevice<u32>(DEVICE_TURN_REQUESTS, limit);
+      offerReads(queue, 300);
+      turn();
+      expect(operationCount()).toBe(256);
+    }
   });
 
   test("A queue with more than that does not keep the other waiting.", () => {

@@ -25,6 +25,7 @@ import {
   DEVICE_MEMORY_HOST_ADDRESS,
   DEVICE_PTR,
   DEVICE_SIZE,
+  DEVICE_TURN_REQUESTS,
   DEVICE_UNALIGNED_FD,
   ENTRY_GPA,
   ENTRY_LENGTH,
@@ -167,6 +168,8 @@ export const CAPACITY: u64 = 0x10_0000;
 export const MAX_DISCARD: u32 = 0x8000;
 export const MAX_WRITE_ZEROES: u32 = 0x4_0000;
 export const MAX_RANGES: u32 = 16;
+/** Requests that one turn takes from one queue at the most. */
+export const TURN_REQUESTS: u32 = 4;
 
 let sqEntries: u32 = 0;
 let cqEntries: u32 = 0;
@@ -191,6 +194,7 @@ export function openCore(queueCount: u32 = 1, requestCount: u32 = 64, sqEntryCou
   setDevice<u32>(DEVICE_MAX_DISCARD_SECTORS, MAX_DISCARD);
   setDevice<u32>(DEVICE_MAX_WRITE_ZEROES_SECTORS, MAX_WRITE_ZEROES);
   setDevice<u32>(DEVICE_MAX_RANGES, MAX_RANGES);
+  setDevice<u32>(DEVICE_TURN_REQUESTS, TURN_REQUESTS);
 
   openEngine(sqEntryCount, 4096, 0);
   openWorker(0, queueCount, requestCount, CONTROL_FD);

@@ -32,6 +32,7 @@ void setUpDevice(Input& input) {
   memory::store<uint32_t>(DEVICE_PTR + DEVICE_MAX_DISCARD_SECTORS, device.maxDiscard);
   memory::store<uint32_t>(DEVICE_PTR + DEVICE_MAX_WRITE_ZEROES_SECTORS, device.maxWriteZeroes);
   memory::store<uint32_t>(DEVICE_PTR + DEVICE_MAX_RANGES, device.maxRanges);
+  memory::store<uint32_t>(DEVICE_PTR + DEVICE_TURN_REQUESTS, 4);
   for (uint32_t i = 0; i < VIRTIO_BLK_ID_BYTES; i++) {
     memory::store<uint8_t>(DEVICE_PTR + DEVICE_ID + i, static_cast<uint8_t>('a' + i));
   }

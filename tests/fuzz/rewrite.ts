@@ -18,7 +18,7 @@ const HOOKS = `
 const ACCESS = /\((i32|i64)\.(atomic\.)?(load|store)(\d*)(_[su])?( offset=(\d+))?( align=\d+)?(?=\s)/g;
 
 export async function rewrite(path: string): Promise<Uint8Array> {
-  const { default: binaryen } = (await import(BINARYEN)) as typeof import("binaryen");
+  const binaryen = await loadBinaryen();
   // Keeps the names of functions, which coverage is told by.
   binaryen.setDebugInfo(true);
   const core = binaryen.readBinary(await readFile(path));
@@ -31,6 +31,25 @@ export async function rewrite(path: string): Promise<Uint8Array> {
   core.dispose();
   rewritten.dispose();
   return binary;
+}
+
+/** The same without hooks, for a program that is all in one thread: atomic accesses become plain ones. */
+export async function withoutThreads(path: string): Promise<Uint8Array> {
+  const binaryen = await loadBinaryen();
+  const core = binaryen.readBinary(await readFile(path));
+  core.setFeatures(binaryen.Features.All);
+  const rewritten = binaryen.parseText(core.emitText().replace(/\.atomic\.(load|store)/g, ".$1"));
+  rewritten.setFeatures(binaryen.Features.All & ~binaryen.Features.Atomics);
+  if (!rewritten.validate()) throw new Error(`${path} needs more than wasm2c has`);
+  const binary = rewritten.emitBinary();
+  core.dispose();
+  rewritten.dispose();
+  return binary;
+}
+
+async function loadBinaryen(): Promise<typeof import("binaryen").default> {
+  const { default: binaryen } = (await import(BINARYEN)) as typeof import("binaryen");
+  return binaryen;
 }
 
 function rewriteText(text: string): string {

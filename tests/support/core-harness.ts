@@ -22,6 +22,7 @@ import {
   DEVICE_MAX_WRITE_ZEROES_SECTORS,
   DEVICE_MEMORY_HOST_ADDRESS,
   DEVICE_PTR,
+  DEVICE_TURN_REQUESTS,
   ENTRY_GPA,
   ENTRY_LENGTH,
   ENTRY_TARGET,
@@ -83,6 +84,8 @@ const CALL_FD = 5;
 const CONTROL_FD = 6;
 
 const REQUESTS = 16;
+/** Few, so that one request's turn meets another's. */
+const TURN_REQUESTS = 4;
 
 /** Loads and stores in one call of the core: far more than any honest one takes. */
 const FUEL = 1_000_000;
@@ -336,6 +339,7 @@ export class CoreHarness {
     view.setUint32(DEVICE_PTR + DEVICE_MAX_DISCARD_SECTORS, 1 << 16, true);
     view.setUint32(DEVICE_PTR + DEVICE_MAX_WRITE_ZEROES_SECTORS, 1 << 16, true);
     view.setUint32(DEVICE_PTR + DEVICE_MAX_RANGES, 1, true);
+    view.setUint32(DEVICE_PTR + DEVICE_TURN_REQUESTS, TURN_REQUESTS, true);
   }
 
   private writeTables(): void {

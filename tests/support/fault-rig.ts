@@ -1,7 +1,7 @@
 // A faulty disk, the daemon on it, and a front-end: taken apart in the one order that never waits for what is held.
-import type { BlkDriver } from "./blk-driver.ts";
+import type { BlkDriver } from "../../host/front-end/blk-driver.ts";
+import { FrontEnd, type FrontEndOptions } from "../../host/front-end/front-end.ts";
 import { FaultyDisk } from "./faulty-disk.ts";
-import { FrontEnd, type FrontEndOptions } from "./front-end.ts";
 import { Vringd } from "./vringd.ts";
 
 export interface FaultRigOptions {

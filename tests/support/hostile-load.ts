@@ -17,11 +17,11 @@ import {
   VIRTQ_DESC_F_USED,
   VIRTQ_DESC_F_WRITE,
 } from "../../assembly/spec/virtqueue.ts";
-import { encodeBlkHeader } from "./blk-driver.ts";
-import type { FrontEnd } from "./front-end.ts";
+import { encodeBlkHeader } from "../../host/front-end/blk-driver.ts";
+import type { FrontEnd } from "../../host/front-end/front-end.ts";
+import { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
+import type { RawDescriptor } from "../../host/front-end/virtqueue.ts";
 import type { Random } from "./random.ts";
-import { SplitVirtqueue } from "./split-virtqueue.ts";
-import type { RawDescriptor } from "./virtqueue.ts";
 
 const ARENA_SIZE = 64 << 10;
 const SLOT = 64;

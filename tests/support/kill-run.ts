@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VIRTIO_F_RING_INDIRECT_DESC } from "../../assembly/spec/virtqueue.ts";
+import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { CrashLoad, LostRequest } from "./crash-load.ts";
-import { FrontEnd } from "./front-end.ts";
 import { countInflight } from "./inflight-entries.ts";
 import type { Random } from "./random.ts";
 import { SectorModel } from "./sector-model.ts";
@@ -21,6 +21,8 @@ export interface KillOptions {
   sectorsMax?: number;
   args?: readonly string[];
   onDisk?: boolean;
+  /** As in VringdOptions. */
+  program?: readonly string[];
 }
 
 export interface KillTotals {
@@ -83,6 +85,7 @@ export class KillRun {
     const daemon = await Vringd.start({
       byteLength: IMAGE_SIZE,
       onDisk: options.onDisk ?? false,
+      ...(options.program && { program: options.program }),
       args: ["--packed", `--engine=${engine}`, ...args],
     });
     try {

@@ -11,7 +11,7 @@ import {
   VIRTIO_BLK_T_WRITE_ZEROES,
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from "../../assembly/spec/virtio-blk.ts";
-import { type BlkDriver, type BlkRequest, encodeRanges } from "./blk-driver.ts";
+import { type BlkDriver, type BlkRequest, encodeRanges } from "../../host/front-end/blk-driver.ts";
 import type { Random } from "./random.ts";
 
 export interface MixedLoadOptions {

@@ -17,9 +17,13 @@ import {
   DEVICE_MAX_RANGES,
   DEVICE_PTR,
   DEVICE_READ_ONLY,
+  DEVICE_TURN_REQUESTS,
   DEVICE_WRITE_THROUGH,
 } from "../../assembly/spec/layout.ts";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
+import { PackedVirtqueue } from "../../host/front-end/packed-virtqueue.ts";
+import { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
+import type { QueueMemory, Virtqueue } from "../../host/front-end/virtqueue.ts";
 import { drainEventfd } from "../../host/linux/eventfd.ts";
 import { addressOf, viewOf } from "../../host/linux/libc.ts";
 import { BlockModel } from "./block-model.ts";
@@ -36,13 +40,12 @@ import {
 } from "./core-harness.ts";
 import { type Device, type Refusal, SLOT_SIZE } from "./model-run.ts";
 import { CAPACITY, type Fate, type Setup } from "./model-script.ts";
-import { PackedVirtqueue } from "./packed-virtqueue.ts";
-import { SplitVirtqueue } from "./split-virtqueue.ts";
-import type { QueueMemory, Virtqueue } from "./virtqueue.ts";
 
 const EIO = 5;
 const VECTORED = [IORING_OP_READV, IORING_OP_WRITEV];
 const RANGES_MAX = 2;
+/** Few, so that one request's turn meets another's. */
+const TURN_REQUESTS = 4;
 const ID = "a model";
 const SLOTS = 16;
 
@@ -181,6 +184,7 @@ export class CoreDevice implements Device {
     const { view, bytes } = this.core;
     view.setBigUint64(DEVICE_PTR + DEVICE_CAPACITY_SECTORS, BigInt(CAPACITY), true);
     view.setUint32(DEVICE_PTR + DEVICE_MAX_RANGES, RANGES_MAX, true);
+    view.setUint32(DEVICE_PTR + DEVICE_TURN_REQUESTS, TURN_REQUESTS, true);
     view.setUint32(DEVICE_PTR + DEVICE_DISCARD_UNMAPS, 1, true);
     view.setUint32(DEVICE_PTR + DEVICE_READ_ONLY, this.setup.readOnly ? 1 : 0, true);
     view.setUint32(DEVICE_PTR + DEVICE_WRITE_THROUGH, this.setup.writeThrough ? 1 : 0, true);

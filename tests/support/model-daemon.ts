@@ -1,10 +1,10 @@
 // The daemon as a device for the model: over its socket, with a file for a disk. Operations end when the kernel says so.
 import assert from "node:assert/strict";
+import { FrontEnd } from "../../host/front-end/front-end.ts";
+import type { Virtqueue } from "../../host/front-end/virtqueue.ts";
 import { BlockModel } from "./block-model.ts";
-import { FrontEnd } from "./front-end.ts";
 import { type Device, type Refusal, SLOT_SIZE } from "./model-run.ts";
 import { CAPACITY, type Setup } from "./model-script.ts";
-import type { Virtqueue } from "./virtqueue.ts";
 import { Vringd } from "./vringd.ts";
 
 const RANGES_MAX = 2;

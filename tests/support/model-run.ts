@@ -11,10 +11,10 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "../../assembly/spec/virtio-blk.ts";
-import { encodeBlkHeader, encodeRanges } from "./blk-driver.ts";
+import { encodeBlkHeader, encodeRanges } from "../../host/front-end/blk-driver.ts";
+import { NOTHING_USED, type Segment, type Virtqueue } from "../../host/front-end/virtqueue.ts";
 import { type BlockModel, type Outcome, overlap, type Sectors } from "./block-model.ts";
 import type { Fate, RequestPlan, Step } from "./model-script.ts";
-import { NOTHING_USED, type Segment, type Virtqueue } from "./virtqueue.ts";
 
 /** An operation that changed nothing, and whether the request must fail with it or may do without. */
 export interface Refusal {

@@ -1,10 +1,10 @@
 // One daemon for long: front-ends come and go, each with a queue under a load that is checked and beside it hostile ones.
 import assert from "node:assert/strict";
+import { FrontEnd } from "../../host/front-end/front-end.ts";
+import type { RegionLayout } from "../../host/front-end/memory.ts";
 import { CrashLoad } from "./crash-load.ts";
-import { FrontEnd } from "./front-end.ts";
 import { HostileLoad } from "./hostile-load.ts";
 import type { KillTotals } from "./kill-run.ts";
-import type { RegionLayout } from "./memory.ts";
 import { ProcessSamples } from "./process-samples.ts";
 import type { Random } from "./random.ts";
 import { SectorModel } from "./sector-model.ts";

@@ -18,7 +18,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { openConnection } from "./requests.ts";
+import { openConnection } from "../../host/front-end/requests.ts";
 import { until } from "./until.ts";
 
 export interface VringdOptions {
@@ -32,6 +32,8 @@ export interface VringdOptions {
   fd?: number;
   /** A command to run the daemon under, such as strace. It must become the daemon, so that the pid is the daemon's. */
   under?: readonly string[];
+  /** A command to run instead of the bundle that was just built. */
+  program?: readonly string[];
   /** When start() resolves: once the log says "ready", unless told that the socket will do. */
   readyWhen?: "accepting";
 }
@@ -48,6 +50,7 @@ const INHERITED_FD = 3;
 /** The bundles lie in build/, those of the tests in build/tests/, and what they share in either. */
 const build = fileURLToPath(import.meta.url).replace(/(.*\/build\/).*/s, "$1");
 export const PROGRAM = join(build, "vringd-blk.mjs");
+export const DRIVER_WASM = join(build, "driver.wasm");
 
 const live = new Set<Vringd>();
 process.on("exit", () => {
@@ -98,13 +101,12 @@ export class Vringd {
 
   /** Starts it anew, after it has ended, on the same image and socket. */
   async restart(args = this.options.args ?? []): Promise<void> {
-    const { under = [], fd } = this.options;
+    const { under = [], fd, program = [process.execPath, PROGRAM] } = this.options;
     const entrance = fd === undefined ? `--socket-path=${this.socketPath}` : `--fd=${INHERITED_FD}`;
     const command = [
       ...(hasGuard ? guard : []),
       ...under,
-      process.execPath,
-      PROGRAM,
+      ...program,
       `--blk-file=${this.imagePath}`,
       entrance,
       ...args,

@@ -11,7 +11,6 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 import type { BackendDescription } from "../../../build/schemas.js";
 import template from "../../../schema/50-vringd-blk.json" with { type: "json" };
@@ -20,6 +19,7 @@ import { askCapabilities } from "../../discovery/capabilities-query.ts";
 import { readDescription } from "../../discovery/description.ts";
 import { SYSTEM_DIRECTORY, userDirectory } from "../../discovery/directories.ts";
 import { reasonOf } from "../../errors.ts";
+import { ownDaemon } from "../../own-files.ts";
 import { complain, printable, printLines } from "../terminal.ts";
 
 export interface PlaceOptions {
@@ -86,7 +86,7 @@ function placeOf({ user, system, directory }: PlaceOptions): string {
 
 /** The link in a directory of programs outlives an upgrade, so it is the better name if it leads to us. */
 function ownProgram(): string {
-  const bundle = fileURLToPath(new URL(BUNDLE, import.meta.url));
+  const bundle = ownDaemon();
   const link = join(dirname(process.argv[1]!), PROGRAM);
   return exists(link) && realpathSync(link) === bundle ? link : bundle;
 }

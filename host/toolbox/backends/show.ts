@@ -2,7 +2,8 @@
 import { STATUS_FAILED, UsageError } from "../../command-line.ts";
 import type { Finding } from "../../discovery/discovery.ts";
 import type { SearchOptions } from "../backends.ts";
-import { complain, paint, printJson, printLines, terminalWidth, wrap } from "../terminal.ts";
+import { formatRow } from "../rows.ts";
+import { complain, printJson, printLines } from "../terminal.ts";
 import { complainOfBroken, search, wanted } from "./search.ts";
 
 export async function show(name: string | undefined, options: SearchOptions): Promise<number> {
@@ -42,12 +43,7 @@ function printFinding(finding: Finding): void {
     [finding.verdict, isOfUse(finding) ? undefined : finding.reason],
     ...warnings.map((warning): [string, string] => ["warning", warning]),
   ];
-  printLines(rows.flatMap(([label, text]) => (text === undefined ? [] : formatRow(label, text))));
+  printLines(rows.flatMap(([label, text]) => (text === undefined ? [] : formatRow(label, text, INDENT))));
 }
 
 const INDENT = "description  ".length;
-
-function formatRow(label: string, text: string): string[] {
-  const [first, ...rest] = wrap(text, terminalWidth() - INDENT);
-  return [paint("bold", label.padEnd(INDENT)) + first, ...rest.map((line) => " ".repeat(INDENT) + line)];
-}

@@ -15,14 +15,14 @@ const HEADERS = {
 };
 
 /** Listens for as long as the process lives. Returns the page's address; rejects if the port can't be had. */
-export async function servePage(page: Buffer, port: number): Promise<string> {
+export async function servePage(page: Uint8Array, port: number): Promise<string> {
   const server = createServer((request, response) => answer(request, response, page));
   server.listen(port, HOST);
   await once(server, "listening");
   return `http://${HOST}:${(server.address() as AddressInfo).port}/`;
 }
 
-function answer(request: IncomingMessage, response: ServerResponse, page: Buffer): void {
+function answer(request: IncomingMessage, response: ServerResponse, page: Uint8Array): void {
   const { method, url, headers, socket } = request;
   // Another name that was made to lead here would let its page read this one.
   if (headers.host !== `${HOST}:${socket.localPort}` && headers.host !== `localhost:${socket.localPort}`) {

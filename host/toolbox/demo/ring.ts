@@ -1,20 +1,18 @@
 // `vringd demo ring`
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { STATUS_FAILED } from "../../command-line.ts";
 import { reasonOf } from "../../errors.ts";
+import { readOwnFile } from "../../own-files.ts";
 import type { RingOptions } from "../demo.ts";
 import { complain, printable, printLines } from "../terminal.ts";
 import { servePage } from "./page-server.ts";
 
-/** It lies beside the bundle. */
-const PAGE = new URL("ring.html", import.meta.url);
-
 export async function ring({ port, output }: RingOptions): Promise<number> {
-  const page = await readFile(PAGE);
+  const page = await readOwnFile("ring.html");
   return output === undefined ? serve(page, port) : write(page, output);
 }
 
-async function write(page: Buffer, path: string): Promise<number> {
+async function write(page: Uint8Array, path: string): Promise<number> {
   try {
     await writeFile(path, page, { flag: "wx" });
   } catch (error) {
@@ -25,7 +23,7 @@ async function write(page: Buffer, path: string): Promise<number> {
   return 0;
 }
 
-async function serve(page: Buffer, port: number): Promise<number> {
+async function serve(page: Uint8Array, port: number): Promise<number> {
   try {
     const url = await servePage(page, port);
     printLines([`${url} shows a ring to this machine's browsers; Ctrl-C ends it`]);

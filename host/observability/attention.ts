@@ -1,0 +1,23 @@
+// Whether requests are timed: only while somebody looks, since the clock has its price.
+import type { Statistics } from "../dataplane/statistics.ts";
+
+/** Longer than the interval between two looks of any monitoring system that keeps its series alive (Prometheus: 5 min). */
+const LOOK_MS = 5 * 60_000;
+
+export class Attention {
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(private readonly statistics: Pick<Statistics, "setTimed" | "isTimed">) {}
+
+  /** Somebody looks: requests are timed from now on, and for 5 minutes after the last look. */
+  look(): void {
+    this.statistics.setTimed(true);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.end(), LOOK_MS).unref();
+  }
+
+  end(): void {
+    clearTimeout(this.timer);
+    this.statistics.setTimed(false);
+  }
+}

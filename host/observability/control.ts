@@ -1,0 +1,60 @@
+// What the control socket answers. Described in schema/control.openapi.json, which it gives away itself.
+import openapi from "../../schema/control.openapi.json" with { type: "json" };
+import { LOG_LEVELS, type Log, type LogLevel } from "../log.ts";
+import type { Attention } from "./attention.ts";
+import { json, RequestError, type Routes } from "./http-server.ts";
+import type { Metrics } from "./metrics.ts";
+import { statsOf } from "./stats.ts";
+import { statusOf } from "./status.ts";
+import type { Subject } from "./subject.ts";
+
+/** `quit` ends the daemon as SIGTERM does. */
+export function controlRoutes(
+  subject: Subject,
+  attention: Attention,
+  metrics: Metrics,
+  log: Log,
+  quit: () => void,
+): Routes {
+  return {
+    "/v1/status": { GET: () => json(statusOf(subject, log.level)) },
+    "/v1/stats": {
+      GET: () => {
+        const wasTimed = subject.dataPlane.statistics.isTimed;
+        attention.look();
+        return json(statsOf(subject, wasTimed));
+      },
+    },
+    "/v1/metrics": { GET: () => metrics.answer() },
+    "/v1/openapi.json": { GET: () => json(openapi) },
+    "/v1/log-level": {
+      PUT: (body) => {
+        const level = levelIn(body);
+        log.info({ to: level }, "log level changed");
+        log.level = level;
+        return json({ level });
+      },
+    },
+    "/v1/quit": {
+      POST: () => {
+        log.info("told to quit");
+        return { ...json({ message: "stopping" }, 202), afterwards: quit };
+      },
+    },
+  };
+}
+
+function levelIn(body: string): LogLevel {
+  const value = parse(body);
+  const { level, ...others } = (value ?? {}) as { level?: unknown };
+  if (LOG_LEVELS.includes(level as LogLevel) && Object.keys(others).length === 0) return level as LogLevel;
+  throw new RequestError(400, `the body must be {"level": one of ${LOG_LEVELS.join(", ")}}`);
+}
+
+function parse(body: string): unknown {
+  try {
+    return JSON.parse(body);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,141 @@
+// A small HTTP server for few clients, which may be slow, wrong or hostile: all they can take is bounded.
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
+import type { Log } from "../log.ts";
+
+export interface Answer {
+  status: number;
+  contentType: string;
+  body: string;
+  /** Done once the client has its answer, or has left. */
+  afterwards?: () => void;
+}
+
+export type Handler = (body: string) => Answer | Promise<Answer>;
+/** By path, then by method. */
+export type Routes = Record<string, Record<string, Handler>>;
+
+/** The request is wrong; the message is a sentence for its sender. */
+export class RequestError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+    readonly headers: Record<string, string> = {},
+  ) {
+    super(message);
+  }
+}
+
+const BODY_MAX = 4096;
+const HEADERS_MAX = 8192;
+const CONNECTIONS_MAX = 16;
+/** For the head of a request, for all of it, and for a connection on which nothing happens. */
+const HEAD_MS = 2000;
+const REQUEST_MS = 3000;
+/** Longer than a request may take, whose client would not hear why it was given up. */
+const IDLE_MS = 5000;
+const CHECK_MS = 500;
+
+export function createBoundedServer(routes: Routes, log: Log): Server {
+  const options = {
+    maxHeaderSize: HEADERS_MAX,
+    headersTimeout: HEAD_MS,
+    requestTimeout: REQUEST_MS,
+    keepAliveTimeout: IDLE_MS,
+    connectionsCheckingInterval: CHECK_MS,
+  };
+  const server = createServer(options, async (request, response) => {
+    try {
+      send(response, await handle(routes, request));
+    } catch (error) {
+      // One that broke off in the middle of its request has nobody to answer to.
+      if (response.socket?.destroyed ?? true) return;
+      if (!(error instanceof RequestError)) log.error({ err: error }, "a look from outside failed");
+      refuse(response, error);
+    }
+  });
+  server.maxConnections = CONNECTIONS_MAX;
+  // A client that doesn't take its answer is given up, too.
+  server.timeout = IDLE_MS;
+  server.on("clientError", refuseRaw);
+  return server;
+}
+
+/** Ends it at once: nobody who hangs may hold up the end of the process. */
+export function closeNow(server: Server): void {
+  server.close();
+  server.closeAllConnections();
+}
+
+export function json(value: unknown, status = 200): Answer {
+  return { status, contentType: "application/json", body: `${JSON.stringify(value)}\n` };
+}
+
+async function handle(routes: Routes, request: IncomingMessage): Promise<Answer> {
+  const path = request.url!.replace(/\?.*/, "");
+  const methods = Object.hasOwn(routes, path) ? routes[path]! : undefined;
+  if (methods === undefined) throw new RequestError(404, `there is no ${path} here`);
+  const handler = methods[request.method!];
+  if (handler === undefined) {
+    const allow = Object.keys(methods).join(", ");
+    throw new RequestError(405, `${path} takes ${allow}, not ${request.method}`, { allow });
+  }
+  return handler(await readBody(request));
+}
+
+/** Not by iterating: that would take the connection away from those whose body is too long, before they are told. */
+function readBody(request: IncomingMessage): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let byteLength = 0;
+    request.on("data", (chunk: Buffer) => {
+      byteLength += chunk.length;
+      chunks.push(chunk);
+      if (byteLength <= BODY_MAX) return;
+      request.pause().removeAllListeners("data");
+      reject(new RequestError(413, `the body has more than ${BODY_MAX} bytes`, { connection: "close" }));
+    });
+    request.on("end", () => resolve(Buffer.concat(chunks).toString()));
+    request.on("error", reject);
+    request.on("close", () => reject(new Error("the client has left")));
+  });
+}
+
+function send(
+  response: ServerResponse,
+  { status, contentType, body, afterwards }: Answer,
+  headers: Record<string, string> = {},
+): void {
+  if (afterwards) response.once("close", afterwards);
+  const byteLength = Buffer.byteLength(body);
+  response.writeHead(status, { "content-type": contentType, "content-length": byteLength, ...headers });
+  response.end(body);
+}
+
+function refuse(response: ServerResponse, error: unknown): void {
+  if (error instanceof RequestError)
+    send(response, json({ error: error.message }, error.status), error.headers);
+  else send(response, json({ error: "this should not have happened; the log says more" }, 500));
+}
+
+/** What never became a request. */
+function refuseRaw(error: NodeJS.ErrnoException, socket: Duplex): void {
+  if (socket.writable) {
+    const [status, reason] = reasonFor(error.code);
+    const body = `${JSON.stringify({ error: reason })}\n`;
+    const head = `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nConnection: close\r\n`;
+    socket.write(`${head}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+  }
+  socket.destroy();
+}
+
+function reasonFor(code: string | undefined): [status: string, reason: string] {
+  switch (code) {
+    case "ERR_HTTP_REQUEST_TIMEOUT":
+      return ["408 Request Timeout", "the request took too long"];
+    case "HPE_HEADER_OVERFLOW":
+      return ["431 Request Header Fields Too Large", `the headers have more than ${HEADERS_MAX} bytes`];
+    default:
+      return ["400 Bad Request", "this is not HTTP"];
+  }
+}

@@ -1,0 +1,19 @@
+// What there is to observe: the running device, as it shows itself to those who only look.
+import type { DataPlane } from "../dataplane/data-plane.ts";
+import type { Disk } from "../device/disk.ts";
+
+export interface Subject {
+  entrance: { socketPath: string } | { fd: number };
+  disk: Pick<Disk, "path" | "capacitySectors" | "blockSize" | "readOnly" | "directMask">;
+  dataPlane: Pick<DataPlane, "engine" | "threads" | "faults" | "statistics" | "counters">;
+  /** The front-end that is served now, if one is. */
+  frontEnd: () => FrontEndState | undefined;
+}
+
+export interface FrontEndState {
+  /** As performance.now() has it. */
+  connectedAtMs: number;
+  /** What it has negotiated so far. */
+  features: bigint;
+  protocolFeatures: bigint;
+}

@@ -1,0 +1,62 @@
+// How a load goes, on one line of the terminal that is written over and over. Standard error, so that output can be kept.
+import type { DrivenGuest } from "../../front-end/load/driven-guest.ts";
+import { percentile } from "../../front-end/load/histogram.ts";
+import { formatBytes, formatCount, formatNs } from "../units.ts";
+
+const EVERY_NS = 250e6;
+const ERASE = "\r\u001b[K";
+const COLUMNS = 80;
+
+export class LiveLine {
+  private readonly isShown = process.stderr.isTTY && process.env.TERM !== "dumb";
+  private lastNs = 0;
+  private lastFinished = 0;
+
+  constructor(
+    private readonly guest: DrivenGuest,
+    private readonly seconds: number,
+    private readonly blockBytes: number,
+  ) {}
+
+  update(elapsedNs: number): void {
+    if (!this.isShown || elapsedNs - this.lastNs < EVERY_NS) return;
+    const { finished } = this.guest;
+    const iops = ((finished - this.lastFinished) * 1e9) / (elapsedNs - this.lastNs);
+    this.lastNs = elapsedNs;
+    this.lastFinished = finished;
+    const text = liveText(
+      elapsedNs / 1e9,
+      this.seconds,
+      iops,
+      iops * this.blockBytes,
+      this.guest.latencies().all,
+    );
+    // A line that wraps can't be written over.
+    process.stderr.write(ERASE + text.slice(0, (process.stderr.columns || COLUMNS) - 1));
+  }
+
+  clear(): void {
+    if (this.isShown) process.stderr.write(ERASE);
+  }
+}
+
+/** The rate of just now, and the latencies of all so far. */
+export function liveText(
+  elapsed: number,
+  seconds: number,
+  iops: number,
+  bytesPerSecond: number,
+  latencies: Uint32Array,
+): string {
+  const parts = [
+    `${elapsed.toFixed(1)} of ${seconds} s`,
+    `${formatCount(iops)} IOPS`,
+    `${formatBytes(bytesPerSecond)}/s`,
+    `p50 ${formatNs(percentile(latencies, 50))}`,
+    `p99 ${formatNs(percentile(latencies, 99))}`,
+  ];
+  return parts
+    .map((part) => part.padEnd(13))
+    .join(" ")
+    .trimEnd();
+}

@@ -1,0 +1,45 @@
+// Where the control sockets of this machine's daemons are, and what their disks are called.
+import { existsSync, readdirSync } from "node:fs";
+import { basename, join } from "node:path";
+
+/** Only these are asked: the socket that a front-end connects to would take us for one. */
+const ENDING = ".control";
+
+/** Our own first, then the system's. */
+export function controlDirectories({ XDG_RUNTIME_DIR: own } = process.env): string[] {
+  return [...(own ? [join(own, "vringd")] : []), "/run/vringd"];
+}
+
+/** All in these directories, and in those directly below them. */
+export function findControlSockets(directories = controlDirectories()): string[] {
+  const below = directories.flatMap((directory) =>
+    entriesOf(directory)
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => join(directory, name)),
+  );
+  return [...directories, ...below].flatMap((directory) =>
+    entriesOf(directory)
+      .filter((entry) => entry.isSocket() && entry.name.endsWith(ENDING))
+      .map(({ name }) => join(directory, name))
+      .sort(),
+  );
+}
+
+/** The socket meant by a path, or by a disk's name where it is one of those that are found. */
+export function resolveControlSocket(pathOrName: string, directories = controlDirectories()): string {
+  if (pathOrName.includes("/") || existsSync(pathOrName)) return pathOrName;
+  return findControlSockets(directories).find((path) => diskName(path) === pathOrName) ?? pathOrName;
+}
+
+export function diskName(socketPath: string): string {
+  return basename(socketPath, ENDING);
+}
+
+function entriesOf(directory: string) {
+  try {
+    return readdirSync(directory, { withFileTypes: true });
+  } catch {
+    // Not there, or not for us to read: then none of ours are in it.
+    return [];
+  }
+}

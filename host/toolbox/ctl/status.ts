@@ -1,0 +1,77 @@
+// `vringd ctl SOCKET status` for people.
+import type { RingStatus, Status } from "../../observability/status.ts";
+import { type Column, formatTable } from "../table.ts";
+import { paint, wrap } from "../terminal.ts";
+import { formatBytes, formatSpan } from "../units.ts";
+
+const LABEL = 11;
+
+const COLUMNS: Column[] = [
+  { title: "RING", least: 4, align: "right" },
+  { title: "STATE", least: 8 },
+  { title: "SIZE", least: 5, align: "right" },
+  { title: "FORMAT", least: 6 },
+  { title: "EVENT INDEX", least: 11 },
+  { title: "IN FLIGHT", least: 9, align: "right" },
+  { title: "WHY", least: 20 },
+];
+
+export function statusLines(status: Status, width: number): string[] {
+  const { version, pid, uptimeSeconds, engine, threads, logLevel, disk, rings } = status;
+  const cache = disk.direct ? ", past the page cache" : "";
+  const labelled: [string, string][] = [
+    ["vringd-blk", `${version}, process ${pid}, up ${formatSpan(uptimeSeconds)}`],
+    ["serves by", `${engine}, in ${threads} ${threads === 1 ? "thread" : "threads"}; logs ${logLevel}`],
+    [
+      "disk",
+      `${disk.path}: ${formatBytes(disk.sizeBytes)} in blocks of ${formatBytes(disk.blockSizeBytes)}, ` +
+        `${disk.readOnly ? "read-only" : "read and written"}${cache}`,
+    ],
+    ...frontEndOf(status),
+    ["rings", countStates(rings)],
+  ];
+  const lines = labelled.flatMap(([label, text]) => {
+    const [first, ...more] = wrap(text, width - LABEL);
+    return [paint("bold", label.padEnd(LABEL)) + first, ...more.map((line) => " ".repeat(LABEL) + line)];
+  });
+  const active = rings.filter(({ state }) => state !== "stopped");
+  return active.length === 0 ? lines : [...lines, "", ...ringTable(active, width)];
+}
+
+function frontEndOf({ frontEnd, entrance }: Status): [string, string][] {
+  const where = "fd" in entrance ? `descriptor ${entrance.fd}` : entrance.socketPath;
+  if (frontEnd === null) return [["front-end", `none; awaited at ${where}`]];
+  const { connectedSeconds, features, protocolFeatures } = frontEnd;
+  return [
+    ["front-end", `connected at ${where} for ${formatSpan(connectedSeconds)}`],
+    ["features", shorten(features, /^VIRTIO_(BLK_)?F_|^VHOST_USER_F_/)],
+    ["protocol", shorten(protocolFeatures, /^VHOST_USER_PROTOCOL_F_/)],
+  ];
+}
+
+function shorten(names: readonly string[], prefix: RegExp): string {
+  return names.map((name) => name.replace(prefix, "")).join(" ") || "none yet";
+}
+
+function countStates(rings: readonly RingStatus[]): string {
+  const counts = new Map<string, number>();
+  for (const { state } of rings) counts.set(state, (counts.get(state) ?? 0) + 1);
+  return [...counts].map(([state, count]) => `${count} ${state}`).join(", ");
+}
+
+function ringTable(rings: readonly RingStatus[], width: number): string[] {
+  const rows = rings.map(({ index, state, size, format, eventIdx, inFlight, brokenBecause }) => [
+    String(index),
+    state,
+    String(size),
+    String(format),
+    eventIdx ? "yes" : "no",
+    String(inFlight),
+    brokenBecause ?? "",
+  ]);
+  const [head, ...lines] = formatTable(COLUMNS, rows, width);
+  return [
+    paint("bold", head!),
+    ...lines.map((line, at) => (rings[at]!.state === "broken" ? paint("red", line) : line)),
+  ];
+}

@@ -1,0 +1,66 @@
+// `vringd ctl` and `vringd top`: their options. What they do is loaded when they are called.
+import { type Command, oneOf, UsageError, wholeNumber } from "../command-line.ts";
+
+const INTERVAL_MAX = 60;
+
+const COMMANDS = ["status", "stats", "log-level", "quit"];
+
+export interface TopOptions {
+  interval: number;
+  once?: true;
+  json?: true;
+}
+
+export function addCtl(program: Command): void {
+  program
+    .command("ctl")
+    .summary("ask or command one running vringd-blk")
+    .description(
+      "Asks a running vringd-blk, or tells it what to do, by its control socket (vringd-blk --control-socket).",
+    )
+    .argument("<SOCKET>", "its path; or NAME, for a NAME.control where vringd top looks")
+    .argument(
+      "<COMMAND>",
+      "status: what runs; stats: what it did; log-level LEVEL: what it logs; quit: end, as on SIGTERM",
+      oneOf(COMMANDS, "vringd ctl"),
+    )
+    .argument("[LEVEL]", "for log-level: error, warn, info or debug")
+    .option("--json", "print the answer as JSON, for programs")
+    .addHelpText("after", "\nExit status: 0 if it answered, 1 if not, 2 for wrong usage.")
+    .action(async (socket, command, level, options) => {
+      if ((level === undefined) === (command === "log-level")) {
+        throw new UsageError(
+          level === undefined
+            ? "log-level takes a level: error, warn, info or debug"
+            : `${command} takes no more`,
+        );
+      }
+      const { ctl } = await import("./ctl/ctl.ts");
+      process.exitCode = await ctl(socket, command, level, options);
+    });
+}
+
+export function addTop(program: Command): void {
+  program
+    .command("top")
+    .summary("watch running vringd-blks")
+    .description(
+      "Shows what running disks do, by queue: requests and data a second, latencies, requests in flight, and how often " +
+        "polling pays. Without arguments, all whose control sockets end in .control and lie in $XDG_RUNTIME_DIR/vringd, " +
+        "in /run/vringd or one directory below. q ends it.",
+    )
+    .argument("[SOCKET...]", "their control sockets, or names")
+    .option(
+      "--interval <SECONDS>",
+      "how long to look before numbers are shown",
+      wholeNumber(1, INTERVAL_MAX, "--interval"),
+      1,
+    )
+    .option("--once", "print one interval's numbers, and end; also where the output is no terminal")
+    .option("--json", "the same as JSON, for programs")
+    .addHelpText("after", "\nExit status: 0, or 1 if none answered, 2 for wrong usage.")
+    .action(async (sockets, options) => {
+      const { top } = await import("./top/top.ts");
+      process.exitCode = await top(sockets, options);
+    });
+}

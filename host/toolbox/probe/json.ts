@@ -1,0 +1,43 @@
+// What `vringd probe --json` prints. Names and meanings stay as they are; what a back-end does not tell is null.
+import type { ProbeReport } from "./probe.ts";
+
+export function reportAsJson(report: ProbeReport): unknown {
+  const { disk, serial } = report;
+  const { capacitySectors, discard, writeZeroes } = disk;
+  return {
+    socket: report.socketPath,
+    // 64 bits are more than a number can tell apart.
+    features: { mask: hex(report.features), names: report.featureNames },
+    protocolFeatures:
+      report.protocolFeatures === undefined
+        ? null
+        : { mask: hex(report.protocolFeatures), names: report.protocolFeatureNames },
+    queueCount: report.queueCount,
+    maxMemorySlots: report.maxMemorySlots ?? null,
+    inflight: report.offersInflight,
+    serial: "text" in serial ? serial.text : null,
+    serialUnknown: "unknown" in serial ? serial.unknown : null,
+    disk: {
+      capacitySectors: Number(capacitySectors),
+      capacityBytes: Number(capacitySectors) * 512,
+      readOnly: disk.readOnly,
+      blockSize: disk.blockSize ?? null,
+      physicalBlockSize: disk.physicalBlockSize ?? null,
+      alignmentOffset: disk.alignmentOffset ?? null,
+      minimumIoSize: disk.minimumIoSize ?? null,
+      optimalIoSize: disk.optimalIoSize ?? null,
+      sizeMax: disk.sizeMax ?? null,
+      segMax: disk.segMax ?? null,
+      numQueues: disk.numQueues ?? null,
+      flush: disk.canFlush,
+      writeCache: disk.writeCache,
+      canSetWriteCache: disk.canSetWriteCache,
+      discard: discard ?? null,
+      writeZeroes: writeZeroes ?? null,
+    },
+  };
+}
+
+function hex(mask: bigint): string {
+  return `0x${mask.toString(16)}`;
+}

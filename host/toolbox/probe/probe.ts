@@ -1,0 +1,91 @@
+// `vringd probe`: asks a back-end for everything that it says of itself.
+import {
+  VIRTIO_BLK_ID_BYTES,
+  VIRTIO_BLK_S_OK,
+  VIRTIO_BLK_S_UNSUPP,
+  VIRTIO_BLK_T_GET_ID,
+} from "../../../assembly/spec/virtio-blk.ts";
+import type { DiskFacts } from "../../front-end/disk-facts.ts";
+import { featureNames, protocolFeatureNames } from "../../front-end/feature-names.ts";
+import type { FrontEnd } from "../../front-end/front-end.ts";
+import { Memory } from "../../front-end/memory.ts";
+import * as m from "../../protocol/messages.ts";
+import { withFrontEnd } from "../attach.ts";
+import type { ProbeOptions } from "../probe.ts";
+import { printJson, printLines } from "../terminal.ts";
+import { diskOf } from "./disk-of.ts";
+import { reportAsJson } from "./json.ts";
+import { reportLines } from "./view.ts";
+
+export interface ProbeReport {
+  socketPath: string;
+  features: bigint;
+  featureNames: string[];
+  /** Undefined: none are negotiated with this back-end. */
+  protocolFeatures: bigint | undefined;
+  protocolFeatureNames: string[];
+  /** As GET_QUEUE_NUM says; 1 where it can't be asked. */
+  queueCount: number;
+  /** Undefined: the back-end takes one table of 8 regions. */
+  maxMemorySlots: number | undefined;
+  offersInflight: boolean;
+  disk: DiskFacts;
+  serial: Serial;
+}
+
+/** The ID string, or why it is not known; a phrase. */
+export type Serial = { text: string } | { unknown: string };
+
+export async function probe(socketPath: string, { timeout, json }: ProbeOptions): Promise<void> {
+  const place = { socketPath, timeoutMs: timeout * 1000 };
+  const report = await withFrontEnd(place, {}, (frontEnd) => ask(frontEnd, socketPath));
+  if (json) printJson(reportAsJson(report));
+  else printLines(reportLines(report));
+}
+
+async function ask(frontEnd: FrontEnd, socketPath: string): Promise<ProbeReport> {
+  const disk = diskOf(frontEnd);
+  const { backendFeatures, offeredProtocolFeatures } = frontEnd;
+  const hasSlots = frontEnd.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+  return {
+    socketPath,
+    features: backendFeatures,
+    featureNames: featureNames(backendFeatures),
+    protocolFeatures: offeredProtocolFeatures,
+    protocolFeatureNames: protocolFeatureNames(offeredProtocolFeatures ?? 0n),
+    queueCount: frontEnd.maxQueues,
+    maxMemorySlots: hasSlots ? Number(await frontEnd.getMaxMemSlots()) : undefined,
+    offersInflight: frontEnd.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD),
+    disk,
+    serial: await askSerial(frontEnd),
+  };
+}
+
+/** The one request that a probe makes: it moves no data of the disk. All else is known by now, so a failure is no end. */
+async function askSerial(frontEnd: FrontEnd): Promise<Serial> {
+  try {
+    await frontEnd.shareMemory(new Memory());
+    await frontEnd.addQueue();
+  } catch (error) {
+    return { unknown: `no queue could be started: ${(error as Error).message}` };
+  }
+  try {
+    return await requestSerial(frontEnd);
+  } finally {
+    // Nothing is left running when we go, where the back-end still answers.
+    await frontEnd.stopQueue(0).catch(() => undefined);
+  }
+}
+
+async function requestSerial(frontEnd: FrontEnd): Promise<Serial> {
+  const disk = frontEnd.disk();
+  disk.requestTimeoutMs = Math.max(1, (frontEnd.deadlineMs - performance.now()) / 2);
+  try {
+    const { status, data } = await disk.request({ type: VIRTIO_BLK_T_GET_ID, inLength: VIRTIO_BLK_ID_BYTES });
+    if (status === VIRTIO_BLK_S_OK) return { text: data.toString("latin1").replace(/\0.*$/s, "") };
+    if (status === VIRTIO_BLK_S_UNSUPP) return { unknown: "the back-end does not support the request" };
+    return { unknown: `the request ended with status ${status}` };
+  } catch (error) {
+    return { unknown: (error as Error).message };
+  }
+}

@@ -1,0 +1,89 @@
+// What `vringd probe` prints for people.
+import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
+import { type DiskFacts, logicalBlockSize } from "../../front-end/disk-facts.ts";
+import { formatRow } from "../rows.ts";
+import { formatBytes } from "../units.ts";
+import type { ProbeReport } from "./probe.ts";
+
+const INDENT = "physical block  ".length;
+const NOT_TOLD = "not told";
+
+export function reportLines(report: ProbeReport): string[] {
+  const { disk, serial } = report;
+  const rows: [label: string, text: string][] = [
+    ["socket", report.socketPath],
+    ["capacity", capacity(disk)],
+    ["access", disk.readOnly ? "read-only" : "read and write"],
+    ["serial", "text" in serial ? serial.text || "empty" : `not known: ${serial.unknown}`],
+    ["block size", disk.blockSize === undefined ? "not told, so 512 bytes" : formatBytes(disk.blockSize)],
+    ["physical block", physicalBlock(disk)],
+    ["minimum I/O", size(disk.minimumIoSize)],
+    ["optimal I/O", disk.optimalIoSize === 0 ? "no preference" : size(disk.optimalIoSize)],
+    ["seg_max", disk.segMax === undefined ? NOT_TOLD : `${disk.segMax} segments a request`],
+    ["size_max", sizeMax(disk)],
+    ["num_queues", disk.numQueues === undefined ? "not told, so 1" : String(disk.numQueues)],
+    ["write cache", writeCache(disk)],
+    ["discard", discard(disk)],
+    ["write zeroes", writeZeroes(disk)],
+    ["queues", `${report.queueCount} at the most`],
+    ["memory slots", memorySlots(report)],
+    ["inflight", report.offersInflight ? "regions are offered" : "regions are not offered"],
+    ["features", list(report.featureNames)],
+    ["protocol", report.protocolFeatures === undefined ? "no features" : list(report.protocolFeatureNames)],
+  ];
+  return rows.flatMap(([label, text]) => formatRow(label, text, INDENT));
+}
+
+function capacity({ capacitySectors }: DiskFacts): string {
+  const bytes = capacitySectors * BigInt(SECTOR_SIZE);
+  return `${formatBytes(Number(bytes))} (${plural(capacitySectors, "sector")} of 512 bytes)`;
+}
+
+function physicalBlock({ physicalBlockSize, alignmentOffset }: DiskFacts): string {
+  const text = size(physicalBlockSize);
+  return alignmentOffset ? `${text}, the first at ${formatBytes(alignmentOffset)}` : text;
+}
+
+function size(byteLength: number | undefined): string {
+  return byteLength === undefined ? NOT_TOLD : formatBytes(byteLength);
+}
+
+/** QEMU offers the feature and says 0. */
+function sizeMax({ sizeMax: bytes }: DiskFacts): string {
+  if (bytes === undefined) return NOT_TOLD;
+  return bytes === 0 ? "0, which can only mean no limit" : `${formatBytes(bytes)} a segment`;
+}
+
+function writeCache({ writeCache, canSetWriteCache, canFlush }: DiskFacts): string {
+  const what = writeCache === "writeback" ? "write-back" : "write-through";
+  const can = [canFlush ? "can be flushed" : "", canSetWriteCache ? "can be turned on and off" : ""];
+  return [what, ...can.filter((phrase) => phrase !== "")].join(", ");
+}
+
+function discard(disk: DiskFacts): string {
+  if (disk.discard === undefined) return "not offered";
+  const { maxSectors, maxSegments, alignmentSectors } = disk.discard;
+  const aligned = formatBytes(Math.max(alignmentSectors * SECTOR_SIZE, logicalBlockSize(disk)));
+  return `${ranges(maxSectors, maxSegments)}, aligned to ${aligned}`;
+}
+
+function writeZeroes({ writeZeroes: offered }: DiskFacts): string {
+  if (offered === undefined) return "not offered";
+  return `${ranges(offered.maxSectors, offered.maxSegments)}, ${offered.mayUnmap ? "may unmap" : "never unmaps"}`;
+}
+
+function ranges(maxSectors: number, maxSegments: number): string {
+  return `up to ${plural(maxSectors, "sector")} (${formatBytes(maxSectors * SECTOR_SIZE)}) in ${plural(maxSegments, "segment")}`;
+}
+
+function memorySlots({ maxMemorySlots }: ProbeReport): string {
+  return maxMemorySlots === undefined ? "not told: one table of 8 regions" : String(maxMemorySlots);
+}
+
+function list(names: readonly string[]): string {
+  return names.join(" ") || "none";
+}
+
+function plural(count: number | bigint, noun: string): string {
+  return `${count} ${noun}${Number(count) === 1 ? "" : "s"}`;
+}

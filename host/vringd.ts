@@ -1,0 +1,5 @@
+#!/usr/bin/env node
+// The program vringd, the toolbox.
+import { run } from "./toolbox/cli.ts";
+
+run();

@@ -1,0 +1,8 @@
+// What is bundled and published: esbuild's entry points.
+export const WORKER = "host/dataplane/worker.ts";
+
+export const ENTRIES = [
+  { in: "host/vringd-blk.ts", out: "vringd-blk" },
+  { in: "host/vringd.ts", out: "vringd" },
+  { in: WORKER, out: "worker" },
+];

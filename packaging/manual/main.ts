@@ -1,0 +1,36 @@
+// Writes the manual pages of both programs, and of each subcommand of the toolbox: options as the programs parse them,
+// and prose from pages/NAME.md, for those that have any.
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { commandLine as daemonCommandLine } from "../../host/cli.ts";
+import { type CommandEntry, tableOf } from "../../host/option-table.ts";
+import { commandLine as toolboxCommandLine } from "../../host/toolbox/cli.ts";
+import manifest from "../../package.json" with { type: "json" };
+import { manualPage } from "./page.ts";
+import { parseProse } from "./prose.ts";
+
+const PROSE = "packaging/manual/pages";
+const OUT = "build/man";
+
+const toolbox = tableOf(toolboxCommandLine());
+const commands = [tableOf(daemonCommandLine()), toolbox, ...toolbox.subcommands];
+const names = commands.map(pageName);
+
+// The page of a subcommand that is gone must go, too.
+rmSync(OUT, { recursive: true, force: true });
+mkdirSync(OUT, { recursive: true });
+for (const command of commands) {
+  const name = pageName(command);
+  const related = names.filter((other) => other !== name);
+  const text = manualPage(command, { name, related, prose: proseOf(name), version: manifest.version });
+  writeFileSync(join(OUT, `${name}.1`), text);
+}
+
+function pageName({ path }: CommandEntry): string {
+  return path.replaceAll(" ", "-");
+}
+
+function proseOf(name: string) {
+  const path = join(PROSE, `${name}.md`);
+  return parseProse(existsSync(path) ? readFileSync(path, "utf8") : "");
+}

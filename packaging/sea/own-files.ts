@@ -1,0 +1,18 @@
+// Stands in for host/own-files.ts in the single executable: what lies beside the programs elsewhere is within them.
+import { realpathSync } from "node:fs";
+import { getAsset, getRawAsset } from "node:sea";
+import { Worker, type WorkerOptions } from "node:worker_threads";
+
+export async function readOwnFile(name: string): Promise<Uint8Array> {
+  return new Uint8Array(getRawAsset(name) as ArrayBuffer);
+}
+
+export function startWorker(options: WorkerOptions): Worker {
+  // Code that is a string would have to be CommonJS, which can't await at its top.
+  const code = Buffer.from(getAsset("worker.mjs")).toString("base64");
+  return new Worker(new URL(`data:text/javascript;base64,${code}`), options);
+}
+
+export function ownDaemon(): string {
+  return realpathSync(process.execPath);
+}
