@@ -14,6 +14,7 @@ import { StartError } from "../errors.ts";
 import { addBackends } from "./backends.ts";
 import { addBench } from "./bench.ts";
 import { addCompletion } from "./completion.ts";
+import { addDemo } from "./demo.ts";
 import { addDoctor } from "./doctor.ts";
 import { addCtl, addTop } from "./observe.ts";
 import { addProbe } from "./probe.ts";
@@ -30,6 +31,7 @@ export function commandLine(): Command {
   addProbe(program);
   addBench(program);
   addDoctor(program);
+  addDemo(program);
   addCompletion(program);
   addCtl(program);
   addTop(program);

@@ -52,6 +52,11 @@ function valueHooks(type: string): string {
 }
 
 export async function compileInstrumentedCore(): Promise<WebAssembly.Module> {
+  return await WebAssembly.compile(await instrumentCore());
+}
+
+/** The same, as it would lie in a file: for what runs elsewhere. */
+export async function instrumentCore(): Promise<Uint8Array<ArrayBuffer>> {
   const { default: binaryen } = (await import(BINARYEN)) as typeof import("binaryen");
   const core = binaryen.readBinary(await readFile(CORE));
   core.setFeatures(
@@ -63,7 +68,7 @@ export async function compileInstrumentedCore(): Promise<WebAssembly.Module> {
   const binary = instrumented.emitBinary();
   core.dispose();
   instrumented.dispose();
-  return await WebAssembly.compile(binary);
+  return new Uint8Array(binary);
 }
 
 /** Puts functions in the place of the imports that instrument-memory made, and exports all that an instance keeps. */
