@@ -2,8 +2,8 @@
 import { chmodSync, readdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { build } from "esbuild";
-import { ENTRIES } from "./packaging/entries.mjs";
-import { writeNotices } from "./packaging/third-party.mjs";
+import { ENTRIES } from "./host/packaging/entries.mjs";
+import { writeNotices } from "./host/packaging/third-party.mjs";
 
 const programs = await bundle("build", ENTRIES);
 writeNotices("build/THIRD-PARTY.txt", programs);
@@ -25,7 +25,7 @@ await bundle("build/tests", [
   { in: "tests/bench/profile.ts", out: "profile" },
 ]);
 
-await bundle("build/tools", [{ in: "packaging/manual/main.ts", out: "manual" }]);
+await bundle("build/tools", [{ in: "host/packaging/manual/main.ts", out: "manual" }]);
 // For hosts of any kind: it must not so much as name what only Node has.
 await build({
   entryPoints: [{ in: "host/core-loader.ts", out: "core-loader" }],

@@ -1,4 +1,4 @@
-// What the programs load that lies beside them. In the single executable, packaging/sea/own-files.ts stands in for this.
+// What the programs load that lies beside them. In the single executable, host/packaging/sea/own-files.ts stands in for this.
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { Worker, type WorkerOptions } from "node:worker_threads";

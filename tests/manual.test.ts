@@ -6,9 +6,9 @@ import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { commandLine as daemonCommandLine } from "../host/cli.ts";
 import { tableOf, withSubcommands } from "../host/option-table.ts";
+import { parseProse } from "../host/packaging/manual/prose.ts";
+import { block } from "../host/packaging/manual/roff.ts";
 import { commandLine as toolboxCommandLine } from "../host/toolbox/cli.ts";
-import { parseProse } from "../packaging/manual/prose.ts";
-import { block } from "../packaging/manual/roff.ts";
 import { isInstalled } from "./support/shell-session.ts";
 import { PROGRAM } from "./support/vringd.ts";
 

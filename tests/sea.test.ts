@@ -24,7 +24,7 @@ describe("the single executable", {
   let program: string;
 
   before(() => {
-    const { status, stderr } = spawnSync(process.execPath, ["packaging/sea/build.mjs"], {
+    const { status, stderr } = spawnSync(process.execPath, ["host/packaging/sea/build.mjs"], {
       cwd: ROOT,
       encoding: "utf8",
       timeout: BUILD_TIMEOUT_MS,

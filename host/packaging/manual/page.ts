@@ -1,5 +1,5 @@
 // One manual page, section by section, in the order of man-pages(7).
-import type { ArgumentEntry, CommandEntry, OptionEntry, Value } from "../../host/option-table.ts";
+import type { ArgumentEntry, CommandEntry, OptionEntry, Value } from "../../option-table.ts";
 import type { Prose } from "./prose.ts";
 import { block, bold, escaped, italic, line, section, subsection, tagged } from "./roff.ts";
 
@@ -19,7 +19,7 @@ export function manualPage(command: CommandEntry, context: PageContext): string 
   const { name, prose, version } = context;
   const others = [...prose.keys()].filter((title) => !PLACED.includes(title));
   const parts = [
-    `.\\" Made from the program's options and packaging/manual/pages at build.`,
+    `.\\" Made from the program's options and host/packaging/manual/pages at build.`,
     `.TH ${escaped(name).toUpperCase()} 1 "" "vringd ${version}" "vringd manual"`,
     ".ad l",
     ".nh",

@@ -2,14 +2,14 @@
 // and prose from pages/NAME.md, for those that have any.
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { commandLine as daemonCommandLine } from "../../host/cli.ts";
-import { type CommandEntry, tableOf } from "../../host/option-table.ts";
-import { commandLine as toolboxCommandLine } from "../../host/toolbox/cli.ts";
-import manifest from "../../package.json" with { type: "json" };
+import manifest from "../../../package.json" with { type: "json" };
+import { commandLine as daemonCommandLine } from "../../cli.ts";
+import { type CommandEntry, tableOf } from "../../option-table.ts";
+import { commandLine as toolboxCommandLine } from "../../toolbox/cli.ts";
 import { manualPage } from "./page.ts";
 import { parseProse } from "./prose.ts";
 
-const PROSE = "packaging/manual/pages";
+const PROSE = "host/packaging/manual/pages";
 const OUT = "build/man";
 
 const toolbox = tableOf(toolboxCommandLine());

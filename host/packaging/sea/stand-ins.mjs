@@ -9,7 +9,7 @@ export const standIns = {
   setup(build) {
     build.onResolve({ filter: /\/own-files\.ts$/ }, ({ path, resolveDir }) => {
       return resolve(resolveDir, path) === OWN_FILES
-        ? { path: resolve("packaging/sea/own-files.ts") }
+        ? { path: resolve("host/packaging/sea/own-files.ts") }
         : undefined;
     });
     // Its ES module wants to know where it lies.
@@ -20,7 +20,7 @@ export const standIns = {
     });
     // koffi adds to what it has loaded, which an ES module would not allow.
     build.onLoad({ filter: /.*/, namespace: "koffi" }, () => ({
-      contents: 'module.exports = require("./packaging/sea/koffi-native.ts").loadNative();',
+      contents: 'module.exports = require("./host/packaging/sea/koffi-native.ts").loadNative();',
       resolveDir: resolve("."),
     }));
   },

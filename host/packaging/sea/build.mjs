@@ -67,7 +67,7 @@ async function bundlePrograms() {
   };
   const main = await build({
     ...options,
-    entryPoints: ["packaging/sea/main.ts"],
+    entryPoints: ["host/packaging/sea/main.ts"],
     outfile: `${OUT}/main.cjs`,
     format: "cjs",
   });
