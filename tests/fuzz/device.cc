@@ -9,6 +9,7 @@ constexpr uint32_t MASKS[] = {0, 511, 4095};
 constexpr uint32_t BLOCKS[] = {1, 8};
 constexpr uint32_t LIMITS[] = {0x10000, 8, 0xffffffff};
 constexpr uint32_t RANGES[] = {1, 2, 256};
+constexpr uint32_t TURNS[] = {4, 0, 1, 0xffffffff};
 }  // namespace
 
 void setUpDevice(Input& input) {
@@ -21,6 +22,7 @@ void setUpDevice(Input& input) {
   const uint8_t flags = input.byte();
   device.isReadOnly = (flags & 7) == 7;
   device.unmaps = (flags & 8) != 0;
+  device.marksDiscards = device.unmaps && (flags & 32) != 0;
   memory::store<uint64_t>(DEVICE_PTR + DEVICE_CAPACITY_SECTORS, device.capacitySectors);
   memory::store<uint64_t>(DEVICE_PTR + DEVICE_MEMORY_HOST_ADDRESS, MEMORY_HOST);
   memory::store<int32_t>(DEVICE_PTR + DEVICE_FILE_FD, FILE_FD);
@@ -28,11 +30,12 @@ void setUpDevice(Input& input) {
   memory::store<uint32_t>(DEVICE_PTR + DEVICE_DIRECT_MASK, device.directMask);
   memory::store<uint32_t>(DEVICE_PTR + DEVICE_BLOCK_SECTORS, device.blockSectors);
   memory::store<uint32_t>(DEVICE_PTR + DEVICE_READ_ONLY, device.isReadOnly);
-  memory::store<uint32_t>(DEVICE_PTR + DEVICE_DISCARD_UNMAPS, device.unmaps);
+  const uint32_t discards = device.unmaps ? DISCARD_UNMAPS : DISCARD_IGNORED;
+  memory::store<uint32_t>(DEVICE_PTR + DEVICE_DISCARD_UNMAPS, device.marksDiscards ? DISCARD_MARKED : discards);
   memory::store<uint32_t>(DEVICE_PTR + DEVICE_MAX_DISCARD_SECTORS, device.maxDiscard);
   memory::store<uint32_t>(DEVICE_PTR + DEVICE_MAX_WRITE_ZEROES_SECTORS, device.maxWriteZeroes);
   memory::store<uint32_t>(DEVICE_PTR + DEVICE_MAX_RANGES, device.maxRanges);
-  memory::store<uint32_t>(DEVICE_PTR + DEVICE_TURN_REQUESTS, 4);
+  memory::store<uint32_t>(DEVICE_PTR + DEVICE_TURN_REQUESTS, TURNS[flags >> 6]);
   for (uint32_t i = 0; i < VIRTIO_BLK_ID_BYTES; i++) {
     memory::store<uint8_t>(DEVICE_PTR + DEVICE_ID + i, static_cast<uint8_t>('a' + i));
   }

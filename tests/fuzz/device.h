@@ -19,6 +19,7 @@ struct Device {
   bool isReadOnly;
   bool isWriteThrough;
   bool unmaps;
+  bool marksDiscards;
 
   bool holds(uint64_t sector, uint64_t count) const {
     return sector % blockSectors == 0 && sector <= capacitySectors && count <= capacitySectors - sector;

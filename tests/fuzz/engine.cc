@@ -79,8 +79,10 @@ void checkRequest(const Sqe& sqe) {
   if (isRead(sqe) || isWrite(sqe)) return checkTransfer(sqe);
   if (sqe.opcode == IORING_OP_FSYNC) return check(sqe.fd == FILE_FD && sqe.opFlags == IORING_FSYNC_DATASYNC, sqe, "flushes oddly");
   check(sqe.opcode == IORING_OP_FALLOCATE, sqe, "is of an unknown operation");
-  const uint32_t mode = sqe.length & ~static_cast<uint32_t>(FALLOC_FL_KEEP_SIZE);
+  const bool isMarked = (sqe.length & FALLOC_FL_NO_HIDE_STALE) != 0;
+  const uint32_t mode = sqe.length & ~static_cast<uint32_t>(FALLOC_FL_KEEP_SIZE | FALLOC_FL_NO_HIDE_STALE);
   check(mode == FALLOC_FL_ZERO_RANGE || (mode == FALLOC_FL_PUNCH_HOLE && device.unmaps), sqe, "has an unknown mode");
+  check(!isMarked || (mode == FALLOC_FL_PUNCH_HOLE && device.marksDiscards), sqe, "is marked and no discard");
   check((sqe.length & FALLOC_FL_KEEP_SIZE) != 0, sqe, "may change the size of the disk");
   check(sqe.offset <= capacityBytes() && sqe.address <= capacityBytes() - sqe.offset, sqe, "goes past the end of the disk");
 }
