@@ -45,7 +45,7 @@ async function withMemoryDisk(
     const socketPath = join(directory, "blk.sock");
     await using server = await serve({ disk, socketPath, packed });
     await work(socketPath, disk);
-    assert.equal(server.stats().failures, 0n);
+    assert.equal(server.stats().failures, 0);
   } finally {
     rmSync(directory, { recursive: true });
   }
