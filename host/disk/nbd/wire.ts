@@ -81,9 +81,11 @@ export class Wire {
   write(chunks: readonly Uint8Array[], sent?: () => void): void {
     const { socket } = this;
     const last = chunks.length - 1;
+    // Node reports a write that destroy() has cut off as done: whoever has made its request again must not hear that.
+    const report = sent && ((error: unknown) => error || socket.destroyed || sent());
     if (last > 0) socket.cork();
     chunks.forEach((chunk, i) => {
-      if (i === last && sent) socket.write(chunk, (error) => error ?? sent());
+      if (i === last && report) socket.write(chunk, report);
       else socket.write(chunk);
     });
     if (last > 0) socket.uncork();
