@@ -188,7 +188,8 @@ class Terminal {
   private readonly child;
 
   constructor(command: string, environment: Record<string, string>) {
-    const { NO_COLOR: _, ...inherited } = process.env;
+    // Node gives no colour to what runs in CI either.
+    const { NO_COLOR: _, CI: __, ...inherited } = process.env;
     this.child = spawn("script", ["-qefc", command, "/dev/null"], {
       env: { ...inherited, TERM: "xterm-256color", ...environment },
       stdio: ["pipe", "pipe", "ignore"],
