@@ -199,7 +199,7 @@ function abortOnSignal(log: Log): AbortSignal {
     log.info({ signal }, "stopping");
     controller.abort();
     setTimeout(() => {
-      log.error("requests are stuck in the kernel; the image stays locked until they end");
+      log.error("requests are stuck; the image stays locked until the kernel has finished them");
       exitNow(1);
     }, SHUTDOWN_MS).unref();
   };

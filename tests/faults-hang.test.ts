@@ -109,7 +109,7 @@ for (const engine of ["io_uring", "threads"] as const) {
       await until(() => storage.held.length === 1, "a write is held");
       const startMs = performance.now();
       const stopping = daemon.stop();
-      await daemon.waitForLog(/stuck in the kernel; the image stays locked/, 10_000);
+      await daemon.waitForLog(/requests are stuck; the image stays locked/, 10_000);
       assert.ok(performance.now() - startMs > 4900);
       // The kernel keeps a process whose I/O it has not finished.
       assert.ok(!daemon.hasEnded);
