@@ -299,7 +299,7 @@ function submitNext(queue: Virtqueue): bool {
   request.takenAt = clockMs();
   if (isLeftover) takeLeftover(queue, request);
   else takeChain(queue, request);
-  const status = startRequest(request);
+  const status = startRequest(request, isLeftover);
   if (status !== SUBMITTED) finish(request, status);
   return true;
 }

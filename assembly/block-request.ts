@@ -1,5 +1,5 @@
 // A request's life between its chain and its status byte: what it starts, what results mean, how it is counted.
-import { isReadOnly } from "./disk.ts";
+import { isReadOnly, noteFlush } from "./disk.ts";
 import { recordLatency } from "./latency.ts";
 import { afterRange, afterZeroes, startRanges, submitRange, submitZeroes } from "./ranges.ts";
 import { hasHeader, NO_STATUS, Request, STAGE_FLUSH, STAGE_RANGE, STAGE_TRANSFER } from "./request.ts";
@@ -34,8 +34,11 @@ import {
 /** How often the kernel may ask for a retry in a row before that is an error. */
 const RETRIES_MAX: u32 = 64;
 
-/** Checks a parsed request and submits its first operation: SUBMITTED, NO_STATUS, or the status it ends with at once. */
-export function startRequest(request: Request): i32 {
+/**
+ * Checks a parsed request and submits its first operation: SUBMITTED, NO_STATUS, or the status it ends with at once. A
+ * leftover of a predecessor says nothing of what the driver does now.
+ */
+export function startRequest(request: Request, isLeftover: bool): i32 {
   if (!hasHeader(request) || request.inBytes === 0) return NO_STATUS;
   switch (request.type) {
     case VIRTIO_BLK_T_IN:
@@ -43,6 +46,7 @@ export function startRequest(request: Request): i32 {
     case VIRTIO_BLK_T_OUT:
       return isReadOnly() ? VIRTIO_BLK_S_IOERR : startTransfer(request, request.outBytes);
     case VIRTIO_BLK_T_FLUSH:
+      if (!isLeftover) noteFlush();
       return submitFlush(request);
     case VIRTIO_BLK_T_GET_ID:
       // What was written where the status goes doesn't count.

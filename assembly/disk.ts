@@ -4,6 +4,7 @@ import {
   DEVICE_CAPACITY_SECTORS,
   DEVICE_DISCARD_UNMAPS,
   DEVICE_FILE_FD,
+  DEVICE_FLUSHED,
   DEVICE_MEMORY_HOST_ADDRESS,
   DEVICE_PTR,
   DEVICE_READ_ONLY,
@@ -13,6 +14,8 @@ import {
   DISCARD_IGNORED,
   DISCARD_MARKED,
   TURN_REQUESTS_MAX,
+  WRITE_THROUGH_OFF,
+  WRITE_THROUGH_ON,
 } from "./spec/layout.ts";
 
 export function memoryHostAddress(): u64 {
@@ -33,7 +36,15 @@ export function isReadOnly(): bool {
 
 export function isWriteThrough(): bool {
   // The driver may change its mind at any time (5.2.5, writeback).
-  return atomic.load<u32>(DEVICE_PTR, DEVICE_WRITE_THROUGH) !== 0;
+  const mode = atomic.load<u32>(DEVICE_PTR, DEVICE_WRITE_THROUGH);
+  if (mode === WRITE_THROUGH_OFF) return false;
+  return mode === WRITE_THROUGH_ON || atomic.load<u32>(DEVICE_PTR, DEVICE_FLUSHED) === 0;
+}
+
+/** A driver that flushes counts on no write before it has: it is in writeback mode. */
+export function noteFlush(): void {
+  // Looked at first: workers share the word.
+  if (atomic.load<u32>(DEVICE_PTR, DEVICE_FLUSHED) === 0) atomic.store<u32>(DEVICE_PTR, 1, DEVICE_FLUSHED);
 }
 
 export function isInDisk(sector: u64, sectorCount: u64): bool {

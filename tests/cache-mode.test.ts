@@ -5,11 +5,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import {
+  INFLIGHT_DESC_NUM,
+  INFLIGHT_REGION_VERSION,
+  INFLIGHT_VERSION,
+  SPLIT_ENTRIES,
+  SPLIT_ENTRY_INFLIGHT,
+  SPLIT_ENTRY_SIZE,
+} from "../assembly/spec/inflight.ts";
+import {
   BLK_CONFIG_WRITEBACK,
   VIRTIO_BLK_F_CONFIG_WCE,
   VIRTIO_BLK_F_FLUSH,
 } from "../assembly/spec/virtio-blk.ts";
 import { FrontEnd } from "../host/front-end/front-end.ts";
+import type { SplitVirtqueue } from "../host/front-end/split-virtqueue.ts";
 import { VHOST_USER_CONFIG_F_WRITABLE } from "../host/protocol/messages.ts";
 import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";
 import { until } from "./support/until.ts";
@@ -60,6 +69,118 @@ describe("the writeback field", () => {
     first.close();
     await using second = await FrontEnd.connect(daemon.socketPath);
     assert.equal(await writeback(second), 1);
+  });
+});
+
+/** Whether writes are stable when they complete, for whoever has not told this daemon that they need not be. */
+describe("a driver that was there before the daemon", { skip: whyNoStrace(), timeout: 60_000 }, () => {
+  let directory: string;
+  let trace: string;
+  let daemon: Vringd;
+
+  before(async () => {
+    directory = mkdtempSync(join(tmpdir(), "vringd-trace-"));
+    trace = join(directory, "trace");
+    // Appended: one daemon after the other.
+    const under = straceTo(trace, "-A", "-e", "trace=pwrite64,pwritev,pwritev2,fdatasync");
+    daemon = await Vringd.start({
+      under,
+      args: ["--engine=threads", "--packed", "--num-queues=2", "--threads=2"],
+    });
+  });
+  after(async () => {
+    await daemon?.[Symbol.asyncDispose]();
+    rmSync(directory, { recursive: true });
+  });
+
+  async function restart(): Promise<void> {
+    await daemon.kill9();
+    await daemon.restart();
+  }
+
+  /** Whether this write is stable when it completes. */
+  async function isStable(frontEnd: FrontEnd, queue = 0): Promise<boolean> {
+    const seen = traceLines(trace).length - 1;
+    await frontEnd.disk(queue).write(0, SECTOR);
+    let writes: string[] = [];
+    await until(() => {
+      writes = traceLines(trace)
+        .slice(seen)
+        .filter((line) => /pwrite.*\b512\b/.test(line));
+      return writes.length > 0;
+    }, "the write is traced");
+    return writes.some((line) => line.includes("RWF_DSYNC"));
+  }
+
+  // A packed ring that is not tracked can't be taken over from a daemon that was killed.
+  for (const [what, packed, inflight] of [
+    ["split rings", false, false],
+    ["split rings, tracked", false, true],
+    ["packed rings, tracked", true, true],
+  ] as const) {
+    test(`writes through after a crash, until its first FLUSH: ${what}`, async () => {
+      await using frontEnd = await FrontEnd.connect(daemon.socketPath, { packed, inflight, queues: 2 });
+      await chooseWriteback(frontEnd, 0);
+      for (const queue of [0, 1]) assert.ok(await isStable(frontEnd, queue));
+      await restart();
+      await frontEnd.reconnect(daemon.socketPath);
+      for (const queue of [0, 1]) assert.ok(await isStable(frontEnd, queue));
+      await frontEnd.disk(1).flush();
+      for (const queue of [0, 1]) assert.ok(!(await isStable(frontEnd, queue)));
+      // As after memory has been plugged in: a restart within a session brings nothing new.
+      await frontEnd.startQueue(0, await frontEnd.stopQueue(0));
+      assert.ok(!(await isStable(frontEnd)));
+    });
+  }
+
+  test("writes through after a FLUSH that it had sent to the daemon before", async () => {
+    await using frontEnd = await FrontEnd.connect(daemon.socketPath, { queues: 0 });
+    const { bytes } = await frontEnd.trackInflight(1);
+    const queue = frontEnd.makeQueue() as SplitVirtqueue;
+    const flush = frontEnd.disk().flush();
+    const head = queue.avail[2]!;
+    bytes.writeUInt16LE(INFLIGHT_VERSION, INFLIGHT_REGION_VERSION);
+    bytes.writeUInt16LE(bytes.length / SPLIT_ENTRY_SIZE - 1, INFLIGHT_DESC_NUM);
+    bytes[SPLIT_ENTRIES + head * SPLIT_ENTRY_SIZE + SPLIT_ENTRY_INFLIGHT] = 1;
+    await frontEnd.startQueue(0);
+    await flush;
+    assert.ok(await isStable(frontEnd));
+    await frontEnd.disk().flush();
+    assert.ok(!(await isStable(frontEnd)));
+  });
+
+  test("writes through after a crash, until it says otherwise", async () => {
+    await using frontEnd = await FrontEnd.connect(daemon.socketPath);
+    await frontEnd.disk().write(0, SECTOR);
+    await restart();
+    await frontEnd.reconnect(daemon.socketPath);
+    assert.ok(await isStable(frontEnd));
+    await chooseWriteback(frontEnd, 1);
+    assert.ok(!(await isStable(frontEnd)));
+    await chooseWriteback(frontEnd, 0);
+    await frontEnd.disk().flush();
+    assert.ok(await isStable(frontEnd));
+  });
+
+  test("is served write-back without CONFIG_WCE", async () => {
+    const first = await FrontEnd.connect(daemon.socketPath);
+    const features = first.features & ~CONFIG_WCE;
+    first.close();
+    await using frontEnd = await FrontEnd.connect(daemon.socketPath, { features });
+    await frontEnd.disk().write(0, SECTOR);
+    await restart();
+    await frontEnd.reconnect(daemon.socketPath);
+    assert.ok(!(await isStable(frontEnd)));
+  });
+
+  test("is not there where rings begin afresh", async () => {
+    for (const packed of [false, true]) {
+      await using frontEnd = await FrontEnd.connect(daemon.socketPath, { packed, inflight: true });
+      assert.ok(!(await isStable(frontEnd)));
+      // Not even where the ring is stopped before it has seen a FLUSH, and goes on.
+      await frontEnd.startQueue(0, await frontEnd.stopQueue(0));
+      assert.ok(!(await isStable(frontEnd)));
+    }
   });
 });
 

@@ -1,8 +1,9 @@
 // The session, request by request, over a real socket; memory and data plane behind it are fakes.
 import assert from "node:assert/strict";
 import { readdirSync, writeSync } from "node:fs";
-import { test } from "node:test";
+import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { WRITE_THROUGH_OFF, WRITE_THROUGH_UNTIL_FLUSH } from "../assembly/spec/layout.ts";
 import {
   BLK_CONFIG_SIZE,
   BLK_CONFIG_WRITEBACK,
@@ -416,20 +417,114 @@ test("GET_CONFIG that fails has an empty reply, and the session goes on", async 
 
 test("the cache mode follows the features and SET_CONFIG", async () => {
   await using bench = await Bench.negotiated();
-  assert.ok(bench.dataPlane.isWriteThrough, "nobody would flush");
+  assert.ok(bench.dataPlane.writeThrough, "nobody would flush");
   await bench.setFeatures(RING_FEATURES | featureMask([VIRTIO_BLK_F_FLUSH]));
-  assert.ok(!bench.dataPlane.isWriteThrough);
+  assert.ok(!bench.dataPlane.writeThrough);
   await bench.setFeatures(RING_FEATURES | featureMask([VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_CONFIG_WCE]));
-  assert.ok(!bench.dataPlane.isWriteThrough);
+  assert.ok(!bench.dataPlane.writeThrough);
   const writeback = (value: number) => ({
     offset: BLK_CONFIG_WRITEBACK,
     flags: 0,
     bytes: Buffer.from([value]),
   });
   assert.equal(await bench.setConfig(writeback(0)), 0n);
-  assert.ok(bench.dataPlane.isWriteThrough);
+  assert.ok(bench.dataPlane.writeThrough);
   assert.equal(await bench.setConfig(writeback(1)), 0n);
-  assert.ok(!bench.dataPlane.isWriteThrough);
+  assert.ok(!bench.dataPlane.writeThrough);
+});
+
+describe("a driver may have turned writeback off before this session", () => {
+  const UNTIL_FLUSH = WRITE_THROUGH_UNTIL_FLUSH;
+  const OFF = WRITE_THROUGH_OFF;
+  const WCE_FEATURES = RING_FEATURES | featureMask([VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_CONFIG_WCE]);
+
+  /** What writes are like once ring 0 has started. */
+  async function modeAfterStart(
+    prepare: (bench: Bench) => unknown,
+    { features = WCE_FEATURES, base = 0, readsConfig = true } = {},
+  ): Promise<number> {
+    await using bench = await Bench.negotiated(features);
+    if (readsConfig) await bench.getConfig(0, 60);
+    await prepare(bench);
+    await bench.describeRing(0);
+    assert.equal(await bench.setVringBase(0, base), 0n);
+    await bench.setVringKick(0, bench.eventfd());
+    assert.equal(await bench.setVringEnable(0, true), 0n);
+    assert.deepEqual(bench.dataPlane.events, ["start 0"]);
+    return bench.dataPlane.writeThrough;
+  }
+  const nothing = () => {};
+
+  test("not if it begins in it", async () => {
+    assert.equal(await modeAfterStart(nothing), OFF);
+    const packed = WCE_FEATURES | featureMask([VIRTIO_F_RING_PACKED]);
+    assert.equal(await modeAfterStart(nothing, { features: packed, base: 0x80008000 }), OFF);
+  });
+
+  test("if its ring starts from a base", async () => {
+    assert.equal(await modeAfterStart(nothing, { base: 1 }), UNTIL_FLUSH);
+    const packed = WCE_FEATURES | featureMask([VIRTIO_F_RING_PACKED]);
+    assert.equal(await modeAfterStart(nothing, { features: packed, base: 0x80018001 }), UNTIL_FLUSH);
+    assert.equal(await modeAfterStart(nothing, { features: packed, base: 0 }), UNTIL_FLUSH);
+  });
+
+  test("if there is something in its ring", async () => {
+    const run = (bench: Bench) => {
+      bench.memory.ringWord = 1;
+    };
+    assert.equal(await modeAfterStart(run), UNTIL_FLUSH);
+  });
+
+  test("if its requests have been recorded", async () => {
+    const record = (bench: Bench) => {
+      bench.inflight.part = { ptr: 0, entries: 128, isUsed: true };
+    };
+    assert.equal(await modeAfterStart(record), UNTIL_FLUSH);
+    const make = (bench: Bench) => {
+      bench.inflight.part = { ptr: 0, entries: 128, isUsed: false };
+    };
+    assert.equal(await modeAfterStart(make), OFF);
+  });
+
+  test("if its front-end has a config from before", async () => {
+    assert.equal(await modeAfterStart(nothing, { readsConfig: false }), UNTIL_FLUSH);
+  });
+
+  test("not if it has written it in this session", async () => {
+    const choose = async (bench: Bench) => {
+      await bench.setConfig({ offset: BLK_CONFIG_WRITEBACK, flags: 0, bytes: Buffer.from([1]) });
+    };
+    assert.equal(await modeAfterStart(choose, { base: 1 }), OFF);
+  });
+
+  test("not if it can't", async () => {
+    const features = RING_FEATURES | featureMask([VIRTIO_BLK_F_FLUSH]);
+    assert.equal(await modeAfterStart(nothing, { features, base: 1 }), OFF);
+  });
+
+  test("and goes on so after a reset", async () => {
+    await using bench = await Bench.negotiated(WCE_FEATURES);
+    await bench.describeRing(0);
+    await bench.setVringBase(0, 1);
+    await bench.setVringKick(0, bench.eventfd());
+    await bench.setVringEnable(0, true);
+    await bench.resetDevice();
+    await bench.setFeatures(WCE_FEATURES);
+    assert.equal(bench.dataPlane.writeThrough, UNTIL_FLUSH);
+  });
+
+  test("not if its ring began in this session, whatever happens to that", async () => {
+    await using bench = await Bench.negotiated(WCE_FEATURES);
+    await bench.getConfig(0, 60);
+    await bench.describeRing(0);
+    await bench.setVringKick(0, bench.eventfd());
+    await bench.setVringEnable(0, true);
+    bench.dataPlane.bases.set(0, 77);
+    bench.memory.ringWord = 77;
+    assert.equal(await bench.addMemReg(OTHER_REGION, bench.memfd()), 0n);
+    assert.deepEqual(bench.dataPlane.events, ["start 0", "stop 0", "start 0"]);
+    assert.equal(bench.dataPlane.writeThrough, OFF);
+  });
 });
 
 test("the cache mode outlives a reset, because QEMU goes on showing it to its guest", async () => {
@@ -437,7 +532,7 @@ test("the cache mode outlives a reset, because QEMU goes on showing it to its gu
   await bench.setConfig({ offset: BLK_CONFIG_WRITEBACK, flags: 0, bytes: Buffer.from([0]) });
   await bench.resetDevice();
   await bench.setFeatures(RING_FEATURES | featureMask([VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_CONFIG_WCE]));
-  assert.ok(bench.dataPlane.isWriteThrough);
+  assert.ok(bench.dataPlane.writeThrough);
 });
 
 test("what a guest can make SET_CONFIG say doesn't end the session", async () => {

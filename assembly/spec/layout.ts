@@ -10,7 +10,7 @@
 //   0x2000_0000  guest memory for the core, by window
 
 /** Of the ABI that ABI.md describes: its major version times 0x10000, and its minor version. */
-export const ABI_VERSION = 0x10000;
+export const ABI_VERSION = 0x10001;
 
 export const WASM_PAGE_SIZE = 65536;
 /** 4 GiB of address space: the most a 32-bit memory has. */
@@ -33,7 +33,7 @@ export const GUEST_PTR = 0x20000000;
 /** One past the last page for guest memory: the last 64 KiB stay unmapped, so that no sum of pointer and length wraps. */
 export const GUEST_END = 0xffff0000;
 
-/** Device block. Written by the host before the first ring starts; write-through may change at any time. */
+/** Device block. Written by the host before the first ring starts; write-through may change at any time. The core writes one word. */
 export const DEVICE_SIZE = 128;
 export const DEVICE_CAPACITY_SECTORS = 0; // u64
 export const DEVICE_MEMORY_HOST_ADDRESS = 8; // u64: where linear memory begins in the host's address space
@@ -42,7 +42,7 @@ export const DEVICE_UNALIGNED_FD = 20; // i32: the same file for what O_DIRECT r
 export const DEVICE_DIRECT_MASK = 24; // u32: bits that O_DIRECT wants clear in addresses, lengths and offsets
 export const DEVICE_BLOCK_SECTORS = 28; // u32
 export const DEVICE_READ_ONLY = 32; // u32: 0 or 1
-export const DEVICE_WRITE_THROUGH = 36; // u32: 0 or 1
+export const DEVICE_WRITE_THROUGH = 36; // u32: WRITE_THROUGH_*
 export const DEVICE_DISCARD_UNMAPS = 40; // u32: DISCARD_*
 export const DEVICE_MAX_DISCARD_SECTORS = 44; // u32
 export const DEVICE_MAX_WRITE_ZEROES_SECTORS = 48; // u32
@@ -50,9 +50,15 @@ export const DEVICE_MAX_RANGES = 52; // u32: segments in one discard or write ze
 export const DEVICE_ID = 56; // u8[20]
 export const DEVICE_TURN_REQUESTS = 76; // u32: requests to take from one queue in one turn; 0: TURN_REQUESTS_MAX
 export const DEVICE_TIMED = 80; // u32: 0 or 1; between host threads: whether a worker tells its core the time
+export const DEVICE_FLUSHED = 84; // u32: becomes 1 when a FLUSH is taken from a ring; the host makes it 0 again
 
 /** The most that a turn takes from one queue, whatever the device block says: a turn comes to an end. */
 export const TURN_REQUESTS_MAX = 256;
+
+/** A write is stable once it is flushed; when it completes; or when it completes, as long as DEVICE_FLUSHED is 0. */
+export const WRITE_THROUGH_OFF = 0;
+export const WRITE_THROUGH_ON = 1;
+export const WRITE_THROUGH_UNTIL_FLUSH = 2;
 
 /** A discard does nothing; or it punches a hole, as write-zeroes may; or the same, marked so that an engine can tell them apart. */
 export const DISCARD_IGNORED = 0;

@@ -10,7 +10,7 @@ import type { QueueInflight } from "../memory/inflight-region.ts";
 import { startWorker } from "../own-files.ts";
 import type { Command, Report, WorkerSetup } from "./commands.ts";
 import { compileCore } from "./core.ts";
-import { writeDeviceBlock, writeWriteThrough } from "./device-block.ts";
+import { clearFlushed, writeDeviceBlock, writeWriteThrough } from "./device-block.ts";
 import type { OnDiskError } from "./disk-engine.ts";
 import type { EngineName } from "./engine.ts";
 import { describeFault } from "./faults.ts";
@@ -223,9 +223,14 @@ export class DataPlane {
     await worker.send({ type: "set-call", queue, callFd });
   }
 
-  /** With write-through, writes are stable when they complete. Takes effect with the next write. */
-  setWriteThrough(on: boolean): void {
-    writeWriteThrough(this.memory.linear, on);
+  /** With write-through, writes are stable when they complete: WRITE_THROUGH_*. Takes effect with the next write. */
+  setWriteThrough(mode: number): void {
+    writeWriteThrough(this.memory.linear, mode);
+  }
+
+  /** WRITE_THROUGH_UNTIL_FLUSH waits for a FLUSH from now on. */
+  forgetFlush(): void {
+    clearFlushed(this.memory.linear);
   }
 
   counters(): Counters {

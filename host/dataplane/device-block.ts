@@ -36,10 +36,19 @@ export function writeDeviceBlock({ view, hostAddress }: LinearMemory, disk: Disk
   });
 }
 
-/** At any time, also while requests run. */
-export function writeWriteThrough({ wasm }: LinearMemory, on: boolean): void {
+/** WRITE_THROUGH_*, at any time, also while requests run. */
+export function writeWriteThrough(linear: LinearMemory, mode: number): void {
+  storeWord(linear, layout.DEVICE_WRITE_THROUGH, mode);
+}
+
+/** The next FLUSH is the first. */
+export function clearFlushed(linear: LinearMemory): void {
+  storeWord(linear, layout.DEVICE_FLUSHED, 0);
+}
+
+function storeWord({ wasm }: LinearMemory, field: number, value: number): void {
   const words = new Int32Array(wasm.buffer, layout.DEVICE_PTR, layout.DEVICE_SIZE / 4);
-  Atomics.store(words, layout.DEVICE_WRITE_THROUGH / 4, Number(on));
+  Atomics.store(words, field / 4, value);
 }
 
 function turnRequestsFor(disk: Disk): number {

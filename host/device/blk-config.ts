@@ -1,5 +1,10 @@
 // What the device offers and says of itself: feature bits and configuration space (virtio 1.4, 5.2.3 and 5.2.4).
-import { IOVECS_MAX } from "../../assembly/spec/layout.ts";
+import {
+  IOVECS_MAX,
+  WRITE_THROUGH_OFF,
+  WRITE_THROUGH_ON,
+  WRITE_THROUGH_UNTIL_FLUSH,
+} from "../../assembly/spec/layout.ts";
 import * as blk from "../../assembly/spec/virtio-blk.ts";
 import {
   VIRTIO_F_RING_EVENT_IDX,
@@ -51,6 +56,8 @@ export class BlkConfig {
   private features = 0n;
   /** What the driver has written; until then the features decide. */
   private chosenWriteback: boolean | undefined;
+  /** The driver may have written it while another daemon, or another host, served it. */
+  private isInherited = false;
 
   constructor(disk: Disk, options: BlkOptions) {
     this.fields = encodeFields(disk, options);
@@ -64,6 +71,21 @@ export class BlkConfig {
   get isWriteThrough(): boolean {
     if (hasFeature(this.features, blk.VIRTIO_BLK_F_CONFIG_WCE)) return !this.isWriteback;
     return !hasFeature(this.features, blk.VIRTIO_BLK_F_FLUSH);
+  }
+
+  /**
+   * The same as WRITE_THROUGH_*, for writes. Front-ends forward writeback when the driver writes it, but not to a
+   * successor. A driver that has turned it off sends no FLUSH; so until one comes, or writeback does, it may be off.
+   */
+  get writeThrough(): number {
+    if (this.isWriteThrough) return WRITE_THROUGH_ON;
+    const mayBeOff = this.isInherited && hasFeature(this.features, blk.VIRTIO_BLK_F_CONFIG_WCE);
+    return mayBeOff && this.chosenWriteback === undefined ? WRITE_THROUGH_UNTIL_FLUSH : WRITE_THROUGH_OFF;
+  }
+
+  /** The driver was there before this front-end connected. */
+  inherit(): void {
+    this.isInherited = true;
   }
 
   /** Any part of the 256 bytes that the protocol has room for. What lies past the last field is zero. */

@@ -153,6 +153,11 @@ export class GuestMemory {
     return region.ptr === undefined ? this.pin(region, offset, byteLength) : region.ptr + Number(offset);
   }
 
+  /** What lies at a pointer that userToPtr() gave. */
+  u16At(ptr: number): number {
+    return this.linear.view.getUint16(ptr, true);
+  }
+
   private mapOrClear(): void {
     try {
       this.regions.forEach((region, i) => {

@@ -1,6 +1,7 @@
 // The shared memory in which requests in flight are recorded (vhost-user, "Inflight I/O tracking"): made, checked, mapped.
 import {
   INFLIGHT_ALIGN,
+  INFLIGHT_REGION_VERSION,
   PACKED_ENTRIES,
   PACKED_ENTRY_SIZE,
   SPLIT_ENTRIES,
@@ -28,6 +29,8 @@ export interface QueueInflight {
   ptr: number;
   /** Descriptors that it has room for. */
   entries: number;
+  /** Somebody has recorded requests in it. */
+  isUsed: boolean;
 }
 
 /** How a region is divided: each queue's part, in bytes, and the descriptors that it has room for. */
@@ -171,6 +174,8 @@ export class InflightRegion {
     const { ptr, description } = this.current;
     const { stride, entries } = partsOf(description, isPacked);
     if (index >= description.numQueues || ringSize > entries) return undefined;
-    return { ptr: ptr + index * stride, entries };
+    const part = ptr + index * stride;
+    const isUsed = this.linear.view.getUint16(part + INFLIGHT_REGION_VERSION, true) !== 0;
+    return { ptr: part, entries, isUsed };
   }
 }

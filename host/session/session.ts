@@ -2,7 +2,7 @@
 // and every descriptor that it sent; rings are in vrings.ts, the disk's config space in device/blk-config.ts.
 
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { DataPlane } from "../dataplane/data-plane.ts";
+import type { DataPlane, VringStart } from "../dataplane/data-plane.ts";
 import type { BlkConfig } from "../device/blk-config.ts";
 import { ProtocolError } from "../errors.ts";
 import { featureMask, hasFeature } from "../feature-bits.ts";
@@ -14,6 +14,7 @@ import { createInflightRegion, type InflightRegion } from "../memory/inflight-re
 import * as codec from "../protocol/codec.ts";
 import type { Connection, Message } from "../protocol/connection.ts";
 import * as m from "../protocol/messages.ts";
+import { hasPast } from "./ring-past.ts";
 import { NO_FD, type Vring } from "./vring.ts";
 import type { RingRunner } from "./vrings.ts";
 import { Vrings } from "./vrings.ts";
@@ -21,8 +22,8 @@ import { Vrings } from "./vrings.ts";
 /** What outlives a front-end, and what each of them finds as new. */
 export interface SessionDevice {
   inflight: Pick<InflightRegion, "set" | "clear" | "forQueue" | "isSet">;
-  memory: Pick<GuestMemory, "replace" | "add" | "remove" | "clear" | "regionCount" | "userToPtr">;
-  dataPlane: RingRunner & Pick<DataPlane, "setWriteThrough" | "onBroken">;
+  memory: Pick<GuestMemory, "replace" | "add" | "remove" | "clear" | "regionCount" | "userToPtr" | "u16At">;
+  dataPlane: RingRunner & Pick<DataPlane, "setWriteThrough" | "forgetFlush" | "onBroken">;
   features: bigint;
   config: BlkConfig;
   queueCount: number;
@@ -88,6 +89,7 @@ export class Session {
   features = 0n;
   protocolFeatures = 0n;
   private status = 0n;
+  private hasReadConfig = false;
   private backendRequestFd = NO_FD;
   /** Descriptors that go with the reply being made. */
   private readonly replyFds: number[] = [];
@@ -100,6 +102,7 @@ export class Session {
     private readonly log: Log,
   ) {
     this.vrings = new Vrings(device.queueCount, device.memory, device.inflight, device.dataPlane, log);
+    this.vrings.onFirstStart = (start) => this.beforeFirstStart(start);
     this.requests = this.table();
   }
 
@@ -109,6 +112,7 @@ export class Session {
    */
   async run(): Promise<Error | undefined> {
     this.device.dataPlane.onBroken = (index, reason) => this.vrings.reportBroken(index, reason);
+    this.device.dataPlane.forgetFlush();
     this.applyCacheMode();
     try {
       for (;;) {
@@ -464,6 +468,7 @@ export class Session {
 
   private getConfig(message: Message): Payload {
     const { offset, flags, bytes } = codec.decodeConfig(message);
+    this.hasReadConfig = true;
     return codec.encodeConfig({ offset, flags, bytes: this.device.config.read(offset, bytes.length) });
   }
 
@@ -483,7 +488,15 @@ export class Session {
   }
 
   private applyCacheMode(): void {
-    this.device.dataPlane.setWriteThrough(this.device.config.isWriteThrough);
+    this.device.dataPlane.setWriteThrough(this.device.config.writeThrough);
+  }
+
+  /** A front-end that has not read the config shows its driver one from before, with the cache mode chosen then. */
+  private beforeFirstStart(start: VringStart): void {
+    const isConfigOld = this.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_CONFIG) && !this.hasReadConfig;
+    if (!isConfigOld && !hasPast(start, this.device.memory)) return;
+    this.device.config.inherit();
+    this.applyCacheMode();
   }
 }
 

@@ -41,7 +41,7 @@ type RingPointers = Pick<VringStart, "descPtr" | "driverPtr" | "devicePtr">;
 export const NO_FD = -1;
 
 /** Both indices 0, both wrap counters 1 (virtio 1.4, 2.8.1): where a packed ring begins. */
-const PACKED_INITIAL_BASE = 0x80008000;
+export const PACKED_INITIAL_BASE = 0x80008000;
 
 export class Vring {
   size: number | undefined;
@@ -55,6 +55,8 @@ export class Vring {
   isEnabled = false;
   /** The data plane has it. */
   isRunning = false;
+  /** Since the front-end connected. */
+  hasStarted = false;
   /** It broke, and must not be touched before the front-end starts it anew. */
   isBroken = false;
 

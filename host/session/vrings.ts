@@ -1,6 +1,6 @@
 // All rings of the device: each runs in the data plane exactly while what the front-end has said of it asks for that.
 import { VIRTIO_F_RING_EVENT_IDX, VIRTIO_F_RING_PACKED } from "../../assembly/spec/virtqueue.ts";
-import type { DataPlane } from "../dataplane/data-plane.ts";
+import type { DataPlane, VringStart } from "../dataplane/data-plane.ts";
 import { ProtocolError } from "../errors.ts";
 import { hasFeature } from "../feature-bits.ts";
 import { signalPeer } from "../linux/eventfd.ts";
@@ -14,6 +14,8 @@ export class Vrings {
   private readonly all: Vring[];
   private format: RingFormat = { packed: false, eventIdx: false };
   private hasToldUntracked = false;
+  /** Called for each ring before it starts for the first time. */
+  onFirstStart: (start: VringStart) => void = () => {};
 
   constructor(
     count: number,
@@ -134,6 +136,8 @@ export class Vrings {
   private async start(vring: Vring): Promise<void> {
     const start = vring.describe(this.memory, this.inflight, this.format);
     if (start.inflight === undefined && this.inflight.isSet) this.tellUntracked(vring);
+    if (!vring.hasStarted) this.onFirstStart(start);
+    vring.hasStarted = true;
     await this.runner.start(start);
     vring.isRunning = true;
     this.log.debug({ ring: vring.index, size: vring.size, base: vring.base, ...this.format }, "ring started");

@@ -23,6 +23,7 @@ import {
   DEVICE_CAPACITY_SECTORS,
   DEVICE_DIRECT_MASK,
   DEVICE_DISCARD_UNMAPS,
+  DEVICE_FLUSHED,
   DEVICE_ID,
   DEVICE_MAX_RANGES,
   DEVICE_MAX_WRITE_ZEROES_SECTORS,
@@ -44,6 +45,7 @@ import {
   RANGES_MAX,
   WORKER_QUEUES,
   WORKERS_PTR,
+  WRITE_THROUGH_UNTIL_FLUSH,
   ZEROES_PTR,
   ZEROES_SIZE,
 } from "../../assembly/spec/layout.ts";
@@ -1480,6 +1482,32 @@ describe("write-through", () => {
     expect<u32>(lastOperation().opcode).toBe(IORING_OP_FSYNC);
     finish(-EIO);
     expectUsed(queue, IOERR, 1);
+  });
+
+  test("Until a FLUSH, if the host wishes it so: a driver that flushes counts on no write before it has.", () => {
+    setDevice<u32>(DEVICE_WRITE_THROUGH, WRITE_THROUGH_UNTIL_FLUSH);
+    offerWrite(queue, 0, 512);
+    turn();
+    expect(lastOperation().opFlags).toBe(RWF_DSYNC);
+    expect(load<u32>(DEVICE_PTR, DEVICE_FLUSHED)).toBe(0);
+    offerPlain(queue, VIRTIO_BLK_T_FLUSH);
+    turn();
+    expect(load<u32>(DEVICE_PTR, DEVICE_FLUSHED)).toBe(1);
+    offerWrite(queue, 0, 512);
+    turn();
+    expect(lastOperation().opFlags).toBe(0);
+    offerRangeOf(queue, DISCARD, 0, 8, 0);
+    turn();
+    const discards = operationCount();
+    finish(0);
+    expect(operationCount()).toBe(discards);
+  });
+
+  test("A FLUSH doesn't turn it off for good.", () => {
+    setDevice<u32>(DEVICE_FLUSHED, 1);
+    offerWrite(queue, 0, 512);
+    turn();
+    expect(lastOperation().opFlags).toBe(RWF_DSYNC);
   });
 
   test("The driver may turn it off for the next request.", () => {

@@ -1,10 +1,11 @@
 // Stand-ins for what lies behind a session: they record what they were asked, and do what a test tells them.
+import { WRITE_THROUGH_OFF } from "../../assembly/spec/layout.ts";
 import type { VringStart } from "../../host/dataplane/data-plane.ts";
 import type { BlkOptions } from "../../host/device/blk-config.ts";
 import type { Disk } from "../../host/device/disk.ts";
 import { close } from "../../host/linux/libc.ts";
 import { GuestMemoryError, type RegionDescription } from "../../host/memory/guest-memory.ts";
-import type { InflightDescription } from "../../host/memory/inflight-region.ts";
+import type { InflightDescription, QueueInflight } from "../../host/memory/inflight-region.ts";
 
 /** A disk of 1 GiB on a file. */
 export function fakeDisk(changes: Partial<Disk> = {}): Disk {
@@ -56,6 +57,13 @@ export class FakeMemory {
     for (const { fd } of this.regions.splice(0)) close(fd);
   }
 
+  /** What a ring begins with: 0, unless a test says that it has run. */
+  ringWord = 0;
+
+  u16At(): number {
+    return this.ringWord;
+  }
+
   userToPtr(userAddress: bigint, byteLength: number): number | undefined {
     const region = this.regions.find(
       ({ description }) =>
@@ -73,9 +81,13 @@ export class FakeMemory {
   }
 }
 
-/** No region is ever set. */
+/** No region is ever set, unless a test says what rings get. */
 export class FakeInflight {
-  readonly isSet = false;
+  part: QueueInflight | undefined;
+
+  get isSet(): boolean {
+    return this.part !== undefined;
+  }
 
   set(_description: InflightDescription, fd: number): void {
     close(fd);
@@ -83,7 +95,9 @@ export class FakeInflight {
 
   clear(): void {}
 
-  forQueue(): undefined {}
+  forQueue(): QueueInflight | undefined {
+    return this.part;
+  }
 }
 
 export class FakeDataPlane {
@@ -91,7 +105,8 @@ export class FakeDataPlane {
   /** What happened, in order: "start 0", "stop 0", "call 0". */
   readonly events: string[] = [];
   readonly running = new Map<number, VringStart>();
-  isWriteThrough = false;
+  /** WRITE_THROUGH_*. */
+  writeThrough = WRITE_THROUGH_OFF;
   /** Where a ring has got to when it is stopped, if further than it started. */
   readonly bases = new Map<number, number>();
   /** What stop() waits for, as if requests were in flight. */
@@ -120,7 +135,9 @@ export class FakeDataPlane {
     this.running.get(index)!.callFd = callFd;
   }
 
-  setWriteThrough(on: boolean): void {
-    this.isWriteThrough = on;
+  setWriteThrough(mode: number): void {
+    this.writeThrough = mode;
   }
+
+  forgetFlush(): void {}
 }
