@@ -1,11 +1,11 @@
 // The command line: what it prints, and what becomes of every wrong input.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, openSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, test } from "node:test";
-import { close } from "../host/linux/libc.ts";
+import { after, describe, test } from "node:test";
+import * as libc from "../host/linux/libc.ts";
 import { connectUnix, listenUnix, unixPair } from "../host/linux/unix-socket.ts";
 import manifest from "../package.json" with { type: "json" };
 import { PROGRAM } from "./support/vringd.ts";
@@ -129,8 +129,8 @@ const wrongInput: [args: string[], sentence: RegExp][] = [
   [[disk, "--socket-path=none/blk.sock"], /can't use none\/blk.sock as the socket path: no such file/],
   [[disk, "--socket-path=odd.img"], /odd.img exists and is no socket/],
   [[disk, `--socket-path=${"x".repeat(108)}`], /the socket path has 108 bytes, more than the 107/],
-  [[disk, "--fd=99"], /--fd=99: bad file descriptor/],
-  [[disk, "--fd=0"], /--fd=0: socket operation on non-socket/],
+  [[disk, "--fd=99"], /--fd=99 is not open: start the program with a Unix stream socket there/],
+  [[disk, "--fd=0"], /--fd=0 is no socket: start the program with a Unix stream socket there/],
 ];
 
 function refuses(args: string[], sentence: RegExp, expected: number): void {
@@ -149,13 +149,44 @@ function refuses(args: string[], sentence: RegExp, expected: number): void {
 for (const [args, sentence] of wrongUsage) refuses(args, sentence, USAGE);
 for (const [args, sentence] of wrongInput) refuses(args, sentence, FAILED);
 
+describe("--fd refuses in one sentence", () => {
+  const AF_UNIX = 1;
+  const SOCK_STREAM = 1;
+  const file = openSync(image, "r");
+  const unconnected = libc.socket(AF_UNIX, SOCK_STREAM, 0);
+  after(() => {
+    for (const fd of [file, unconnected]) libc.close(fd);
+  });
+
+  for (const [what, fd, sentence] of [
+    [
+      "a socket that neither listens nor is connected",
+      unconnected,
+      /is a socket that neither listens nor is connected:/,
+    ],
+    ["a file", file, /is no socket:/],
+    ["a pipe", "pipe", /is no (Unix stream )?socket:/],
+    ["a device", "ignore", /is no socket:/],
+  ] as const) {
+    test(what, () => {
+      const { status, stderr } = spawnSync(process.execPath, [PROGRAM, disk, "--fd=3"], {
+        stdio: ["ignore", "ignore", "pipe", fd],
+        timeout: 20_000,
+      });
+      assert.equal(status, FAILED);
+      assert.match(String(stderr), /^vringd-blk: --fd=3 [^\n]*\n$/);
+      assert.match(String(stderr), sentence);
+    });
+  }
+});
+
 /** Serves a front-end that has left already, and ends. */
 function logOf(...args: string[]): string[] {
   const [near, far] = unixPair();
-  close(far);
+  libc.close(far);
   const stdio = ["ignore", "ignore", "pipe", near] as const;
   const { stderr } = spawnSync(process.execPath, [PROGRAM, disk, "--fd=3", ...args], { stdio: [...stdio] });
-  close(near);
+  libc.close(near);
   return String(stderr).trimEnd().split("\n");
 }
 
@@ -185,7 +216,7 @@ test("a socket path that someone listens at is refused, and left alone", () => {
     assert.equal(stderr, `vringd-blk: ${path} is in use: another process listens there\n`);
     assert.ok(readdirSync(directory).includes("taken.sock"));
   } finally {
-    close(fd);
+    libc.close(fd);
     rmSync(path);
   }
 });

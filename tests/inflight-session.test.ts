@@ -162,6 +162,35 @@ describe("an inflight region", () => {
     assert.equal(bytes.readUInt16LE(INFLIGHT_REGION_VERSION), INFLIGHT_VERSION);
   });
 
+  test("stays when its replacement can't be mapped, whatever the size of that", async () => {
+    for (const byteLength of [regionSize, 1 << 20]) {
+      await using frontEnd = await FrontEnd.open(daemon.socketPath);
+      await frontEnd.negotiate();
+      await frontEnd.shareMemory(new Memory());
+      const { bytes } = await frontEnd.trackInflight(1, 128);
+      await frontEnd.addQueue(128);
+      await frontEnd.disk().write(0, Buffer.alloc(512, 1));
+      const usedIdx = bytes.readUInt16LE(SPLIT_USED_IDX);
+      const fd = memfd(byteLength);
+      assert.equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+      assert.notEqual(await frontEnd.setInflightFd({ ...good, mmapSize: BigInt(byteLength) }, fd), 0n);
+      close(fd);
+      await frontEnd.disk().write(0, Buffer.alloc(512, 1));
+      assert.equal(bytes.readUInt16LE(SPLIT_USED_IDX), usedIdx + 1, "the region before goes on");
+    }
+  });
+
+  test("is replaced as a whole by a smaller one", async () => {
+    await using frontEnd = await connect({ queues: 0 });
+    await frontEnd.trackInflight(4, 1024);
+    const fd = memfd();
+    assert.equal(await frontEnd.setInflightFd(good, fd), 0n);
+    close(fd);
+    assert.ok(!isMapped());
+    await frontEnd.addQueue(128);
+    await frontEnd.disk().read(0, 1);
+  });
+
   test("is refused without a descriptor", async () => {
     await using frontEnd = await connect();
     assert.notEqual(await frontEnd.command(m.VHOST_USER_SET_INFLIGHT_FD, encodeInflight(good)), 0n);

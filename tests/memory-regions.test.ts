@@ -284,6 +284,38 @@ for (const engine of ["io_uring", "threads"]) {
       await frontEnd.disk().read(0, 8);
     });
 
+    test("stays as it was when the kernel refuses another table", async () => {
+      await using frontEnd = await connect([MAIN]);
+      const fd = createMemfd("unwritable", MIB);
+      assert.equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+      const [region] = frontEnd.memory.regions;
+      const table = [region!.description, describeRegion(layoutAt(20 * GIB, MIB))];
+      assert.notEqual(await frontEnd.setMemTable(table, [region!.fd, fd]), 0n);
+      close(fd);
+      await frontEnd.disk().read(0, 8);
+    });
+
+    test("may touch, but not overlap by a byte", async () => {
+      await using frontEnd = await connect([MAIN]);
+      const fd = createMemfd("neighbour", MIB);
+      const end = MAIN.gpa + MAIN.byteLength;
+      const above = describeRegion(layoutAt(end, MIB));
+      const below = describeRegion(layoutAt(MAIN.gpa - MIB, MIB));
+      for (const neighbour of [
+        { ...above, gpa: BigInt(end - 1) },
+        { ...below, gpa: BigInt(MAIN.gpa - MIB + 1) },
+        // Within the main region, but for its last byte.
+        { ...above, gpa: BigInt(end - 1), byteLength: 1n },
+      ]) {
+        assert.notEqual(await frontEnd.addMemReg(neighbour, fd), 0n, `at 0x${neighbour.gpa.toString(16)}`);
+      }
+      for (const neighbour of [above, below]) {
+        assert.equal(await frontEnd.addMemReg(neighbour, fd), 0n, `at 0x${neighbour.gpa.toString(16)}`);
+      }
+      close(fd);
+      await frontEnd.disk().read(0, 8);
+    });
+
     test("may not overlap", async () => {
       await using frontEnd = await connect([MAIN]);
       const fd = createMemfd("overlapping", MIB);

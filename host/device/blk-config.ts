@@ -30,6 +30,7 @@ export interface BlkOptions {
 
 /** Header and status take two of a queue's descriptors; the kernel takes no more vectors than this in a request. */
 const BESIDE_DATA = 2;
+const MMIO_CONFIG_OFFSET = 0x100;
 /** 1 MiB: with the most segments, a request still fits the 2 GiB that the kernel transfers at once. */
 const SIZE_MAX = 0x100000;
 
@@ -89,9 +90,10 @@ export class BlkConfig {
   }
 
   /** Any part of the 256 bytes that the protocol has room for. What lies past the last field is zero. */
-  read(offset: number, byteLength: number): Buffer {
+  read(frontEndOffset: number, byteLength: number): Buffer {
+    const offset = offsetInSpace(frontEndOffset);
     if (offset + byteLength > VHOST_USER_MAX_CONFIG_SIZE) {
-      throw new ProtocolError("GET_CONFIG", `${byteLength} bytes at ${offset}`);
+      throw new ProtocolError("GET_CONFIG", `${byteLength} bytes at ${frontEndOffset}`);
     }
     const space = Buffer.alloc(VHOST_USER_MAX_CONFIG_SIZE);
     this.fields.copy(space);
@@ -99,7 +101,8 @@ export class BlkConfig {
     return space.subarray(offset, offset + byteLength);
   }
 
-  write(offset: number, bytes: Buffer, flags: number): void {
+  write(frontEndOffset: number, bytes: Buffer, flags: number): void {
+    const offset = offsetInSpace(frontEndOffset);
     if (flags === VHOST_USER_CONFIG_F_WRITABLE) this.writeAsDriver(offset, bytes);
     else if (flags === VHOST_USER_CONFIG_F_MIGRATION) this.restore(offset, bytes);
     else throw new ProtocolError("SET_CONFIG", `flags ${flags}`);
@@ -131,6 +134,14 @@ export class BlkConfig {
     if (value > 1) throw new ProtocolError("SET_CONFIG", `writeback ${value}`);
     this.chosenWriteback = value === 1;
   }
+}
+
+/**
+ * Cloud Hypervisor up to v50 gives offsets as virtio-mmio has them, where the config space begins at 0x100. No offset of
+ * the space itself is that large.
+ */
+function offsetInSpace(offset: number): number {
+  return offset < VHOST_USER_MAX_CONFIG_SIZE ? offset : offset - MMIO_CONFIG_OFFSET;
 }
 
 function encodeFields(disk: Disk, { queueCount, queueSize }: BlkOptions): Buffer {

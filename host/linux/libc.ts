@@ -25,6 +25,7 @@ export const fcntlStruct = declare("int fcntl(int fd, int command, void *argumen
 export const fdatasync = declare("int fdatasync(int fd)");
 export const fstatfs = declare("int fstatfs(int fd, void *buffer)");
 export const ftruncate = declare("int ftruncate(int fd, int64_t length)");
+export const getpeername = declare("int getpeername(int fd, void *address, void *length)");
 export const getsockopt = declare("int getsockopt(int fd, int level, int name, void *value, void *length)");
 export const ioctl = declare("int ioctl(int fd, unsigned long request, void *argument)");
 export const listen = declare("int listen(int fd, int backlog)");
@@ -32,6 +33,9 @@ export const madvise = declare("int madvise(uintptr_t address, size_t length, in
 export const memfdCreate = declare("int memfd_create(const char *name, unsigned int flags)");
 export const mmap = declare(
   "intptr_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)",
+);
+export const mremap = declare(
+  "intptr_t mremap(uintptr_t address, size_t length, size_t newLength, int flags, uintptr_t newAddress)",
 );
 export const mprotect = declare("int mprotect(uintptr_t address, size_t length, int protection)");
 export const munmap = declare("int munmap(uintptr_t address, size_t length)");

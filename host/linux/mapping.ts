@@ -12,6 +12,8 @@ const MAP_PRIVATE = 0x2;
 const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
+const MREMAP_MAYMOVE = 1;
+const MREMAP_FIXED = 2;
 const MADV_DONTDUMP = 16;
 
 /** Maps part of a file anywhere, shared, readable and writable, and out of core dumps. Returns the address. */
@@ -33,6 +35,20 @@ export function mapSharedAt(address: number, fd: number, offset: bigint, byteLen
   const flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
   libc.checked("mmap", libc.mmap(address, byteLength, PROT_READ_WRITE, flags, fd, offset));
   excludeFromCoreDumps(address, byteLength);
+}
+
+/**
+ * The same, with what was mapped there still there if this fails: mmap() takes it away before it asks whether the file
+ * may be mapped.
+ *
+ * SAFETY: as above.
+ */
+export function replaceSharedAt(address: number, fd: number, offset: bigint, byteLength: number): void {
+  const made = mapShared(fd, offset, byteLength);
+  if (libc.mremap(made, byteLength, byteLength, MREMAP_MAYMOVE | MREMAP_FIXED, address) !== -1) return;
+  const error = new libc.SystemError("mremap", libc.errno());
+  unmap(made, byteLength);
+  throw error;
 }
 
 /** Replaces what is mapped at `address` with address space that faults on every access. */

@@ -20,6 +20,7 @@ const MSG_CTRUNC = 0x8;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const EAGAIN = 11;
 const EINTR = 4;
+const ENOTCONN = 107;
 
 /** The longest path that fits sockaddr_un with its closing NUL. */
 export const SOCKET_PATH_MAX = 107;
@@ -114,6 +115,17 @@ export function isListening(fd: number): boolean {
 export function isUnixStream(fd: number): boolean {
   const option = (name: number) => socketOption(fd, name, 4).readInt32LE(0);
   return option(SO_DOMAIN) === AF_UNIX && option(SO_TYPE) === SOCK_STREAM;
+}
+
+/** Whether `fd` has or had a peer; throws if it is no socket. */
+export function isConnected(fd: number): boolean {
+  const address = Buffer.alloc(2 + SOCKET_PATH_MAX + 1);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(address.length);
+  if (libc.getpeername(fd, address, length) !== -1) return true;
+  const errno = libc.errno();
+  if (errno === ENOTCONN) return false;
+  throw new libc.SystemError("getpeername", errno);
 }
 
 /** For descriptors that others have opened. */

@@ -91,13 +91,18 @@ export class GuestMemory {
   }
 
   /**
-   * Replaces all regions. Takes the descriptors. Only while no ring runs. Throws GuestMemoryError, with no region
-   * left, if one can't be used.
+   * Replaces all regions. Takes the descriptors. Only while no ring runs. Throws, with the regions as they were, if one
+   * can't be used.
    */
   replace(regions: readonly { description: RegionDescription; fd: number }[]): void {
-    this.clear();
     try {
-      this.regions = regions.map(({ description, fd }) => unmapped(description, fd));
+      const replacements = regions.map(({ description, fd }) => unmapped(description, fd));
+      replacements.forEach((region, i) => {
+        checkRegion(region, replacements.slice(0, i));
+        tryMapping(region);
+      });
+      this.clear();
+      this.regions = replacements;
     } catch (error) {
       for (const { fd } of regions) close(fd);
       throw error;

@@ -10,9 +10,9 @@ import {
 import { INFLIGHT_PTR, INFLIGHT_SIZE_MAX } from "../../assembly/spec/layout.ts";
 import { VIRTQ_SIZE_MAX } from "../../assembly/spec/virtqueue.ts";
 import { fileSize } from "../linux/file-status.ts";
-import { close } from "../linux/libc.ts";
-import { mapSharedAt, PAGE_SIZE, reserveAt } from "../linux/mapping.ts";
-import { createMemfd, sealSize } from "../linux/memfd.ts";
+import { close, SystemError } from "../linux/libc.ts";
+import { PAGE_SIZE, replaceSharedAt, reserveAt } from "../linux/mapping.ts";
+import { createSealedMemfd } from "../linux/memfd.ts";
 import { GuestMemoryError } from "./guest-memory.ts";
 import type { LinearMemory } from "./linear-memory.ts";
 
@@ -118,6 +118,14 @@ function checkRegion({ mmapSize, mmapOffset, numQueues, queueSize }: InflightDes
   }
 }
 
+function tryToReserve(address: number, byteLength: number): void {
+  try {
+    reserveAt(address, byteLength);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+  }
+}
+
 /** A new region, zeroed, which makes it one that nobody has used yet. The caller owns the descriptor. */
 export function createInflightRegion(
   numQueues: number,
@@ -127,9 +135,8 @@ export function createInflightRegion(
   checkShape(numQueues, queueSize);
   const byteLength = regionSize(numQueues, queueSize, isPacked);
   if (byteLength > INFLIGHT_SIZE_MAX) throw new GuestMemoryError("an inflight region past 64 MiB");
-  const fd = createMemfd("vringd-inflight", byteLength);
   // Neither side can pull it from under the other. Writing is what it is for.
-  sealSize(fd);
+  const fd = createSealedMemfd("vringd-inflight", byteLength);
   return { description: { mmapSize: BigInt(byteLength), mmapOffset: 0n, numQueues, queueSize }, fd };
 }
 
@@ -150,12 +157,15 @@ export class InflightRegion {
   set(description: InflightDescription, fd: number): void {
     try {
       checkRegion(description, fd);
-      this.clear();
       const { mmapSize, mmapOffset } = description;
       const lead = leadOf(mmapOffset);
-      const byteLength = Number(mmapSize);
-      mapSharedAt(this.linear.hostAddress + INFLIGHT_PTR, fd, mmapOffset - BigInt(lead), lead + byteLength);
+      const byteLength = lead + Number(mmapSize);
+      const address = this.linear.hostAddress + INFLIGHT_PTR;
+      replaceSharedAt(address, fd, mmapOffset - BigInt(lead), byteLength);
+      // From here on it is set, so what is left of a longer one before it can't be a reason to refuse this one.
       this.current = { ptr: INFLIGHT_PTR + lead, description };
+      const end = roundUp(byteLength, PAGE_SIZE);
+      if (end < INFLIGHT_SIZE_MAX) tryToReserve(address + end, INFLIGHT_SIZE_MAX - end);
     } finally {
       close(fd);
     }

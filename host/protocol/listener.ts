@@ -65,9 +65,9 @@ export function listenAt(path: string): FrontEnds {
 
 /** Front-ends from a descriptor: of a listening socket as many as come, of a connected one the one at its other end. */
 export function adopt(fd: number): FrontEnds {
-  if (!ask(fd, socket.isUnixStream)) throw new StartError(`--fd=${fd} is no Unix stream socket`);
+  const isListening = checkAdopted(fd);
   socket.setNonBlocking(fd);
-  if (ask(fd, socket.isListening)) return new Listener(fd, () => {});
+  if (isListening) return new Listener(fd, () => {});
   const connections = [new Connection(fd)];
   return { next: async () => connections.pop(), close: () => connections.pop()?.close() };
 }
@@ -116,11 +116,18 @@ export function removeSocket(path: string): () => void {
   };
 }
 
-function ask(fd: number, question: (fd: number) => boolean): boolean {
+/** Whether it listens. Throws StartError for what neither listens nor is connected, and for what is no such socket. */
+function checkAdopted(fd: number): boolean {
+  const advice = "start the program with a Unix stream socket there that listens or is connected";
   try {
-    return question(fd);
+    if (!socket.isUnixStream(fd)) throw new StartError(`--fd=${fd} is no Unix stream socket: ${advice}`);
+    if (socket.isListening(fd)) return true;
+    if (socket.isConnected(fd)) return false;
+    throw new StartError(`--fd=${fd} is a socket that neither listens nor is connected: ${advice}`);
   } catch (error) {
-    if (error instanceof SystemError) throw new StartError(`--fd=${fd}: ${reasonOf(error)}`);
-    throw error;
+    if (!(error instanceof SystemError)) throw error;
+    // A descriptor that was closed at our start may be one of the runtime's by now.
+    const what = error.code === "EBADF" ? "is not open" : "is no socket";
+    throw new StartError(`--fd=${fd} ${what}: ${advice}`);
   }
 }

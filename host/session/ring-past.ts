@@ -2,7 +2,7 @@
 import { AVAIL_IDX, PACKED_DESC_FLAGS } from "../../assembly/spec/virtqueue.ts";
 import type { VringStart } from "../dataplane/data-plane.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
-import { PACKED_INITIAL_BASE } from "./vring.ts";
+import { initialBase } from "./vring.ts";
 
 /**
  * After a crash the front-end may not know: QEMU then sends the base that a packed ring had long ago, which can be the
@@ -11,6 +11,6 @@ import { PACKED_INITIAL_BASE } from "./vring.ts";
  */
 export function hasPast(start: VringStart, memory: Pick<GuestMemory, "u16At">): boolean {
   const { packed, base, descPtr, driverPtr, inflight } = start;
-  if (base !== (packed ? PACKED_INITIAL_BASE : 0) || inflight?.isUsed) return true;
+  if (base !== initialBase(start) || inflight?.isUsed) return true;
   return memory.u16At(packed ? descPtr + PACKED_DESC_FLAGS : driverPtr + AVAIL_IDX) !== 0;
 }

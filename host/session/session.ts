@@ -387,7 +387,7 @@ export class Session {
       throw new ProtocolError("GET_INFLIGHT_FD", `${numQueues} queues of ${this.device.queueCount}`);
     }
     const { description, fd } = asFrontEnds("GET_INFLIGHT_FD", () =>
-      createInflightRegion(numQueues, queueSize, this.vrings.isPacked),
+      createInflightRegion(numQueues, queueSize, this.vrings.format.packed),
     );
     this.replyFds.push(fd);
     // As long as the request: QEMU pads it and counts on that.
@@ -408,7 +408,7 @@ export class Session {
 
   private setVringNum(message: Message): void {
     const { index, num } = codec.decodeVringState(message);
-    this.vrings.at(index, "SET_VRING_NUM").setSize(num);
+    this.vrings.at(index, "SET_VRING_NUM").setSize(num, this.vrings.format);
   }
 
   private async setVringAddr(message: Message): Promise<void> {
@@ -421,7 +421,7 @@ export class Session {
 
   private setVringBase(message: Message): void {
     const { index, num } = codec.decodeVringState(message);
-    this.vrings.at(index, "SET_VRING_BASE").setBase(num);
+    this.vrings.at(index, "SET_VRING_BASE").setBase(num, this.vrings.format);
   }
 
   private async getVringBase(message: Message): Promise<Payload> {

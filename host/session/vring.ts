@@ -40,8 +40,10 @@ type RingPointers = Pick<VringStart, "descPtr" | "driverPtr" | "devicePtr">;
 /** No descriptor: the ring is polled, or the driver polls. */
 export const NO_FD = -1;
 
-/** Both indices 0, both wrap counters 1 (virtio 1.4, 2.8.1): where a packed ring begins. */
-export const PACKED_INITIAL_BASE = 0x80008000;
+/** Where a ring begins. Packed: both indices 0, both wrap counters 1 (virtio 1.4, 2.8.1). */
+export function initialBase({ packed }: Pick<RingFormat, "packed">): number {
+  return packed ? 0x80008000 : 0;
+}
 
 export class Vring {
   size: number | undefined;
@@ -69,21 +71,24 @@ export class Vring {
     );
   }
 
-  setSize(size: number): void {
+  setSize(size: number, format: RingFormat): void {
     if (this.isRunning && size !== this.size) throw this.refusal("SET_VRING_NUM", "the ring is running");
     if (size < VIRTQ_SIZE_MIN || size > VIRTQ_SIZE_MAX) throw this.refusal("SET_VRING_NUM", `size ${size}`);
+    this.checkSize(size, format);
     this.size = size;
   }
 
-  setBase(base: number): void {
+  setBase(base: number, format: RingFormat): void {
     if (this.isRunning) throw this.refusal("SET_VRING_BASE", "the ring is running");
+    this.checkBase(base, format);
     this.base = base;
   }
 
   /** Everything that the data plane needs to run the ring, checked. */
   describe(memory: RingMemory, inflight: RingInflight, format: RingFormat): VringStart {
     const pointers = this.locate(memory, format);
-    const base = this.checkedBase(format);
+    const base = this.base ?? initialBase(format);
+    this.checkBase(base, format);
     const { index, kickFd = NO_FD, callFd } = this;
     const size = this.size!;
     const recorded = inflight.forQueue(index, size, format.packed);
@@ -93,9 +98,7 @@ export class Vring {
   /** Where the ring's parts lie in linear memory. */
   locate(memory: RingMemory, { packed, eventIdx }: RingFormat): RingPointers {
     const size = this.size!;
-    if (!packed && (size & (size - 1)) !== 0) {
-      throw this.refusal("SET_VRING_NUM", `size ${size} of a split ring is no power of two`);
-    }
+    this.checkSize(size, { packed });
     const { descriptor, available, used } = this.addresses!;
     const layout = packed ? packedLayout(size) : splitLayout(size, eventIdx);
     return {
@@ -151,11 +154,16 @@ export class Vring {
     return ptr;
   }
 
-  private checkedBase({ packed }: RingFormat): number {
-    const base = this.base ?? (packed ? PACKED_INITIAL_BASE : 0);
-    const isValid = packed ? isPackedBase(base, this.size!) : base <= 0xffff;
+  /** virtio 1.4, 2.7. Once more at the start: PACKED may have been given up since. */
+  private checkSize(size: number, { packed }: Pick<RingFormat, "packed">): void {
+    if (packed || (size & (size - 1)) === 0) return;
+    throw this.refusal("SET_VRING_NUM", `size ${size} of a split ring is no power of two`);
+  }
+
+  /** As far as it can be told: the size may come later. */
+  private checkBase(base: number, { packed }: RingFormat): void {
+    const isValid = packed ? isPackedBase(base, this.size ?? VIRTQ_SIZE_MAX) : base <= 0xffff;
     if (!isValid) throw this.refusal("SET_VRING_BASE", `base 0x${base.toString(16)}`);
-    return base;
   }
 }
 

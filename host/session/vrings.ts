@@ -6,13 +6,21 @@ import { hasFeature } from "../feature-bits.ts";
 import { signalPeer } from "../linux/eventfd.ts";
 import type { Log } from "../log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
-import { NO_FD, type RingAddresses, type RingFormat, type RingInflight, Vring } from "./vring.ts";
+import {
+  initialBase,
+  NO_FD,
+  type RingAddresses,
+  type RingFormat,
+  type RingInflight,
+  Vring,
+} from "./vring.ts";
 
 export type RingRunner = Pick<DataPlane, "start" | "stop" | "suspend" | "setCall">;
 
 export class Vrings {
   private readonly all: Vring[];
-  private format: RingFormat = { packed: false, eventIdx: false };
+  /** As negotiated. */
+  format: Readonly<RingFormat> = { packed: false, eventIdx: false };
   private hasToldUntracked = false;
   /** Called for each ring before it starts for the first time. */
   onFirstStart: (start: VringStart) => void = () => {};
@@ -78,10 +86,6 @@ export class Vrings {
     if (fd !== NO_FD) signalPeer(fd);
   }
 
-  get isPacked(): boolean {
-    return this.format.packed;
-  }
-
   /**
    * GET_VRING_BASE: the ring is stopped until the next kick descriptor. Nothing is left in flight, or, if it is to be
    * suspended, what is left is recorded and touches nothing any more.
@@ -89,7 +93,7 @@ export class Vrings {
   async stopForBase(vring: Vring, isSuspend: boolean): Promise<number> {
     await this.stop(vring, isSuspend);
     vring.closeNotifiers();
-    return vring.base ?? 0;
+    return vring.base ?? initialBase(this.format);
   }
 
   /** All rings are stopped, each where it is: GET_VRING_BASE may still ask for that. */

@@ -1,5 +1,6 @@
 // The daemon's system calls, as strace sees them.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 
 /** Why strace can't be used here, or false. */
@@ -12,6 +13,27 @@ export function whyNoStrace(): string | false {
 /** What to run the daemon under. With -D the tracer is the one that is forked off, so the pid stays the daemon's. */
 export function straceTo(path: string, ...options: string[]): string[] {
   return ["strace", "-D", "-f", ...options, "-o", path];
+}
+
+/** As long as `action` takes, each of these system calls of a running process fails, in all its threads. */
+export async function failing<T>(
+  pid: number,
+  call: string,
+  error: string,
+  action: () => Promise<T>,
+): Promise<T> {
+  const inject = `inject=${call}:error=${error}`;
+  const options = ["-f", "-o", "/dev/null", "-e", `trace=${call}`, "-e", inject, "-p", String(pid)];
+  const strace = spawn("strace", options, { stdio: ["ignore", "ignore", "pipe"] });
+  const exit = once(strace, "exit");
+  // It says so once for all threads.
+  await once(strace.stderr, "data");
+  try {
+    return await action();
+  } finally {
+    strace.kill("SIGINT");
+    await exit;
+  }
 }
 
 /** Lines of a trace so far, each "tid call(arguments...". */
