@@ -39,6 +39,7 @@ import {
   FAULT_KICK_FD,
   FAULT_TOO_MANY_IN_FLIGHT,
   FAULT_TOO_SCATTERED,
+  LEFTOVERS_SIZE,
   LEFTOVERS_STRIDE,
   NEWS_NONE,
   NEWS_STEP,
@@ -74,6 +75,9 @@ const EVENT_VALUES: usize = 64;
 let worker: usize = 0;
 let queueCount: u32 = 0;
 
+/** Queues from here on are stopped: a turn costs what the queues in use cost. */
+let activeCount: u32 = 0;
+
 /** A finished request whose status byte no window shows yet. */
 let parked: usize = 0;
 let parkedStatus: i32 = 0;
@@ -98,11 +102,18 @@ export function openWorker(index: u32, queues: u32, requests: u32, control: i32)
   useStatistics(worker);
   openEventfds(worker + WORKER_SCRATCH + EVENT_VALUES, control);
   openPool(worker, requests);
-  for (let i: u32 = 0; i < queues; i++) {
-    const queue = queueAt(i);
-    queue.index = i;
-    queue.leftovers = worker + WORKER_LEFTOVERS + <usize>i * LEFTOVERS_STRIDE;
-  }
+  activeCount = 0;
+}
+
+/** A queue that is about to start. One that never does takes no memory. */
+export function openQueue(index: u32): Virtqueue {
+  const queue = queueAt(index);
+  const share = min<u32>(LEFTOVERS_SIZE / queueCount, LEFTOVERS_STRIDE) & ~1;
+  queue.index = index;
+  queue.leftovers = worker + WORKER_LEFTOVERS + <usize>index * share;
+  queue.leftoversMax = share >> 1;
+  if (index >= activeCount) activeCount = index + 1;
+  return queue;
 }
 
 export function queueAt(index: u32): Virtqueue {
@@ -125,7 +136,7 @@ export function news(): u32 {
   const completions = completionNews();
   // With every request in flight, only a completion lets a turn do anything.
   if (completions !== NEWS_NONE || !hasFree()) return completions;
-  for (let i: u32 = 0; i < queueCount; i++) {
+  for (let i: u32 = 0; i < activeCount; i++) {
     const queue = queueAt(i);
     // A fault is news too.
     if (queue.state === QUEUE_RUNNING && hasAvailable(queue) !== 0) return NEWS_STEP;
@@ -141,18 +152,19 @@ function turn(awake: bool): u32 {
   if (finishParked()) {
     completeFinished();
     // Now, not after the next requests are built: the driver may be waiting for these.
-    for (let i: u32 = 0; i < queueCount; i++) publishUsed(queueAt(i));
-    if (++firstQueue >= queueCount) firstQueue = 0;
-    for (let i = firstQueue; i < queueCount; i++) submitAvailable(queueAt(i));
+    for (let i: u32 = 0; i < activeCount; i++) publishUsed(queueAt(i));
+    if (++firstQueue >= activeCount) firstQueue = 0;
+    for (let i = firstQueue; i < activeCount; i++) submitAvailable(queueAt(i));
     for (let i: u32 = 0; i < firstQueue; i++) submitAvailable(queueAt(i));
   }
   let isPolled = false;
-  for (let i: u32 = 0; i < queueCount; i++) {
+  for (let i: u32 = 0; i < activeCount; i++) {
     const queue = queueAt(i);
     notify(queue);
     settle(queue);
     if (queue.state === QUEUE_RUNNING && queue.kickFd < 0) isPolled = true;
   }
+  while (activeCount > 0 && queueAt(activeCount - 1).state === QUEUE_STOPPED) activeCount--;
   armControl();
   if (lacksRoom) hasMoreWork = true;
   // A control command is looked at before anyone sleeps.

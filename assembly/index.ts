@@ -1,5 +1,5 @@
 // The exports of the core, and nothing else. It imports env.memory alone; ABI.md says how a host drives it.
-import { news, openWorker, queueAt, step, stepAwake } from "./block-device.ts";
+import { news, openQueue, openWorker, queueAt, step, stepAwake } from "./block-device.ts";
 import * as guestMemory from "./guest-memory.ts";
 import { isTracked } from "./inflight.ts";
 import { ringBase, startRing } from "./ring.ts";
@@ -26,7 +26,7 @@ export function startQueue(
   kickFd: i32,
   callFd: i32,
 ): void {
-  const queue = queueAt(index);
+  const queue = openQueue(index);
   startRing(queue, size, flags, desc, driver, device, base);
   queue.kickFd = kickFd;
   queue.callFd = callFd;

@@ -1,5 +1,6 @@
 // Inflight tracking in either ring format, and the order in which a predecessor's requests are done again.
 import * as packed from "./packed-inflight.ts";
+import { FAULT_INFLIGHT_REGION } from "./spec/layout.ts";
 import * as split from "./split-inflight.ts";
 import { Chain, Virtqueue } from "./virtqueue.ts";
 
@@ -13,7 +14,9 @@ export function recover(queue: Virtqueue): i32 {
   queue.leftoverNext = 0;
   queue.leftoverCount = 0;
   if (!isTracked(queue)) return 0;
-  const result = queue.isPacked ? packed.recover(queue) : split.recover(queue);
+  let result = queue.isPacked ? packed.recover(queue) : split.recover(queue);
+  // More than there are places for requests, by far: only a foreign back-end can have left so many.
+  if (result === 0 && queue.leftoverCount > queue.leftoversMax) result = FAULT_INFLIGHT_REGION;
   if (result === 0) sortLeftovers(queue);
   else queue.leftoverCount = 0;
   return result;

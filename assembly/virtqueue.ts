@@ -94,6 +94,7 @@ export class Virtqueue {
   counter: u64;
   /** What a predecessor left unfinished, in the order it was taken: heads, or entries of the region. */
   leftovers: usize;
+  leftoversMax: u32;
   leftoverNext: u32;
   leftoverCount: u32;
   /** Packed: how far the chain that is being read is recorded. */
@@ -110,7 +111,9 @@ export class Virtqueue {
   }
 
   addLeftover(entry: u32): void {
-    store<u16>(this.leftovers + ((<usize>this.leftoverCount) << 1), <u16>entry);
+    if (this.leftoverCount < this.leftoversMax) {
+      store<u16>(this.leftovers + ((<usize>this.leftoverCount) << 1), <u16>entry);
+    }
     this.leftoverCount++;
   }
 

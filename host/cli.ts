@@ -1,6 +1,6 @@
 // The command line of vringd-blk: reads and checks options, and tells by the exit status whose mistake it was.
 import { availableParallelism } from "node:os";
-import { WORKERS_MAX } from "../assembly/spec/layout.ts";
+import { QUEUES_MAX, WORKERS_MAX } from "../assembly/spec/layout.ts";
 import { VIRTIO_BLK_ID_BYTES } from "../assembly/spec/virtio-blk.ts";
 import manifest from "../package.json" with { type: "json" };
 import {
@@ -25,7 +25,6 @@ const NAME = "vringd-blk";
 const EXIT_MS = 200;
 
 /** A queue count that one thread can still serve alone. */
-const QUEUES_MAX = 64;
 /** As many segments as the kernel takes in one request. */
 const QUEUE_SIZE_MAX = 1024;
 const RANGE_SEGMENTS_MAX = 256;
@@ -137,9 +136,9 @@ export function commandLine(): Command {
     .optionsGroup("Queues and threads:")
     .option(
       "--num-queues <N>",
-      "queues that the guest may use; QEMU wants one for each virtual CPU",
+      "queues that the guest may use; those that it doesn't cost nothing",
       wholeNumber(1, QUEUES_MAX, "--num-queues"),
-      16,
+      QUEUES_MAX,
     )
     .option(
       "--queue-size <N>",

@@ -1,6 +1,6 @@
 // What a program says of the disk and of how to serve it; left out, it is what the command line has.
 import { availableParallelism } from "node:os";
-import { WORKERS_MAX } from "../assembly/spec/layout.ts";
+import { QUEUES_MAX, WORKERS_MAX } from "../assembly/spec/layout.ts";
 import type { DeviceOptions } from "./daemon.ts";
 import type { DiskChoice } from "./device/open-disk.ts";
 import type { BlockDisk } from "./disk/block-disk.ts";
@@ -39,7 +39,7 @@ export interface ServeOptions {
   socketPath?: string;
   /** Take this descriptor, of a listening or a connected Unix stream socket. It is closed in the end. */
   fd?: number;
-  /** Queues that the guest may use, 1 to 64. Left out: 16. */
+  /** Queues that the guest may use, 1 to 256. Left out: 256. */
   queues?: number;
   /** Queue size to expect, 4 to 1024: requests may have two segments less. Left out: 128. */
   queueSize?: number;
@@ -71,12 +71,12 @@ export function diskChoice(file: FileOptions): DiskChoice {
 
 /** Throws StartError for what no back-end can do. */
 export function deviceOptions(options: ServeOptions): DeviceOptions {
-  const { queues = 16, queueSize = 128, packed = false, engine = "auto", pollUs = 32 } = options;
+  const { queues = QUEUES_MAX, queueSize = 128, packed = false, engine = "auto", pollUs = 32 } = options;
   if ((options.socketPath === undefined) === (options.fd === undefined)) {
     throw new StartError("give either socketPath or fd: where front-ends connect");
   }
   const threads = options.threads ?? Math.min(availableParallelism(), WORKERS_MAX);
-  checkRange("queues", queues, 1, 64);
+  checkRange("queues", queues, 1, QUEUES_MAX);
   checkRange("queueSize", queueSize, 4, 1024);
   checkRange("threads", threads, 1, WORKERS_MAX);
   checkRange("pollUs", pollUs, 0, 1000);

@@ -100,7 +100,7 @@ const wrongUsage: [args: string[], sentence: RegExp][] = [
   [[disk, "--socket-path="], /a path is empty/],
   [[disk, "--fd=x"], /--fd takes a whole number from 0 to 2147483647, not "x"/],
   [[disk, "--fd=-1"], /--fd takes a whole number/],
-  [[disk, socket, "--num-queues=0"], /--num-queues takes a whole number from 1 to 64, not "0"/],
+  [[disk, socket, "--num-queues=0"], /--num-queues takes a whole number from 1 to 256, not "0"/],
   [[disk, socket, "--num-queues=1e1"], /--num-queues takes a whole number/],
   [[disk, socket, "--queue-size=3"], /--queue-size takes a whole number from 4 to 1024/],
   [[disk, socket, "--range-segments=257"], /--range-segments takes a whole number from 1 to 256/],
@@ -232,7 +232,7 @@ test("a socket path whose backlog is full is in use, too", () => {
       `vringd-blk: ${path} is in use: another process listens there\n`,
     );
   } finally {
-    fds.forEach(close);
+    fds.forEach(libc.close);
     rmSync(path);
   }
 });

@@ -7,6 +7,14 @@ import {
   INFLIGHT_DESC_NUM,
   INFLIGHT_REGION_VERSION,
   INFLIGHT_VERSION,
+  PACKED_ENTRIES,
+  PACKED_ENTRY_INFLIGHT,
+  PACKED_ENTRY_LAST,
+  PACKED_ENTRY_NEXT,
+  PACKED_ENTRY_NUM,
+  PACKED_ENTRY_SIZE,
+  PACKED_FREE_HEAD,
+  PACKED_OLD_FREE_HEAD,
   SPLIT_USED_IDX,
 } from "../assembly/spec/inflight.ts";
 import { VIRTIO_F_RING_INDIRECT_DESC } from "../assembly/spec/virtqueue.ts";
@@ -100,7 +108,7 @@ describe("an inflight region", () => {
 
   for (const [what, numQueues, queueSize] of [
     ["no queues", 0, 128],
-    ["more queues than there are", 17, 128],
+    ["more queues than there are", 257, 128],
     ["rings of size 0", 1, 0],
     ["rings larger than any can be", 1, 40000],
   ] as const) {
@@ -113,6 +121,7 @@ describe("an inflight region", () => {
     });
   }
 
+  const MAX = 64 << 20;
   const regionSize = inflightStride(128, false);
   const good = { mmapSize: BigInt(regionSize), mmapOffset: 0n, numQueues: 1, queueSize: 128 };
   const memfd = (byteLength = regionSize) => createMemfd("region", byteLength);
@@ -127,6 +136,14 @@ describe("an inflight region", () => {
     ["larger than any can be", { mmapSize: 1n << 32n }, memfd],
     ["as large as a number can say", { mmapSize: 0xffff_ffff_ffff_ffffn, mmapOffset: 8n }, memfd],
     ["in a file too small for it", {}, () => memfd(regionSize - 1)],
+    ["of 8 bytes more than 64 MiB", { mmapSize: BigInt(MAX + 8) }, () => memfd(2 * MAX)],
+    [
+      "that ends 8 bytes past 64 MiB of pages",
+      { mmapSize: BigInt(MAX), mmapOffset: 8n },
+      () => memfd(2 * MAX),
+    ],
+    ["that begins 7 bytes past a good offset", { mmapOffset: 7n }, () => memfd(regionSize * 2)],
+    ["too small for packed rings as for split ones", { numQueues: 2 }, memfd],
     ["that begins near the end of its file", { mmapOffset: 64n }, memfd],
     ["that begins at an odd offset", { mmapOffset: 4n }, () => memfd(regionSize * 2)],
     ["that begins past the end of everything", { mmapOffset: 0xffff_ffff_ffff_f000n }, memfd],
@@ -195,6 +212,37 @@ describe("an inflight region", () => {
     await using frontEnd = await connect();
     assert.notEqual(await frontEnd.command(m.VHOST_USER_SET_INFLIGHT_FD, encodeInflight(good)), 0n);
     await frontEnd.disk().read(0, 1);
+  });
+
+  test("may be as large as 64 MiB, and begin at any multiple of 8", async () => {
+    for (const changes of [{ mmapSize: BigInt(MAX) }, { mmapOffset: 8n }, { mmapOffset: 4096n - 8n }]) {
+      await using frontEnd = await connect({ queues: 0 });
+      const fd = memfd(2 * MAX);
+      assert.equal(await frontEnd.setInflightFd({ ...good, ...changes }, fd), 0n);
+      close(fd);
+      await frontEnd.addQueue(128);
+      await frontEnd.disk().read(0, 1);
+    }
+  });
+
+  test("with a packed record of no descriptors breaks its ring", async () => {
+    await using frontEnd = await connect({ packed: true, queues: 0 });
+    const { bytes, description, fd } = await frontEnd.trackInflight(1);
+    await frontEnd.addQueue(128);
+    await frontEnd.disk().read(0, 1);
+    const base = await frontEnd.stopQueue(0);
+    const head = bytes.readUInt16LE(PACKED_FREE_HEAD);
+    const entry = PACKED_ENTRIES + head * PACKED_ENTRY_SIZE;
+    const next = bytes.readUInt16LE(entry + PACKED_ENTRY_NEXT);
+    bytes.writeUInt16LE(next, PACKED_FREE_HEAD);
+    bytes.writeUInt16LE(next, PACKED_OLD_FREE_HEAD);
+    bytes[entry + PACKED_ENTRY_INFLIGHT] = 1;
+    bytes.writeUInt16LE(head, entry + PACKED_ENTRY_LAST);
+    bytes.writeUInt16LE(0, entry + PACKED_ENTRY_NUM);
+    assert.equal(await frontEnd.setInflightFd(description, fd), 0n);
+    await frontEnd.startQueue(0, base);
+    await until(() => frontEnd.queues[0]!.takeError(), "the ring is reported broken");
+    await daemon.waitForLog(/ring broken.*the inflight region does not fit the ring/);
   });
 
   test("may lie anywhere in its file", async () => {

@@ -10,7 +10,7 @@
 //   0x2000_0000  guest memory for the core, by window
 
 /** Of the ABI that ABI.md describes: its major version times 0x10000, and its minor version. */
-export const ABI_VERSION = 0x10001;
+export const ABI_VERSION = 0x20000;
 
 export const WASM_PAGE_SIZE = 65536;
 /** 4 GiB of address space: the most a 32-bit memory has. */
@@ -75,7 +75,6 @@ export const WINDOWS_MAX = 512;
 
 /** A worker's part of linear memory, as offsets from its start. */
 export const WORKER_WINDOW_TABLE = 0;
-export const WORKER_QUEUES = 0x4000;
 export const WORKER_ZERO_IOVECS = 0x8000;
 export const WORKER_SCRATCH = 0xc000;
 /** f64: the host's clock in milliseconds, told before a step; 0 as long as nobody wants to know how long requests take. */
@@ -85,15 +84,17 @@ export const WORKER_COUNTS = 0x10040;
 export const WORKER_SQES = 0x20000;
 export const WORKER_RINGS = 0x40000;
 export const WORKER_REQUESTS = 0x60000;
+export const WORKER_QUEUES = 0xc0000;
 export const WORKER_IOVECS = 0x100000;
 
-/** For each queue, the requests that a predecessor left: u16[VIRTQ_SIZE_MAX]. */
+/** For each queue, the requests that a predecessor left: u16[VIRTQ_SIZE_MAX], or an equal share where that is less. */
 export const WORKER_LEFTOVERS = 0x1100000;
+export const LEFTOVERS_SIZE = 0xa00000;
 export const LEFTOVERS_STRIDE = 0x10000;
 
 /** For each queue, how long its requests took: a histogram for each kind of request, LATENCY_*. */
-export const WORKER_LATENCIES = 0x1500000;
-export const LATENCIES_STRIDE = 0x8000;
+export const WORKER_LATENCIES = 0x1b00000;
+export const LATENCIES_STRIDE = 0x5000;
 
 /** Counts of WORKER_COUNTS, by index. */
 export const COUNT_TURNS = 0;
@@ -129,7 +130,8 @@ export const IOVECS_MAX = 1024;
 /** Discard and write-zeroes segments that a request can hold. */
 export const RANGES_MAX = 256;
 
-export const QUEUES_MAX = 64;
+/** As many as the vhost-user text can tell apart: a kick's message has eight bits for the ring. */
+export const QUEUES_MAX = 256;
 export const QUEUE_STRIDE = 256;
 
 /** Counters at the start of each queue's state, u64 each, for the host to read. */

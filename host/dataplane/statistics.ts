@@ -57,6 +57,8 @@ const STATES: Record<number, RingState> = {
   [layout.QUEUE_BROKEN]: "broken",
 };
 
+const LISTED_LEAST = 16;
+
 export class Statistics {
   constructor(
     private readonly view: DataView,
@@ -64,8 +66,11 @@ export class Statistics {
     private readonly workerCount: number,
   ) {}
 
+  /** Of all up to the last that was ever started, and of a few at least: hundreds that are not in use tell nothing. */
   queues(): QueueStatistics[] {
-    return Array.from({ length: this.queueCount }, (_, index) => this.queue(index));
+    let count = this.queueCount;
+    while (count > LISTED_LEAST && this.size(count - 1) === 0) count--;
+    return Array.from({ length: count }, (_, index) => this.queue(index));
   }
 
   workers(): WorkerStatistics[] {
@@ -84,6 +89,11 @@ export class Statistics {
 
   get isTimed(): boolean {
     return this.view.getUint32(layout.DEVICE_PTR + layout.DEVICE_TIMED, true) !== 0;
+  }
+
+  /** 0 until it is started for the first time. */
+  private size(index: number): number {
+    return this.view.getUint32(this.queuePtr(index) + layout.QUEUE_SIZE, true);
   }
 
   private queue(index: number): QueueStatistics {

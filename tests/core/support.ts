@@ -33,6 +33,8 @@ import {
   GUEST_PTR,
   QUEUE_F_EVENT_IDX,
   QUEUE_F_PACKED,
+  QUEUE_STRIDE,
+  QUEUES_MAX,
   REGION_TABLE_PTR,
   REGIONS_MAX,
   REQUEST_STRIDE,
@@ -42,7 +44,6 @@ import {
   WORKER_QUEUES,
   WORKER_REQUESTS,
   WORKER_WINDOW_TABLE,
-  WORKER_ZERO_IOVECS,
   WORKERS_PTR,
 } from "../../assembly/spec/layout.ts";
 import {
@@ -177,7 +178,7 @@ let cqEntries: u32 = 0;
 /** A fresh worker 0 with all guest memory in one window. No queue has started. */
 export function openCore(queueCount: u32 = 1, requestCount: u32 = 64, sqEntryCount: u32 = 1024): void {
   clearTables();
-  memory.fill(WORKERS_PTR + WORKER_QUEUES, 0, WORKER_ZERO_IOVECS - WORKER_QUEUES);
+  memory.fill(WORKERS_PTR + WORKER_QUEUES, 0, QUEUES_MAX * QUEUE_STRIDE);
   memory.fill(WORKERS_PTR + WORKER_REQUESTS, 0, REQUESTS_MAX * REQUEST_STRIDE);
   memory.fill(RAM_PTR, 0, RINGS_STRIDE * RINGS_MAX);
   nextBufferGpa = RAM_GPA + RINGS_STRIDE * RINGS_MAX;

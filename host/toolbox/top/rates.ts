@@ -39,8 +39,9 @@ interface Change {
 /** First all queues together, then each that is used. Undefined if the daemon is another now. */
 export function ratesBetween(before: Stats, after: Stats): QueueRates[] | undefined {
   const seconds = after.uptimeSeconds - before.uptimeSeconds;
-  if (seconds <= 0 || before.queues.length !== after.queues.length) return undefined;
-  const pairs = after.queues.map((queue, at) => [before.queues[at]!, queue] as const);
+  // A daemon lists more queues once more of them have started, never fewer.
+  if (seconds <= 0 || before.queues.length > after.queues.length) return undefined;
+  const pairs = before.queues.map((queue, at) => [queue, after.queues[at]!] as const);
   const used = pairs.filter(([, queue]) => queue.state !== "stopped");
   const pollsPaid = partOfPolls(before, after);
   return [
