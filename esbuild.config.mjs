@@ -1,6 +1,6 @@
 // Bundles the programs into build/ and the tests into build/tests/, with what each set shares in chunks beside it.
 import { chmodSync, readdirSync, rmSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { build } from "esbuild";
 import { ENTRIES } from "./host/packaging/entries.mjs";
 import { writeNotices } from "./host/packaging/third-party.mjs";
@@ -38,6 +38,21 @@ await build({
   logLevel: "warning",
 });
 
+/** Test files get node:test with limits; the module that sets them, and the runner, get it as it is. */
+function boundTests() {
+  const bounded = resolve("tests/support/bounded-test.ts");
+  return {
+    name: "bound-tests",
+    setup({ onResolve }) {
+      onResolve({ filter: /^node:test$/ }, ({ importer }) =>
+        importer === bounded || importer === resolve("tests/run.ts")
+          ? { path: "node:test", external: true }
+          : { path: bounded },
+      );
+    },
+  };
+}
+
 async function bundle(outdir, entryPoints) {
   const { metafile } = await build({
     entryPoints,
@@ -52,6 +67,7 @@ async function bundle(outdir, entryPoints) {
     format: "esm",
     // Our own name: tests and examples use the package as its users do.
     external: ["koffi", "vringd"],
+    plugins: [boundTests()],
     // Programs are published without their maps, so they don't point at them.
     sourcemap: outdir === "build" ? "external" : "linked",
     metafile: true,

@@ -16,7 +16,11 @@ import {
   VHOST_USER_SET_VRING_KICK,
   VHOST_USER_SET_VRING_NUM,
 } from "../host/protocol/messages.ts";
+import { limitTests } from "./support/bounded-test.ts";
 import { until } from "./support/until.ts";
+
+/** Far more than the slowest takes: what waits longer waits for ever. */
+limitTests(30_000);
 
 const SIOCINQ = 0x541b;
 const SYS_prlimit64 = 302;

@@ -427,7 +427,7 @@ class Bench {
 
 const SETTLE_MS = 200;
 /** A driver that has something to take does it within this time, even on a busy machine. */
-const DRIVER_MS = 50;
+const DRIVER_MS = 300;
 const ROUNDS = 2;
 const ROUNDS_MAX = 20;
 

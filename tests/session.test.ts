@@ -33,7 +33,11 @@ import {
 import { Connection } from "../host/protocol/connection.ts";
 import * as m from "../host/protocol/messages.ts";
 import { Session } from "../host/session/session.ts";
+import { limitTests } from "./support/bounded-test.ts";
 import { BLK_OPTIONS, FakeDataPlane, FakeInflight, FakeMemory, fakeDisk } from "./support/fakes.ts";
+
+/** Far more than the slowest takes: what waits longer waits for ever. */
+limitTests(30_000);
 
 const log = await createLog("silent" as never, "json");
 
