@@ -150,12 +150,22 @@ export class Vring {
   }
 
   private resolve(memory: RingMemory, part: Part, userAddress: bigint): number {
-    const ptr = memory.userToPtr(userAddress, part.byteLength);
+    const ptr = this.find(memory, part, userAddress);
     const where = `${part.name} at 0x${userAddress.toString(16)}`;
     if (ptr === undefined) throw this.refusal("SET_VRING_ADDR", `${where} is not in guest memory`);
     // Atomic accesses in the core trap when unaligned.
     if (ptr % part.align !== 0) throw this.refusal("SET_VRING_ADDR", `${where} is misaligned`);
     return ptr;
+  }
+
+  private find(memory: RingMemory, part: Part, userAddress: bigint): number | undefined {
+    try {
+      return memory.userToPtr(userAddress, part.byteLength);
+    } catch (error) {
+      if (!(error instanceof GuestMemoryError)) throw error;
+      const where = `${part.name} at 0x${userAddress.toString(16)}`;
+      throw this.refusal("SET_VRING_ADDR", `${where}: ${error.message}`);
+    }
   }
 
   private checkedBase({ packed }: RingFormat): number {
