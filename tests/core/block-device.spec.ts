@@ -10,7 +10,10 @@ import {
   step,
   stepAwake,
   stopQueue,
+  suspendQueue,
+  trackInflight,
 } from "../../assembly/index.ts";
+import { SPLIT_ENTRIES, SPLIT_ENTRY_INFLIGHT } from "../../assembly/spec/inflight.ts";
 import {
   EAGAIN,
   ECANCELED,
@@ -1202,6 +1205,91 @@ function expectMissAt(gpa: u64): void {
   expectBit(outcome, STEP_WINDOW_MISS, true);
   expect(wantsAnotherTurn(outcome)).toBe(true);
   expect(missedGpa()).toBe(gpa);
+}
+
+/** Of the first chain in flight: whether the inflight region has it. */
+function isRecorded(): bool {
+  return load<u8>(PLAIN_PTR + SPLIT_ENTRIES + SPLIT_ENTRY_INFLIGHT) !== 0;
+}
+
+const OPERATIONS: i32 = 4;
+
+/** A queue that is suspended while one operation is in flight. */
+function suspendWith(kind: i32): void {
+  openCore();
+  memory.fill(PLAIN_PTR, 0, 4096 * 2);
+  queue = new SplitDriver();
+  trackInflight(0, PLAIN_PTR, 256);
+  queue.start();
+  offerOperation(kind);
+  turn();
+  suspendQueue(0);
+  turn();
+}
+
+function expectKeptAfter(kind: i32, result: i32): void {
+  suspendWith(kind);
+  expect(lastCancel().address).toBe(lastOperation().userData);
+  finish(result);
+  complete(lastFor(KICK_FD), -ECANCELED);
+  turn();
+  expect(isStopped(0)).toBe(true);
+  expect(usedBy(queue)).toBe(0);
+  expect(isRecorded()).toBe(true);
+  expect(operationCount()).toBe(1);
+}
+
+describe("a queue that is suspended", () => {
+  test("Operations that are cancelled with ECANCELED stay recorded.", () => {
+    for (let kind = 0; kind < OPERATIONS; kind++) expectKeptAfter(kind, -ECANCELED);
+  });
+
+  test("Operations that are cancelled with EINTR stay recorded.", () => {
+    for (let kind = 0; kind < OPERATIONS; kind++) expectKeptAfter(kind, -EINTR);
+  });
+
+  test("Operations that were too far to be cancelled end.", () => {
+    for (let kind = 0; kind < OPERATIONS; kind++) {
+      suspendWith(kind);
+      finish(kind < 2 ? 512 : 0);
+      expect(usedBy(queue)).toBe(1);
+      expect(isRecorded()).toBe(false);
+    }
+  });
+
+  test("Operations that the kernel asks to retry meanwhile are retried.", () => {
+    for (let kind = 0; kind < OPERATIONS; kind++) {
+      suspendWith(kind);
+      finish(-EAGAIN);
+      expect(operationCount()).toBe(2);
+      finish(kind < 2 ? 512 : 0);
+      expect(usedBy(queue)).toBe(1);
+    }
+  });
+
+  test("Operations that the core has not cancelled are retried or fail.", () => {
+    for (let kind = 0; kind < OPERATIONS; kind++) {
+      begin();
+      offerOperation(kind);
+      turn();
+      finish(-EINTR);
+      expect(operationCount()).toBe(2);
+      finish(-ECANCELED);
+      expectUsed(queue, IOERR, 1);
+    }
+  });
+});
+
+/** A read, a write, a flush, a discard. */
+function offerOperation(kind: i32): void {
+  if (kind === 0) offerRead(queue, 0, 512);
+  else if (kind === 1) offerWrite(queue, 0, 512);
+  else if (kind === 2) offerPlain(queue, VIRTIO_BLK_T_FLUSH);
+  else {
+    beginRanges(VIRTIO_BLK_T_DISCARD);
+    addRange(8, 8, 0);
+    offerRanges(queue);
+  }
 }
 
 describe("a missing window", () => {
