@@ -1232,6 +1232,8 @@ function expectKeptAfter(kind: i32, result: i32): void {
   expect(lastCancel().address).toBe(lastOperation().userData);
   finish(result);
   complete(lastFor(KICK_FD), -ECANCELED);
+  // A ring that is tracked begins with a call: its predecessor may have owed one.
+  complete(lastFor(CALL_FD), 8);
   turn();
   expect(isStopped(0)).toBe(true);
   expect(usedBy(queue)).toBe(0);
