@@ -247,8 +247,9 @@ function completeRequest(request: Request, result: i32): void {
 /** Ends a request: status byte, used element. The latter comes a turn later where the host writes something of the former. */
 function finish(request: Request, status: i32): void {
   request.status = status;
-  const written = writeStatus(request);
-  if (written === DEFERRED || (written === PRESENT && request.isIdDeferred !== 0)) defer(request);
+  // The status says that all else is there.
+  const written = request.isIdDeferred !== 0 ? DEFERRED : writeStatus(request);
+  if (written === DEFERRED) defer(request);
   else end(request, written === PRESENT ? usedLength(request) : 0);
 }
 
@@ -281,10 +282,17 @@ function defer(request: Request): void {
 
 function endDeferred(): void {
   clearGuestWrites();
-  while (firstDeferred !== 0) {
-    const request = changetype<Request>(firstDeferred);
-    firstDeferred = changetype<usize>(request.nextDeferred);
-    end(request, usedLength(request));
+  let next = firstDeferred;
+  firstDeferred = 0;
+  while (next !== 0) {
+    const request = changetype<Request>(next);
+    next = changetype<usize>(request.nextDeferred);
+    if (request.isIdDeferred !== 0) {
+      request.isIdDeferred = 0;
+      finish(request, request.status);
+    } else {
+      end(request, usedLength(request));
+    }
   }
 }
 

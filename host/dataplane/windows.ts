@@ -60,9 +60,10 @@ export class Windows {
   show(gpa: bigint): void {
     const region = this.regionOf(gpa);
     if (region === undefined) return;
-    if (this.isWorthMapping(region, gpa) && this.map(region, gpa)) return;
     const most = Math.min(Math.max(COPIES_LEAST, this.plan!.windowsPerWorker), COPIES_MAX);
-    if (this.copyCount < most) this.lend(region, gpa);
+    if (this.copyCount === most) return;
+    if (this.isWorthMapping(region, gpa) && this.map(region, gpa)) return;
+    this.lend(region, gpa);
   }
 
   /** Writes what the core wants written where no window shows the guest. */
