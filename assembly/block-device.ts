@@ -1,6 +1,6 @@
 // A worker's turn: completions in, used buffers out; available buffers in, operations out. Never waits, never calls out.
 import { countRequest, resumeRequest, startRequest } from "./block-request.ts";
-import { useScratch } from "./descriptor-chain.ts";
+import { tableRead, useScratch } from "./descriptor-chain.ts";
 import { turnRequests } from "./disk.ts";
 import {
   armControl,
@@ -16,13 +16,31 @@ import {
   sendCall,
   takeRoom,
 } from "./eventfds.ts";
-import { gpaToPtr, MISSED, useWindowTable, whyAbsent } from "./guest-memory.ts";
+import {
+  clearGuestWrites,
+  copyToGuest,
+  DEFERRED,
+  hasGuestWrites,
+  MISSED,
+  PRESENT,
+  PUT_OFF,
+  useTables,
+} from "./guest-memory.ts";
 import { hasLeftovers, isTracked } from "./inflight.ts";
 import { clockMs, useStatistics } from "./latency.ts";
 import { useZeroVectors } from "./ranges.ts";
 import { NO_STATUS, Request, SUBMITTED } from "./request.ts";
 import { parseLeftover, parseRequest } from "./request-parser.ts";
-import { acquire, hasFree, nextFree, openPool, release, requestAt, requestCount } from "./request-pool.ts";
+import {
+  acquire,
+  freeCount,
+  hasFree,
+  nextFree,
+  openPool,
+  release,
+  requestAt,
+  requestCount,
+} from "./request-pool.ts";
 import {
   disableKicks,
   enableKicks,
@@ -39,6 +57,7 @@ import {
   FAULT_KICK_FD,
   FAULT_TOO_MANY_IN_FLIGHT,
   FAULT_TOO_SCATTERED,
+  IOVECS_MAX,
   LEFTOVERS_SIZE,
   LEFTOVERS_STRIDE,
   NEWS_NONE,
@@ -50,6 +69,7 @@ import {
   QUEUE_STRIDE,
   STEP_BROKEN,
   STEP_CONTROL,
+  STEP_GUEST_WRITES,
   STEP_POLL,
   STEP_STOPPED,
   STEP_WAIT,
@@ -58,16 +78,23 @@ import {
   WORKER_QUEUES,
   WORKER_SCRATCH,
   WORKER_STRIDE,
-  WORKER_WINDOW_TABLE,
   WORKER_ZERO_IOVECS,
   WORKERS_PTR,
 } from "./spec/layout.ts";
+import { VIRTIO_BLK_S_OK } from "./spec/virtio-blk.ts";
 import { completionNews, consumeCqe, hasSqeRoom, peekCqe, publishSqes, returnCqes } from "./uring.ts";
 import { indexOf, TAG_CALL, TAG_CONTROL, TAG_KICK, TAG_REQUEST, tagOf } from "./user-data.ts";
 import { EVENT_IDLE, Virtqueue } from "./virtqueue.ts";
-
-/** Windows mapped in a row for one chain. */
-const MISSES_MAX: u32 = 256;
+import {
+  beginClaims,
+  beginReading,
+  claimWindow,
+  endReading,
+  grantClaim,
+  holder,
+  isInsatiable,
+  openClaims,
+} from "./window-claims.ts";
 
 /** In the scratch area, behind the 64 bytes of descriptor-chain.ts. */
 const EVENT_VALUES: usize = 64;
@@ -78,9 +105,13 @@ let queueCount: u32 = 0;
 /** Queues from here on are stopped: a turn costs what the queues in use cost. */
 let activeCount: u32 = 0;
 
-/** A finished request whose status byte no window shows yet. */
-let parked: usize = 0;
-let parkedStatus: i32 = 0;
+/** Finished requests whose status byte the host writes after this turn: the next one gives them back. */
+let firstDeferred: usize = 0;
+let lastDeferred: usize = 0;
+
+/** The queue whose next chain waits for so many free requests, since it has more data than one has vectors for. */
+let longQueue: usize = 0;
+let longPlaces: u32 = 0;
 
 /** The queue that is first in this turn, so that each in turn has the first choice of free requests. */
 let firstQueue: u32 = 0;
@@ -95,8 +126,10 @@ let hasMoreWork: bool = false;
 export function openWorker(index: u32, queues: u32, requests: u32, control: i32): void {
   worker = <usize>WORKERS_PTR + <usize>index * WORKER_STRIDE;
   queueCount = queues;
-  parked = 0;
-  useWindowTable(worker + WORKER_WINDOW_TABLE);
+  firstDeferred = 0;
+  longQueue = 0;
+  useTables(worker);
+  openClaims(queues);
   useScratch(worker + WORKER_SCRATCH);
   useZeroVectors(worker + WORKER_ZERO_IOVECS);
   useStatistics(worker);
@@ -135,7 +168,7 @@ export function news(): u32 {
   // First: a driver that never lets its ring run dry must not keep the kernel's completions, or a command, waiting.
   const completions = completionNews();
   // With every request in flight, only a completion lets a turn do anything.
-  if (completions !== NEWS_NONE || !hasFree()) return completions;
+  if (completions !== NEWS_NONE || !hasFree() || longQueue !== 0) return completions;
   for (let i: u32 = 0; i < activeCount; i++) {
     const queue = queueAt(i);
     // A fault is news too.
@@ -149,14 +182,15 @@ function turn(awake: bool): u32 {
   outcome = 0;
   hasMoreWork = false;
   forgetLackOfRoom();
-  if (finishParked()) {
-    completeFinished();
-    // Now, not after the next requests are built: the driver may be waiting for these.
-    for (let i: u32 = 0; i < activeCount; i++) publishUsed(queueAt(i));
-    if (++firstQueue >= activeCount) firstQueue = 0;
-    for (let i = firstQueue; i < activeCount; i++) submitAvailable(queueAt(i));
-    for (let i: u32 = 0; i < firstQueue; i++) submitAvailable(queueAt(i));
-  }
+  endDeferred();
+  completeFinished();
+  // Now, not after the next requests are built: the driver may be waiting for these.
+  for (let i: u32 = 0; i < activeCount; i++) publishUsed(queueAt(i));
+  if (++firstQueue >= activeCount) firstQueue = 0;
+  beginClaims();
+  for (let i = firstQueue; i < activeCount; i++) submitAvailable(queueAt(i));
+  for (let i: u32 = 0; i < firstQueue; i++) submitAvailable(queueAt(i));
+  serveMisses();
   let isPolled = false;
   for (let i: u32 = 0; i < activeCount; i++) {
     const queue = queueAt(i);
@@ -175,7 +209,7 @@ function turn(awake: bool): u32 {
 // --- Completions ----------------------------------------------------------------------------------------------------
 
 function completeFinished(): void {
-  while (parked === 0) {
+  while (true) {
     const cqe = peekCqe();
     if (cqe === 0) break;
     // Any completion leads to one entry at the most.
@@ -222,49 +256,68 @@ function completeRequest(request: Request, result: i32): void {
   if (status !== SUBMITTED) finish(request, status);
 }
 
-/** Ends a request: status byte, used element. Parks it, and returns, if no window shows the status byte. */
+/** Ends a request: status byte, used element. The latter comes a turn later where the host writes something of the former. */
 function finish(request: Request, status: i32): void {
-  const length = writeStatus(request, status);
-  if (length < 0) {
-    parked = changetype<usize>(request);
-    parkedStatus = status;
-    outcome |= STEP_WINDOW_MISS;
-    hasMoreWork = true;
-    return;
-  }
-  countRequest(request, status);
-  pushUsed(request.queue, request, <u32>length);
+  request.status = status;
+  // The status says that all else is there.
+  const written = request.isIdDeferred !== 0 ? DEFERRED : writeStatus(request);
+  if (written === DEFERRED) defer(request);
+  else end(request, written === PRESENT ? usedLength(request) : 0);
+}
+
+/** As copyToGuest(). FAULT_ADDRESS: its memory was taken away while it was in flight, and nobody is there to read it. */
+function writeStatus(request: Request): i32 {
+  if (request.status === NO_STATUS) return PRESENT;
+  return copyToGuest(request.statusGpa, changetype<usize>(request) + offsetof<Request>("status"), 1);
+}
+
+/** Bytes written into the chain, the status included. */
+function usedLength(request: Request): u32 {
+  if (request.status === NO_STATUS) return 0;
+  return request.status === VIRTIO_BLK_S_OK ? <u32>request.writtenBytes + 1 : 1;
+}
+
+function end(request: Request, length: u32): void {
+  countRequest(request, request.status);
+  pushUsed(request.queue, request, length);
   release(request);
 }
 
-/** Bytes written into the chain, or -1 if the status byte's window is missing. */
-function writeStatus(request: Request, status: i32): i64 {
-  if (status === NO_STATUS) return 0;
-  const ptr = gpaToPtr(request.statusGpa, 1);
-  // Without a region, its memory was taken away while it was in flight: there is nobody to read a status.
-  if (ptr === 0) return whyAbsent(request.statusGpa) === MISSED ? -1 : 0;
-  store<u8>(ptr, <u8>status);
-  return status === 0 ? request.writtenBytes + 1 : 1;
+function defer(request: Request): void {
+  // No completion or cancellation is its any more.
+  request.isFree = 1;
+  request.nextDeferred = changetype<Request>(0);
+  if (firstDeferred === 0) firstDeferred = changetype<usize>(request);
+  else changetype<Request>(lastDeferred).nextDeferred = request;
+  lastDeferred = changetype<usize>(request);
 }
 
-function finishParked(): bool {
-  if (parked === 0) return true;
-  const request = changetype<Request>(parked);
-  parked = 0;
-  finish(request, parkedStatus);
-  return parked === 0;
+function endDeferred(): void {
+  clearGuestWrites();
+  let next = firstDeferred;
+  firstDeferred = 0;
+  while (next !== 0) {
+    const request = changetype<Request>(next);
+    next = changetype<usize>(request.nextDeferred);
+    if (request.isIdDeferred !== 0) {
+      request.isIdDeferred = 0;
+      finish(request, request.status);
+    } else {
+      end(request, usedLength(request));
+    }
+  }
 }
 
 // --- Available chains -----------------------------------------------------------------------------------------------
 
 function submitAvailable(queue: Virtqueue): void {
-  if (queue.state !== QUEUE_RUNNING) return;
-  if (queue.fault !== 0) {
-    breakQueue(queue, queue.fault);
+  if (queue.state === QUEUE_RUNNING && queue.fault !== 0) breakQueue(queue, queue.fault);
+  if (queue.state !== QUEUE_RUNNING) {
+    endWait(queue);
     return;
   }
+  if (isKeptWaiting(queue)) return;
   for (let budget = turnRequests(); ; budget--) {
-    if (parked !== 0) return;
     const available = hasWork(queue);
     if (available === 0) return;
     if (available < 0) {
@@ -279,7 +332,24 @@ function submitAvailable(queue: Virtqueue): void {
       return;
     }
     if (!submitNext(queue)) return;
+    // A long table is a turn's work.
+    if (tableRead > <u32>IOVECS_MAX) budget = 1;
   }
+}
+
+/** Whether free requests are being saved up, for this queue or another. */
+function isKeptWaiting(queue: Virtqueue): bool {
+  if (longQueue === 0) return false;
+  if (longQueue !== changetype<usize>(queue) || freeCount < longPlaces) return true;
+  endWait(queue);
+  return false;
+}
+
+function endWait(queue: Virtqueue): void {
+  if (longQueue !== changetype<usize>(queue)) return;
+  longQueue = 0;
+  // Others have waited for it.
+  hasMoreWork = true;
 }
 
 /** As hasAvailable(). When it returns 0 a kick will come, unless the host is awake. */
@@ -297,16 +367,22 @@ function submitNext(queue: Virtqueue): bool {
   if (isTracked(queue)) publishUsed(queue);
   const request = nextFree();
   const isLeftover = hasLeftovers(queue);
+  beginReading(queue.index);
   const parsed = isLeftover ? parseLeftover(request, queue) : parseRequest(request, queue);
-  if (parsed === MISSED) {
-    missWindow(queue);
+  if (parsed === MISSED || parsed === PUT_OFF) {
+    if (parsed === MISSED) claimWindow(queue.index);
+    hasMoreWork = true;
     return false;
   }
+  endReading(queue.index);
   if (parsed < 0 || queue.descriptorsInFlight + request.count > queue.size) {
     breakQueue(queue, parsed < 0 ? parsed : FAULT_TOO_MANY_IN_FLIGHT);
     return false;
   }
-  queue.misses = 0;
+  if (request.overflowBytes !== 0 && freeCount < requestCount) {
+    waitForPlaces(queue, request);
+    return false;
+  }
   acquire(request);
   request.takenAt = clockMs();
   if (isLeftover) takeLeftover(queue, request);
@@ -316,14 +392,25 @@ function submitNext(queue: Virtqueue): bool {
   return true;
 }
 
-/** The next turn reads the chain anew, with one more window. One that never fits all windows at once must not go on. */
-function missWindow(queue: Virtqueue): void {
-  if (++queue.misses > MISSES_MAX) {
-    breakQueue(queue, FAULT_TOO_SCATTERED);
-    return;
+/** Those in flight complete, and nobody takes what they leave. With all free, it is as long as it may be. */
+function waitForPlaces(queue: Virtqueue, request: Request): void {
+  longQueue = changetype<usize>(queue);
+  longPlaces = min<u32>(requestCount, request.placeCount + request.overflowVectors / IOVECS_MAX + 1);
+}
+
+/** The next turn reads one chain anew, with one window or copy more. */
+function serveMisses(): void {
+  if (hasGuestWrites()) {
+    outcome |= STEP_GUEST_WRITES;
+    hasMoreWork = true;
   }
-  outcome |= STEP_WINDOW_MISS;
-  hasMoreWork = true;
+  if (!grantClaim()) return;
+  if (isInsatiable()) {
+    breakQueue(queueAt(holder), FAULT_TOO_SCATTERED);
+    hasMoreWork = true;
+  } else {
+    outcome |= STEP_WINDOW_MISS;
+  }
 }
 
 function breakQueue(queue: Virtqueue, fault: i32): void {

@@ -1,5 +1,5 @@
 // Walks one descriptor chain, buffer by buffer, in either ring format. Reads each descriptor once, checks, uses the copy.
-import { copyFromGuest, gpaToPtr, PRESENT } from "./guest-memory.ts";
+import { copyFromGuest, gpaToReadPtr, PRESENT } from "./guest-memory.ts";
 import { isTracked } from "./inflight.ts";
 import { entryPtr, openRecord, record } from "./packed-inflight.ts";
 import { slotPtr } from "./packed-ring.ts";
@@ -18,7 +18,7 @@ import {
   FAULT_INFLIGHT_REGION,
   FAULT_NESTED_INDIRECT,
   FAULT_NEXT_PAST_TABLE,
-  IOVECS_MAX,
+  TABLE_MAX,
 } from "./spec/layout.ts";
 import {
   DESC_ADDR,
@@ -41,9 +41,6 @@ import { Virtqueue } from "./virtqueue.ts";
 export const CHAIN_END = 0;
 export const BUFFER = 2;
 
-/** The longest chain: header, status and as many buffers as one request can pass on. */
-const CHAIN_MAX: u32 = IOVECS_MAX + 2;
-
 /** The buffer that nextBuffer() found. */
 export let bufferGpa: u64 = 0;
 export let bufferLength: u32 = 0;
@@ -53,11 +50,12 @@ export let bufferIsWritable: bool = false;
 export let chainId: u16 = 0;
 /** Descriptors of the ring that the chain holds (valid at CHAIN_END). */
 export let chainCount: u32 = 0;
+/** Descriptors of the chain's table that were read. */
+export let tableRead: u32 = 0;
 
 let queue: Virtqueue = changetype<Virtqueue>(0);
 let scratch: usize = 0;
 let position: u32 = 0;
-let walked: u32 = 0;
 let hasMore: bool = false;
 
 /** Where the chain is read from: the ring, a record of it in the inflight region, or an indirect table. */
@@ -82,7 +80,7 @@ function begin(from: Virtqueue, at: u32, kind: u32): void {
   source = kind;
   chainId = <u16>at;
   chainCount = 0;
-  walked = 0;
+  tableRead = 0;
   hasMore = true;
   isRecording = false;
 }
@@ -155,7 +153,6 @@ function takeDescriptor(gpa: u64, byteLength: u32, flags: u32): i32 {
 }
 
 function takeBuffer(gpa: u64, byteLength: u32, flags: u32): i32 {
-  if (++walked > CHAIN_MAX) return FAULT_CHAIN_TOO_LONG;
   bufferGpa = gpa;
   bufferLength = byteLength;
   bufferIsWritable = (flags & VIRTQ_DESC_F_WRITE) !== 0;
@@ -177,8 +174,10 @@ function enterTable(gpa: u64, byteLength: u32, flags: u32): i32 {
 
 function nextInTable(): i32 {
   if (position >= tableCount) return FAULT_NEXT_PAST_TABLE;
+  // More than the table holds: it runs in a circle.
+  if (++tableRead > min<u32>(tableCount, TABLE_MAX)) return FAULT_CHAIN_TOO_LONG;
   const gpa = tableGpa + <u64>position * DESC_SIZE;
-  let desc = gpaToPtr(gpa, DESC_SIZE);
+  let desc = gpaToReadPtr(gpa, DESC_SIZE);
   if (desc === 0) {
     const result = copyFromGuest(scratch, gpa, DESC_SIZE);
     if (result !== PRESENT) return result;

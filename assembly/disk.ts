@@ -17,6 +17,7 @@ import {
   WRITE_THROUGH_OFF,
   WRITE_THROUGH_ON,
 } from "./spec/layout.ts";
+import { SECTOR_SHIFT } from "./spec/virtio-blk.ts";
 
 export function memoryHostAddress(): u64 {
   return load<u64>(DEVICE_PTR, DEVICE_MEMORY_HOST_ADDRESS);
@@ -51,6 +52,10 @@ export function isInDisk(sector: u64, sectorCount: u64): bool {
   if (sector % load<u32>(DEVICE_PTR, DEVICE_BLOCK_SECTORS) !== 0) return false;
   const capacity = load<u64>(DEVICE_PTR, DEVICE_CAPACITY_SECTORS);
   return sector <= capacity && sectorCount <= capacity - sector;
+}
+
+export function blockBytes(): u64 {
+  return (<u64>load<u32>(DEVICE_PTR, DEVICE_BLOCK_SECTORS)) << SECTOR_SHIFT;
 }
 
 /** What is taken from one queue in one turn, and so submitted at a time, at the most. */

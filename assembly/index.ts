@@ -1,11 +1,11 @@
 // The exports of the core, and nothing else. It imports env.memory alone; ABI.md says how a host drives it.
 import { news, openQueue, openWorker, queueAt, step, stepAwake } from "./block-device.ts";
-import * as guestMemory from "./guest-memory.ts";
 import { isTracked } from "./inflight.ts";
 import { ringBase, startRing } from "./ring.ts";
 import { ABI_VERSION, QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING } from "./spec/layout.ts";
 import { attachRings } from "./uring.ts";
 import { EVENT_IDLE } from "./virtqueue.ts";
+import { wantedGpa } from "./window-claims.ts";
 
 export { attachRings, news, openWorker, step, stepAwake };
 
@@ -80,7 +80,7 @@ export function queueFault(index: u32): i32 {
   return queueAt(index).state === QUEUE_BROKEN ? queueAt(index).fault : 0;
 }
 
-/** After STEP_WINDOW_MISS: the guest physical address that no window shows. */
+/** After STEP_WINDOW_MISS: the guest physical address that no window or copy shows. */
 export function missedGpa(): u64 {
-  return guestMemory.missedGpa;
+  return wantedGpa;
 }

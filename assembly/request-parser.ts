@@ -11,17 +11,24 @@ import {
   chainId,
   nextBuffer,
 } from "./descriptor-chain.ts";
-import { copyFromGuest, copyToGuest, PRESENT, regionSpan, spanTarget } from "./guest-memory.ts";
+import {
+  copyFromGuest,
+  copyToGuest,
+  DEFERRED,
+  hasRoomForWrites,
+  PRESENT,
+  PUT_OFF,
+  regionSpan,
+  spanTarget,
+} from "./guest-memory.ts";
 import { nextLeftover } from "./inflight.ts";
 import { hasHeader, isRanges, Request } from "./request.ts";
-import { IOVEC_BASE, IOVEC_LEN, IOVEC_SIZE } from "./spec/io-uring.ts";
 import {
   DEVICE_ID,
   DEVICE_MAX_RANGES,
   DEVICE_PTR,
   FAULT_ADDRESS,
   FAULT_READABLE_AFTER_WRITABLE,
-  IOVECS_MAX,
 } from "./spec/layout.ts";
 import {
   BLK_HEADER_SIZE,
@@ -31,14 +38,12 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
 } from "./spec/virtio-blk.ts";
+import { addVector, clearVectors } from "./vectors.ts";
 import { Virtqueue } from "./virtqueue.ts";
-
-/** Most of what one operation moves: MAX_RW_COUNT of the kernel. */
-const TRANSFER_MAX: u64 = 0x7ffff000;
 
 /**
  * Reads the chain that is next in the ring into `request`. Nothing else changes, so it may be called again after a
- * miss. PRESENT, MISSED or a FAULT.
+ * miss. PRESENT, MISSED, PUT_OFF or a FAULT.
  */
 export function parseRequest(request: Request, queue: Virtqueue): i32 {
   beginChain(queue);
@@ -58,9 +63,8 @@ function parse(request: Request, queue: Virtqueue): i32 {
   request.inBytes = 0;
   request.writtenBytes = 0;
   request.retries = 0;
-  request.vector = request.table;
-  request.vectorCount = 0;
-  request.overflowBytes = 0;
+  request.isIdDeferred = 0;
+  clearVectors(request);
   while (true) {
     const found = nextBuffer();
     if (found === CHAIN_END) break;
@@ -115,34 +119,16 @@ function addSegments(request: Request, gpa: u64, byteLength: u64, isData: bool):
   return PRESENT;
 }
 
-function addVector(request: Request, hostAddress: u64, byteLength: u64): void {
-  const count = request.vectorCount;
-  if (count > 0) {
-    const last = request.table + <usize>(count - 1) * IOVEC_SIZE;
-    const length = load<u64>(last, IOVEC_LEN);
-    const touches = load<u64>(last, IOVEC_BASE) + length === hostAddress;
-    if (touches && length + byteLength <= TRANSFER_MAX) {
-      store<u64>(last, length + byteLength, IOVEC_LEN);
-      return;
-    }
-  }
-  if (count === IOVECS_MAX) {
-    request.overflowBytes += byteLength;
-    return;
-  }
-  const vector = request.table + <usize>count * IOVEC_SIZE;
-  store<u64>(vector, hostAddress, IOVEC_BASE);
-  store<u64>(vector, byteLength, IOVEC_LEN);
-  request.vectorCount = count + 1;
-}
-
 /** The ID goes out while the chain is read; should its last byte be the status, that is written over it later. */
 function writeId(request: Request, gpa: u64, byteLength: u32): i32 {
   const written = <u32>request.writtenBytes;
   const part = min<u32>(byteLength, VIRTIO_BLK_ID_BYTES - written);
   request.writtenBytes = written + part;
+  if (!hasRoomForWrites(part)) return PUT_OFF;
   const result = copyToGuest(gpa, DEVICE_PTR + DEVICE_ID + written, part);
-  return result === PRESENT ? addSegments(request, gpa, byteLength, false) : result;
+  if (result !== PRESENT && result !== DEFERRED) return result;
+  if (result === DEFERRED) request.isIdDeferred = 1;
+  return addSegments(request, gpa, byteLength, false);
 }
 
 function addRanges(request: Request, before: u64, gpa: u64, byteLength: u32): i32 {

@@ -22,8 +22,12 @@ export class Request extends Chain {
   sector: u64;
 
   queue: Virtqueue;
-  /** The next free request, while this one is free. */
+  /** The next free request, while this one is free; else the next place that holds vectors of the same request. */
   nextFree: Request;
+  /** Of the places whose vectors this request has, its own included: how many, the last, and the one at hand. */
+  placeCount: u32;
+  lastPlace: Request;
+  place: Request;
   isFree: u32;
   isCancelled: u32;
   userData: u64;
@@ -37,6 +41,11 @@ export class Request extends Chain {
   statusGpa: u64;
   /** What the driver is told was written, beside the status. */
   writtenBytes: u64;
+  /** How it ends, once it has; and the next of those whose status byte the host writes. */
+  status: i32;
+  nextDeferred: Request;
+  /** The host writes the ID, or part of it. */
+  isIdDeferred: u32;
 
   stage: u32;
   retries: u32;
@@ -48,8 +57,9 @@ export class Request extends Chain {
   /** The first vector with something left, and how many there are from there. */
   vector: usize;
   vectorCount: u32;
-  /** Data that found no vector. */
+  /** Data that found no vector, and how many vectors it would take. */
   overflowBytes: u64;
+  overflowVectors: u32;
   rangeIndex: u32;
   rangeCount: u32;
 }

@@ -26,7 +26,6 @@ export function startRing(
   queue.sinceCall = 0;
   queue.kickEvent = NO_EVENT;
   queue.kicksEnabled = 0;
-  queue.misses = 0;
   queue.suspends = 0;
   if (queue.isPacked) packed.start(queue, base);
   else split.start(queue, base);

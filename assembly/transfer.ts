@@ -23,17 +23,10 @@ import {
   VIRTIO_BLK_T_OUT,
 } from "./spec/virtio-blk.ts";
 import { pushSqe } from "./uring.ts";
+import { dropLastByte, skipMoved } from "./vectors.ts";
 
 export function startRead(request: Request): i32 {
-  // The last byte is the status's, not data's.
-  if (request.overflowBytes > 0) {
-    request.overflowBytes--;
-  } else if (request.vectorCount > 0) {
-    const last = request.table + <usize>(request.vectorCount - 1) * IOVEC_SIZE;
-    const length = load<u64>(last, IOVEC_LEN) - 1;
-    store<u64>(last, length, IOVEC_LEN);
-    if (length === 0) request.vectorCount--;
-  }
+  dropLastByte(request);
   return startTransfer(request, request.inBytes - 1);
 }
 
@@ -82,29 +75,15 @@ export function submitFlush(request: Request): i32 {
 }
 export function afterTransfer(request: Request, result: i32): i32 {
   if (!countMoved(request, result)) return VIRTIO_BLK_S_IOERR;
-  if (request.remaining > 0) {
-    skipMoved(request, result);
-    return submitTransfer(request);
-  }
+  const isDone = request.remaining === 0;
+  // The operation at hand may have been for less than all that is left.
+  if ((!isDone || request.place !== request.lastPlace) && !skipMoved(request, result))
+    return VIRTIO_BLK_S_IOERR;
+  if (!isDone) return submitTransfer(request);
   if (request.type === VIRTIO_BLK_T_IN) request.writtenBytes = request.inBytes - 1;
   return VIRTIO_BLK_S_OK;
 }
 
 export function afterFlush(result: i32): i32 {
   return result === 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
-}
-
-/** Leaves in the vectors what a short transfer has not moved. */
-function skipMoved(request: Request, byteLength: u64): void {
-  while (byteLength > 0) {
-    const length = load<u64>(request.vector, IOVEC_LEN);
-    if (byteLength < length) {
-      store<u64>(request.vector, load<u64>(request.vector, IOVEC_BASE) + byteLength, IOVEC_BASE);
-      store<u64>(request.vector, length - byteLength, IOVEC_LEN);
-      return;
-    }
-    byteLength -= length;
-    request.vector += IOVEC_SIZE;
-    request.vectorCount--;
-  }
 }

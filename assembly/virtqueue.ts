@@ -103,8 +103,6 @@ export class Virtqueue {
   recordNext: u32;
   /** The stop that is under way leaves requests recorded instead of completing them. */
   suspends: u32;
-  /** Window misses in a row, for the chain that is next. */
-  misses: u32;
 
   get isPacked(): bool {
     return (this.flags & QUEUE_F_PACKED) !== 0;

@@ -87,6 +87,19 @@ describe("a kernel that refuses", { skip: whyNoStrace() }, () => {
     );
   });
 
+  for (const error of ["EINTR", "EAGAIN", "EBUSY", "ETIME"]) {
+    test(`a worker for now (${error}) is asked again, and no request is lost`, async () => {
+      const under = refusing("io_uring_enter", error, ":when=20+3");
+      await using daemon = await Vringd.start({ args: ["--engine=io_uring", "--poll-us=0"], under });
+      await using frontEnd = await FrontEnd.connect(daemon.socketPath);
+      const { failures } = await frontEnd.disk().randomReads(500, 8, 4096);
+      assert.equal(failures, 0);
+      await frontEnd.disk().write(1, Buffer.alloc(512, "vringd"));
+      await frontEnd.disk().flush();
+      assert.deepEqual(await frontEnd.disk().read(1, 1), Buffer.alloc(512, "vringd"));
+    });
+  }
+
   test("a running worker ends the whole daemon, rather than leave queues unserved", async () => {
     // strace counts for each thread, and only a worker calls it so often: libuv uses io_uring a little too.
     await using daemon = await Vringd.start({ under: refusing("io_uring_enter", "EBADF", ":when=500+") });

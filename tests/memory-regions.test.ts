@@ -25,7 +25,7 @@ import { type BlkDriver, encodeBlkHeader, encodeRanges } from "../host/front-end
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { describeRegion, Region, type RegionLayout } from "../host/front-end/memory.ts";
 import type { Segment } from "../host/front-end/virtqueue.ts";
-import { close, fcntl } from "../host/linux/libc.ts";
+import { close, fcntl, ftruncate } from "../host/linux/libc.ts";
 import { createMemfd } from "../host/linux/memfd.ts";
 import { type Random, tellSeed } from "./support/random.ts";
 import { until } from "./support/until.ts";
@@ -33,6 +33,7 @@ import { Vringd } from "./support/vringd.ts";
 
 const F_ADD_SEALS = 1033;
 const F_SEAL_WRITE = 8;
+const F_SEAL_FUTURE_WRITE = 16;
 
 const MIB = 1 << 20;
 const GIB = 2 ** 30;
@@ -316,6 +317,18 @@ for (const engine of ["io_uring", "threads"]) {
       await frontEnd.disk().read(0, 8);
     });
 
+    test("is refused to a ring that starts when its file has become smaller", async () => {
+      const layout = layoutAt(20 * GIB, MIB);
+      await using frontEnd = await connect([MAIN, layout]);
+      await frontEnd.disk().read(0, 8);
+      await frontEnd.stopQueue(0);
+      const [main] = frontEnd.memory.regions;
+      assert.equal(ftruncate(main!.fd, MAIN.byteLength - MIB), 0);
+      await assert.rejects(frontEnd.startQueue(0), /SET_VRING/);
+      assert.equal(ftruncate(main!.fd, MAIN.byteLength), 0);
+      await daemon.waitForLog(/smaller than its region/);
+    });
+
     test("may not overlap", async () => {
       await using frontEnd = await connect([MAIN]);
       const fd = createMemfd("overlapping", MIB);
@@ -465,6 +478,24 @@ for (const engine of ["io_uring", "threads"]) {
           await frontEnd.disk(0).read(0, 8);
         });
 
+        test("shows a place by a window once it is used again and again", async () => {
+          await using frontEnd = await connect([low, high]);
+          const before = windowsOf(daemon);
+          await readsAt(frontEnd, high.gpa + 100 * MIB, 40);
+          assert.equal(windowsOf(daemon), before + 1);
+        });
+
+        test("goes on where it is sealed while its rings run, and no window can be mapped any more", async () => {
+          await using frontEnd = await connect([low, high]);
+          for (const { fd } of frontEnd.memory.regions) {
+            assert.equal(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
+          }
+          const before = windowsOf(daemon);
+          await readsAt(frontEnd, high.gpa + 100 * MIB, 40);
+          assert.equal(windowsOf(daemon), before);
+          await frontEnd.disk().read(0, 8);
+        });
+
         test("is given back as a whole when its front-end leaves", async () => {
           const frontEnd = await connect([low, high]);
           await frontEnd.disk().read(0, 8);
@@ -476,6 +507,64 @@ for (const engine of ["io_uring", "threads"]) {
       });
     }
   });
+}
+
+describe("guest memory of 64 GiB and many queues on one thread", { timeout: 120_000 }, () => {
+  test("breaks no ring of those that are served in turn", async (t) => {
+    await using daemon = await Vringd.start({ args: ["--num-queues=64", "--threads=1"] });
+    const layouts = [layoutAt(0, 3 * GIB), layoutAt(4 * GIB, 61 * GIB, 3 * GIB)];
+    await using frontEnd = await FrontEnd.connect(daemon.socketPath, {
+      memory: layouts,
+      queues: 64,
+      queueSize: 64,
+    });
+    const random = tellSeed(t);
+    await frontEnd.disk(0).write(0, Buffer.alloc(4096, 7));
+    const load = async (index: number) => {
+      const disk = frontEnd.disk(index);
+      disk.requestTimeoutMs = 60_000;
+      for (let round = 0; round < 12; round++) {
+        // Three pieces of header, each somewhere else: the windows of one thread don't hold those of all queues.
+        const place = (length: number, piece: number) =>
+          randomGpa(random, layouts, length, index * 8 + piece);
+        const segments = [
+          readable(place(4, 0), 4),
+          readable(place(4, 1), 4),
+          readable(place(8, 2), 8),
+          writable(place(512, 3), 512),
+          writable(place(1, 4), 1),
+        ];
+        const { written } = await disk.submitAt(segments, encodeBlkHeader(VIRTIO_BLK_T_IN, round % 8));
+        assert.ok(written.equals(Buffer.concat([Buffer.alloc(512, 7), Buffer.of(VIRTIO_BLK_S_OK)])));
+      }
+    };
+    await Promise.all(Array.from({ length: 64 }, (_, index) => load(index)));
+    assert.deepEqual(daemon.linesLike(/ring broken/), []);
+  });
+});
+
+/** How many windows of the guest the daemon has mapped. */
+function windowsOf(daemon: Vringd): number {
+  const sizes = daemon
+    .proc("maps")
+    .split("\n")
+    .filter((line) => line.includes("memfd:guest"))
+    .map((line) => /^(\w+)-(\w+)/.exec(line)!)
+    .map(([, start, end]) => Number.parseInt(end!, 16) - Number.parseInt(start!, 16));
+  return sizes.filter((size) => size === WINDOW_SIZE).length;
+}
+
+/** Reads whose headers are all at one place. */
+async function readsAt(frontEnd: FrontEnd, gpa: number, count: number): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const segments = [
+      readable(gpa, BLK_HEADER_SIZE),
+      writable(gpa + 4096, 512),
+      writable(gpa + BLK_HEADER_SIZE, 1),
+    ];
+    const { written } = await frontEnd.disk().submitAt(segments, encodeBlkHeader(VIRTIO_BLK_T_IN, 8));
+    assert.equal(written.at(-1), VIRTIO_BLK_S_OK);
+  }
 }
 
 const readable = (gpa: number, length: number): Segment => ({ gpa, length, writable: false });

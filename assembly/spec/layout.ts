@@ -72,6 +72,8 @@ export const ENTRY_LENGTH = 8;
 export const ENTRY_TARGET = 16;
 export const REGIONS_MAX = 512;
 export const WINDOWS_MAX = 512;
+export const COPIES_MAX = 128;
+export const GUEST_WRITES_MAX = 2048;
 
 /** A worker's part of linear memory, as offsets from its start. */
 export const WORKER_WINDOW_TABLE = 0;
@@ -84,6 +86,10 @@ export const WORKER_COUNTS = 0x10040;
 export const WORKER_SQES = 0x20000;
 export const WORKER_RINGS = 0x40000;
 export const WORKER_REQUESTS = 0x60000;
+/** Copies of guest memory that the host lends for the chain that is being read: a table as that of windows. */
+export const WORKER_COPIES = 0xa0000;
+/** What the host is to write into guest memory after a step: gpa u64, byteLength u64, source ptr u32. */
+export const WORKER_GUEST_WRITES = 0xa1000;
 export const WORKER_QUEUES = 0xc0000;
 export const WORKER_IOVECS = 0x100000;
 
@@ -125,8 +131,10 @@ export const BUCKET_SPLIT_SHIFT = 3;
 /** Requests that one worker has in flight at the most; the others wait in their rings. */
 export const REQUESTS_MAX = 1024;
 export const REQUEST_STRIDE = 256;
-/** IOV_MAX of the kernel, and more than any driver builds (Windows: up to 515). */
+/** I/O vectors of one operation: IOV_MAX of the kernel. A request with more takes as many more places of requests. */
 export const IOVECS_MAX = 1024;
+/** Descriptors of one indirect table that are read: as many as a split table's next can tell apart. */
+export const TABLE_MAX = 0x10000;
 /** Discard and write-zeroes segments that a request can hold. */
 export const RANGES_MAX = 256;
 
@@ -169,10 +177,11 @@ export const QUEUE_F_EVENT_IDX = 2;
 export const STEP_SUBMIT_MASK = 0xffff;
 export const STEP_WAIT = 0x10000; // nothing to do until a completion comes, or news after stepAwake()
 export const STEP_CONTROL = 0x20000; // the control eventfd was written: look for commands
-export const STEP_WINDOW_MISS = 0x40000; // map a window over missedGpa(), then step again
+export const STEP_WINDOW_MISS = 0x40000; // map a window over missedGpa(), or lend a copy, then step again
 export const STEP_BROKEN = 0x80000; // a ring broke: queueFault() says which and why
 export const STEP_POLL = 0x100000; // wait, but not for long: some ring has no kick eventfd
 export const STEP_STOPPED = 0x200000; // a ring that was asked to stop has stopped
+export const STEP_GUEST_WRITES = 0x400000; // write what WORKER_GUEST_WRITES lists, then step again
 
 /** news(): nothing, something to step for, or something to enter the engine for first. */
 export const NEWS_NONE = 0;

@@ -198,6 +198,7 @@ export class DataPlane {
   async start({ index, packed, eventIdx, ...ring }: VringStart): Promise<void> {
     const flags = (packed ? layout.QUEUE_F_PACKED : 0) | (eventIdx ? layout.QUEUE_F_EVENT_IDX : 0);
     const { worker, queue } = this.locate(index);
+    this.memory.holdRing(index, [ring.descPtr, ring.driverPtr, ring.devicePtr]);
     await worker.send({ type: "start", queue, start: { ...ring, flags }, windows: this.memory.windowPlan });
   }
 
@@ -214,6 +215,7 @@ export class DataPlane {
   private async end(index: number, isSuspend: boolean): Promise<number> {
     const { worker, queue } = this.locate(index);
     const { base } = await worker.send({ type: "stop", queue, isSuspend });
+    this.memory.releaseRing(index);
     return base!;
   }
 

@@ -3,6 +3,7 @@ import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import {
   STEP_BROKEN,
   STEP_CONTROL,
+  STEP_GUEST_WRITES,
   STEP_POLL,
   STEP_STOPPED,
   STEP_SUBMIT_MASK,
@@ -47,7 +48,8 @@ export class Worker {
       const isAwake = this.poller.isOn;
       this.counts.beginTurn();
       const turn = isAwake ? this.core.stepAwake() : this.core.step();
-      if (turn & STEP_WINDOW_MISS) this.windows.map(this.core.missedGpa());
+      if (turn & STEP_GUEST_WRITES) this.windows.writeToGuest();
+      if (turn & STEP_WINDOW_MISS) this.windows.show(this.core.missedGpa());
       if (turn & STEP_BROKEN) this.reportBroken();
       if (turn & STEP_STOPPED) this.reportStopped();
       const pause = this.submit(turn, isAwake);

@@ -30,6 +30,7 @@ export const getsockopt = declare("int getsockopt(int fd, int level, int name, v
 export const ioctl = declare("int ioctl(int fd, unsigned long request, void *argument)");
 export const listen = declare("int listen(int fd, int backlog)");
 export const madvise = declare("int madvise(uintptr_t address, size_t length, int advice)");
+export const memcpy = declare("uintptr_t memcpy(uintptr_t target, uintptr_t source, size_t length)");
 export const memfdCreate = declare("int memfd_create(const char *name, unsigned int flags)");
 export const mmap = declare(
   "intptr_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)",

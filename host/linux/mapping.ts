@@ -27,13 +27,19 @@ export function mapShared(fd: number, offset: bigint, byteLength: number): numbe
 }
 
 /**
- * The same at `address`, over whatever is mapped there.
+ * The same at `address`, over whatever is mapped there. If the kernel refuses, every access there faults.
  *
  * SAFETY: only for addresses in our own reserved linear memory.
  */
 export function mapSharedAt(address: number, fd: number, offset: bigint, byteLength: number): void {
   const flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
-  libc.checked("mmap", libc.mmap(address, byteLength, PROT_READ_WRITE, flags, fd, offset));
+  try {
+    libc.checked("mmap", libc.mmap(address, byteLength, PROT_READ_WRITE, flags, fd, offset));
+  } catch (error) {
+    // It may have unmapped what was there: another mapping of this process must not come to lie in the gap.
+    reserveAt(address, byteLength);
+    throw error;
+  }
   excludeFromCoreDumps(address, byteLength);
 }
 
@@ -62,6 +68,12 @@ export function allocateAt(address: number, byteLength: number, options?: { read
   const flags = MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE;
   const protection = options?.readOnly ? PROT_READ : PROT_READ_WRITE;
   libc.checked("mmap", libc.mmap(address, byteLength, protection, flags, -1, 0));
+}
+
+/** The same for copies of guest memory. */
+export function allocateForGuestAt(address: number, byteLength: number): void {
+  allocateAt(address, byteLength);
+  excludeFromCoreDumps(address, byteLength);
 }
 
 export function unmap(address: number, byteLength: number): void {

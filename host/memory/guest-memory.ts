@@ -1,5 +1,6 @@
 // Guest memory: the front-end's regions, mapped for the kernel (by host address) and for the core (in linear memory).
 import {
+  COPIES_MAX,
   ENTRY_GPA,
   ENTRY_LENGTH,
   ENTRY_TARGET,
@@ -14,9 +15,10 @@ import {
   WORKERS_PTR,
 } from "../../assembly/spec/layout.ts";
 import { fileSize } from "../linux/file-status.ts";
-import { close } from "../linux/libc.ts";
-import { mappingGranularity, mapShared, mapSharedAt, unmap } from "../linux/mapping.ts";
+import { close, SystemError } from "../linux/libc.ts";
+import { allocateForGuestAt, mappingGranularity, mapShared, mapSharedAt, unmap } from "../linux/mapping.ts";
 import { LinearMemory } from "./linear-memory.ts";
+import { RingPins } from "./ring-pins.ts";
 
 /** "Memory region description" of vhost-user. */
 export interface RegionDescription {
@@ -31,12 +33,14 @@ export class GuestMemoryError extends Error {
   override readonly name = "GuestMemoryError";
 }
 
-/** What a worker needs to map windows itself, when a guest is larger than linear memory. */
+/** What a worker needs to show guest memory itself, when a guest is larger than linear memory. */
 export interface WindowPlan {
-  /** Windows of this size, in bytes, one after the other from each worker's part. */
+  /** Windows of this size, in bytes, one after the other from each worker's part. None where pages are larger. */
   windowSize: number;
   windowsPerWorker: number;
   firstPtr: number;
+  /** Room for each worker's copies, COPIES_SIZE apart. */
+  copiesPtr: number;
   regions: WindowRegion[];
 }
 
@@ -48,6 +52,8 @@ export interface WindowRegion {
   offset: bigint;
   /** What offsets in a mapping of the file must be a multiple of. */
   granularity: number;
+  /** Where `gpa` is in this process. */
+  hostAddress: number;
 }
 
 /** A region as mapped. The mapping may begin before it, where mmap() wants an aligned offset. */
@@ -64,8 +70,12 @@ interface Region extends RegionDescription {
 /** Windows are large since drivers keep headers close together; see ARCHITECTURE.md, "Guests of any size". */
 const WINDOW_SIZE = 32 * 1024 * 1024;
 
-/** Linear memory that large guests' rings may take. */
+/** Linear memory that large guests' rings and copies may take, where there are windows beside. */
 const PINNED_SIZE = 256 * 1024 * 1024;
+
+/** The largest copy, and a worker's room for them. */
+export const COPY_SIZE = 64 * 1024;
+export const COPIES_SIZE = COPIES_MAX * COPY_SIZE;
 
 const U64_END = 1n << 64n;
 
@@ -73,12 +83,12 @@ export class GuestMemory {
   readonly linear: LinearMemory;
   private regions: Region[] = [];
   private plan: WindowPlan | undefined;
-  private readonly pinned = new Map<string, number>();
-  private pinnedEnd = GUEST_PTR;
+  private readonly pins: RingPins;
 
   /** Kept for as long as the device is, across front-ends. */
   constructor(private readonly workerCount: number) {
     this.linear = new LinearMemory(workerCount);
+    this.pins = new RingPins(this.linear.hostAddress);
   }
 
   get regionCount(): number {
@@ -146,7 +156,19 @@ export class GuestMemory {
     this.regions = [];
   }
 
-  /** The pointer to `byteLength` bytes at an address of the front-end's, or undefined where no region holds them. */
+  /** A ring starts to run: what userToPtr() has shown of it stays shown until it has stopped. */
+  holdRing(index: number, ptrs: readonly number[]): void {
+    this.pins.hold(index, ptrs);
+  }
+
+  releaseRing(index: number): void {
+    this.pins.release(index);
+  }
+
+  /**
+   * The pointer to `byteLength` bytes at an address of the front-end's, or undefined where no region holds them. Throws
+   * GuestMemoryError where they can't be shown.
+   */
   userToPtr(userAddress: bigint, byteLength: number): number | undefined {
     const region = this.regions.find(
       (known) =>
@@ -154,6 +176,8 @@ export class GuestMemory {
         userAddress + BigInt(byteLength) <= known.userAddress + known.byteLength,
     );
     if (!region) return undefined;
+    // Cheap, and the last chance: what is cut off while the ring runs ends the process (SIGBUS).
+    checkFileSize(region);
     const offset = userAddress - region.userAddress;
     return region.ptr === undefined ? this.pin(region, offset, byteLength) : region.ptr + Number(offset);
   }
@@ -210,43 +234,39 @@ export class GuestMemory {
       const start = mapShared(region.fd, region.mappedOffset, region.mappedLength);
       region.hostAddress = start + leadOf(region);
     }
-    const windowSize = Math.max(WINDOW_SIZE, ...this.regions.map(({ granularity }) => granularity));
     const { hostAddress } = this.linear;
-    const firstPtr = roundUp(hostAddress + GUEST_PTR + PINNED_SIZE, windowSize) - hostAddress;
-    const windows = Math.floor((GUEST_END - firstPtr) / windowSize / this.workerCount);
-    if (windows === 0) throw new GuestMemoryError("memory pages too large for this many threads");
+    const pinsPtr = GUEST_PTR + this.workerCount * COPIES_SIZE;
+    allocateForGuestAt(hostAddress + GUEST_PTR, pinsPtr - GUEST_PTR);
+    // A page of 1 GiB is mapped whole or not at all: the few that fit are for rings, and copies show all else.
+    const hasWindows = this.regions.every(({ granularity }) => granularity <= WINDOW_SIZE);
+    const firstPtr = roundUp(hostAddress + GUEST_PTR + PINNED_SIZE, WINDOW_SIZE) - hostAddress;
+    this.pins.open(pinsPtr, hasWindows ? firstPtr : GUEST_END);
+    const windows = Math.floor((GUEST_END - firstPtr) / WINDOW_SIZE / this.workerCount);
     this.plan = {
-      windowSize,
-      windowsPerWorker: Math.min(windows, WINDOWS_MAX),
+      windowSize: WINDOW_SIZE,
+      windowsPerWorker: hasWindows ? Math.min(windows, WINDOWS_MAX) : 0,
       firstPtr,
-      regions: this.regions.map(({ gpa, byteLength, fd, mmapOffset, granularity }) => ({
+      copiesPtr: GUEST_PTR,
+      regions: this.regions.map(({ gpa, byteLength, fd, mmapOffset, granularity, hostAddress }) => ({
         gpa,
         byteLength,
         fd,
         offset: mmapOffset,
         granularity,
+        hostAddress,
       })),
     };
   }
 
-  /** Maps the pages of a ring for as long as its memory stays. */
-  private pin(region: Region, offset: bigint, byteLength: number): number | undefined {
-    const granularity = BigInt(region.granularity);
-    const fileOffset = region.mmapOffset + offset;
-    const start = fileOffset - (fileOffset % granularity);
-    const lead = Number(fileOffset - start);
-    const length = roundUp(lead + byteLength, region.granularity);
-    const key = `${region.gpa} ${start} ${length}`;
-    let ptr = this.pinned.get(key);
-    if (ptr === undefined) {
-      const { hostAddress } = this.linear;
-      ptr = roundUp(hostAddress + this.pinnedEnd, region.granularity) - hostAddress;
-      if (ptr + length > GUEST_PTR + PINNED_SIZE) return undefined;
-      mapSharedAt(hostAddress + ptr, region.fd, start, length);
-      this.pinnedEnd = ptr + length;
-      this.pinned.set(key, ptr);
+  private pin(region: Region, offset: bigint, byteLength: number): number {
+    try {
+      const ptr = this.pins.pin(region, region.mmapOffset + offset, byteLength);
+      if (ptr !== undefined) return ptr;
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      throw new GuestMemoryError(`the kernel refuses to map it (${error.message})`);
     }
-    return ptr + lead;
+    throw new GuestMemoryError("the memory pages that hold the rings don't fit into 4 GiB of address space");
   }
 
   private unmapAll(): void {
@@ -259,8 +279,7 @@ export class GuestMemory {
       region.hostAddress = 0;
     }
     this.plan = undefined;
-    this.pinned.clear();
-    this.pinnedEnd = GUEST_PTR;
+    this.pins.open(GUEST_PTR, GUEST_PTR);
     this.clearTable(REGION_TABLE_PTR, REGIONS_MAX);
     for (let worker = 0; worker < this.workerCount; worker++) {
       this.clearTable(windowTableOf(worker), WINDOWS_MAX);
@@ -305,7 +324,7 @@ function tryMapping({ fd, mappedOffset, mappedLength }: Region): void {
 }
 
 function checkRegion(region: Region, others: readonly Region[]): void {
-  const { gpa, byteLength, userAddress, mmapOffset, fd } = region;
+  const { gpa, byteLength, userAddress, mmapOffset } = region;
   if (byteLength === 0n) throw new GuestMemoryError("a region of length 0");
   if (gpa + byteLength > U64_END || userAddress + byteLength > U64_END || mmapOffset + byteLength > U64_END) {
     throw new GuestMemoryError("a region that wraps around");
@@ -314,7 +333,11 @@ function checkRegion(region: Region, others: readonly Region[]): void {
   if (others.some((other) => gpa < other.gpa + other.byteLength && other.gpa < gpa + byteLength)) {
     throw new GuestMemoryError("regions that overlap");
   }
-  // A mapping reaches past the end of a shorter file, and touching it there kills the process (SIGBUS).
+  checkFileSize(region);
+}
+
+/** A mapping reaches past the end of a shorter file, and touching it there kills the process (SIGBUS). */
+function checkFileSize({ fd, mmapOffset, byteLength }: Region): void {
   if (fileSize(fd) < mmapOffset + byteLength) {
     throw new GuestMemoryError("a file that is smaller than its region");
   }

@@ -17,7 +17,7 @@ import {
 import type { VringStart } from "../dataplane/data-plane.ts";
 import { ProtocolError } from "../errors.ts";
 import { close } from "../linux/libc.ts";
-import type { GuestMemory } from "../memory/guest-memory.ts";
+import { type GuestMemory, GuestMemoryError } from "../memory/guest-memory.ts";
 import type { InflightRegion } from "../memory/inflight-region.ts";
 
 /** What the negotiated features make of every ring. */
@@ -146,12 +146,22 @@ export class Vring {
   }
 
   private resolve(memory: RingMemory, part: Part, userAddress: bigint): number {
-    const ptr = memory.userToPtr(userAddress, part.byteLength);
+    const ptr = this.find(memory, part, userAddress);
     const where = `${part.name} at 0x${userAddress.toString(16)}`;
     if (ptr === undefined) throw this.refusal("SET_VRING_ADDR", `${where} is not in guest memory`);
     // Atomic accesses in the core trap when unaligned.
     if (ptr % part.align !== 0) throw this.refusal("SET_VRING_ADDR", `${where} is misaligned`);
     return ptr;
+  }
+
+  private find(memory: RingMemory, part: Part, userAddress: bigint): number | undefined {
+    try {
+      return memory.userToPtr(userAddress, part.byteLength);
+    } catch (error) {
+      if (!(error instanceof GuestMemoryError)) throw error;
+      const where = `${part.name} at 0x${userAddress.toString(16)}`;
+      throw this.refusal("SET_VRING_ADDR", `${where}: ${error.message}`);
+    }
   }
 
   /** virtio 1.4, 2.7. Once more at the start: PACKED may have been given up since. */

@@ -8,15 +8,9 @@ import {
   PRESENT,
   regionSpan,
   spanTarget,
-  useWindowTable,
+  useTables,
 } from "../../assembly/guest-memory.ts";
-import {
-  FAULT_ADDRESS,
-  REGIONS_MAX,
-  WINDOWS_MAX,
-  WORKER_WINDOW_TABLE,
-  WORKERS_PTR,
-} from "../../assembly/spec/layout.ts";
+import { FAULT_ADDRESS, REGIONS_MAX, WINDOWS_MAX, WORKERS_PTR } from "../../assembly/spec/layout.ts";
 import { clearTables, PLAIN_PTR, RAM_PTR, setRegion, setWindow } from "./support.ts";
 
 const GPA: u64 = 0x2_0000_0000;
@@ -29,7 +23,7 @@ function begin(): void {
   clearTables();
   memory.fill(RAM_PTR, 0, 16 * <usize>PAGE);
   memory.fill(PLAIN_PTR, 0, <usize>PAGE);
-  useWindowTable(WORKERS_PTR + WORKER_WINDOW_TABLE);
+  useTables(WORKERS_PTR);
 }
 
 describe("a window", () => {

@@ -15,6 +15,7 @@ import {
   SQE_USER_DATA,
 } from "../../assembly/spec/io-uring.ts";
 import {
+  COPIES_MAX,
   DEVICE_BLOCK_SECTORS,
   DEVICE_CAPACITY_SECTORS,
   DEVICE_DISCARD_UNMAPS,
@@ -31,6 +32,7 @@ import {
   ENTRY_LENGTH,
   ENTRY_TARGET,
   GUEST_PTR,
+  GUEST_WRITES_MAX,
   QUEUE_F_EVENT_IDX,
   QUEUE_F_PACKED,
   QUEUE_STRIDE,
@@ -41,6 +43,8 @@ import {
   REQUESTS_MAX,
   TABLE_ENTRY_SIZE,
   WINDOWS_MAX,
+  WORKER_COPIES,
+  WORKER_GUEST_WRITES,
   WORKER_QUEUES,
   WORKER_REQUESTS,
   WORKER_WINDOW_TABLE,
@@ -147,6 +151,25 @@ export function showAll(): void {
   setWindow(1, 0, 0, 0);
 }
 
+/** Lends the chain that is being read a copy of `byteLength` bytes at `gpa`, made at `ptr`. */
+export function lendCopy(index: u32, gpa: u64, byteLength: u32, ptr: usize): void {
+  memory.copy(ptr, ptrOf(gpa), byteLength);
+  setEntry(WORKERS_PTR + WORKER_COPIES, index, gpa, byteLength, ptr);
+  setEntry(WORKERS_PTR + WORKER_COPIES, index + 1, 0, 0, 0);
+}
+
+/** Writes what the core wants written in guest memory. Returns how many entries that were. */
+export function writeForCore(): u32 {
+  let count: u32 = 0;
+  for (; count < <u32>GUEST_WRITES_MAX; count++) {
+    const entry = <usize>(WORKERS_PTR + WORKER_GUEST_WRITES) + <usize>count * TABLE_ENTRY_SIZE;
+    const byteLength = <u32>load<u64>(entry, ENTRY_LENGTH);
+    if (byteLength === 0) break;
+    memory.copy(ptrOf(load<u64>(entry, ENTRY_GPA)), <usize>load<u64>(entry, ENTRY_TARGET), byteLength);
+  }
+  return count;
+}
+
 export function setDevice<T>(field: i32, value: T): void {
   store<T>(DEVICE_PTR + field, value);
 }
@@ -154,6 +177,8 @@ export function setDevice<T>(field: i32, value: T): void {
 export function clearTables(): void {
   memory.fill(REGION_TABLE_PTR, 0, REGIONS_MAX * TABLE_ENTRY_SIZE);
   memory.fill(WORKERS_PTR + WORKER_WINDOW_TABLE, 0, WINDOWS_MAX * TABLE_ENTRY_SIZE);
+  memory.fill(WORKERS_PTR + WORKER_COPIES, 0, COPIES_MAX * TABLE_ENTRY_SIZE);
+  memory.fill(WORKERS_PTR + WORKER_GUEST_WRITES, 0, GUEST_WRITES_MAX * TABLE_ENTRY_SIZE);
 }
 
 // --- The core under test --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
 namespace core {
 
 std::vector<GuestStore> stores;
+std::vector<GuestStore> storesOfHost;
 std::vector<Span> ringParts;
 std::vector<Span> inflightParts;
 uint64_t fuelUsedMax;
@@ -34,6 +35,7 @@ bool isWithin(uint32_t start, uint32_t length, const Span& access) {
 bool isOwn(const Span& access, bool isStore) {
   if (isWithin(WORKER_PTR, WORKER_STRIDE, access)) {
     if (isWithin(WORKER_PTR + WORKER_WINDOW_TABLE, WINDOWS_MAX * TABLE_ENTRY_SIZE, access)) return !isStore;
+    if (isWithin(WORKER_PTR + WORKER_COPIES + TABLE_ENTRY_SIZE, (COPIES_MAX - 1) * TABLE_ENTRY_SIZE, access)) return !isStore;
     if (isWithin(WORKER_PTR + WORKER_CLOCK, sizeof(double), access)) return !isStore;
     if (!isWithin(WORKER_PTR + WORKER_RINGS, WORKER_REQUESTS - WORKER_RINGS, access)) return true;
     return !isStore || access.start == SQ_TAIL || access.start == CQ_HEAD;
@@ -50,6 +52,7 @@ int64_t checkAccess(uint32_t ptr, uint32_t length, bool isStore) {
     if (isOwn(access, isStore)) return -1;
     fail("%s of %u bytes at 0x%x, which isn't the core's", isStore ? "store" : "load", length, ptr);
   }
+  if (ptr >= COPIES_PTR && !isStore && guest::isCopy(ptr, length)) return -1;
   const int64_t offset = guest::offsetOf(ptr, length, isWithin(ringParts, access));
   if (offset < 0) fail("%s of %u bytes at 0x%x, where nothing is mapped", isStore ? "store" : "load", length, ptr);
   return offset;
@@ -141,6 +144,7 @@ void boot(uint32_t queues, uint32_t requests, uint32_t sqEntries, int controlFd)
   pendingRace = {};
   stepCount = 0;
   stores.clear();
+  storesOfHost.clear();
   memory::resetWorker();
   const auto known = births.find({requests, sqEntries});
   if (known != births.end()) return restore(known->second);
@@ -153,7 +157,8 @@ void boot(uint32_t queues, uint32_t requests, uint32_t sqEntries, int controlFd)
 }
 
 bool step(uint32_t& outcome, bool isAwake, uint32_t crashAt, const Race& race) {
-  stores.clear();
+  stores.swap(storesOfHost);
+  storesOfHost.clear();
   storesUntilCrash = crashAt;
   pendingRace = race;
   tellTime();

@@ -7,7 +7,7 @@
 #include "memory.h"
 
 /** What the core may do in one call: accesses and turns of loops. Above what the largest chains of a step take. */
-constexpr uint64_t FUEL = 3'000'000;
+constexpr uint64_t FUEL = 8'000'000;
 
 /** A store to guest memory, as an offset into all of it. */
 struct GuestStore {
@@ -28,6 +28,8 @@ struct Race {
 namespace core {
 
 extern std::vector<GuestStore> stores;
+/** Those that the host has made since for the core: they count as the next step's. */
+extern std::vector<GuestStore> storesOfHost;
 /** Parts of rings, and of the inflight region, that the core may touch: pointers. */
 extern std::vector<Span> ringParts;
 extern std::vector<Span> inflightParts;

@@ -16,6 +16,8 @@ struct Device {
   uint32_t maxDiscard;
   uint32_t maxWriteZeroes;
   uint32_t maxRanges;
+  /** Requests of the worker: so many tables of I/O vectors. */
+  uint32_t requestCount;
   bool isReadOnly;
   bool isWriteThrough;
   bool unmaps;

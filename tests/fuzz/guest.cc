@@ -17,6 +17,9 @@ constexpr uint64_t GPAS[] = {
 constexpr uint64_t HOSTS[] = {0x7f1200000000, 0x7f1200000000 + REGION_SIZE, 0x7f3400000000};
 
 bool isWindowed;
+/** There are copies in place of windows. */
+bool lendsCopies;
+uint32_t copyCount;
 uint32_t windowCount;
 uint32_t nextWindow;
 std::vector<int> windows;
@@ -43,12 +46,36 @@ void addRegion(Input& input) {
   writeEntry(REGION_TABLE_PTR, index, gpa, length, HOSTS[index]);
 }
 
+uint32_t currentCopies() {
+  const uint64_t first = memory::load<uint64_t>(WORKER_PTR + WORKER_COPIES + ENTRY_LENGTH);
+  return first == 0 ? 0 : copyCount;
+}
+
+void lend(int region, uint32_t page) {
+  const uint32_t index = currentCopies();
+  const uint32_t copies = WORKER_PTR + WORKER_COPIES;
+  const uint64_t gpa = regions[region].gpa + page * GUEST_PAGE;
+  for (uint32_t i = 0; i < index; i++) {
+    if (memory::load<uint64_t>(copies + i * TABLE_ENTRY_SIZE + ENTRY_GPA) == gpa) {
+      fail("a copy was asked for at 0x%lx, which one shows", gpa);
+    }
+  }
+  if (index == COPIES_MAX) return;
+  const uint32_t ptr = COPIES_PTR + index * GUEST_PAGE;
+  memory::markDirty(ptr, GUEST_PAGE);
+  memcpy(memory::base + ptr, memory::base + wholePtr(gpa), GUEST_PAGE);
+  copyCount = index + 1;
+  if (copyCount < COPIES_MAX) writeEntry(copies, copyCount, 0, 0, 0);
+  writeEntry(copies, index, gpa, GUEST_PAGE, ptr);
+}
+
 }  // namespace
 
 void setUp(Input& input) {
   regions.clear();
   isWindowed = input.below(3) == 0;
   windowCount = 1 + input.below(6);
+  lendsCopies = isWindowed && windowCount > 3;
   const uint32_t count = 1 + input.below(GUEST_REGIONS);
   for (uint32_t i = 0; i < count; i++) addRegion(input);
 }
@@ -62,17 +89,43 @@ void resetWindows() {
   }
 }
 
-void mapWindow(uint64_t gpa) {
+void show(uint64_t gpa) {
   const int region = regionOf(gpa);
   if (region < 0) fail("a window was asked for at 0x%lx, which is no guest memory", gpa);
   const uint32_t page = static_cast<uint32_t>((gpa - regions[region].gpa) / GUEST_PAGE);
   const int global = static_cast<int>(region * REGION_PAGES + page);
+  if (lendsCopies) return lend(region, page);
   const bool isShown = std::find(windows.begin(), windows.end(), global) != windows.end();
   if (!isWindowed || isShown) fail("a window was asked for at 0x%lx, which one shows", gpa);
   windows[nextWindow] = global;
   writeEntry(WORKER_PTR + WORKER_WINDOW_TABLE, nextWindow, regions[region].gpa + page * GUEST_PAGE, GUEST_PAGE,
              PAGES_PTR + global * PAGE_STRIDE);
   nextWindow = (nextWindow + 1) % windowCount;
+}
+
+bool isCopy(uint32_t ptr, uint32_t length) {
+  const uint32_t copy = (ptr - COPIES_PTR) / GUEST_PAGE;
+  return ptr >= COPIES_PTR && copy < currentCopies() && (ptr - COPIES_PTR) % GUEST_PAGE + length <= GUEST_PAGE;
+}
+
+std::vector<HostWrite> writeForCore() {
+  std::vector<HostWrite> written;
+  for (uint32_t i = 0; i < GUEST_WRITES_MAX; i++) {
+    const uint32_t entry = WORKER_PTR + WORKER_GUEST_WRITES + i * TABLE_ENTRY_SIZE;
+    const uint64_t length = memory::load<uint64_t>(entry + ENTRY_LENGTH);
+    if (length == 0) break;
+    const uint64_t gpa = memory::load<uint64_t>(entry + ENTRY_GPA);
+    const uint64_t source = memory::load<uint64_t>(entry + ENTRY_TARGET);
+    const int region = regionOf(gpa);
+    if (region < 0 || !Span{regions[region].gpa, regions[region].length}.holds({gpa, length})) {
+      fail("%lu bytes to be written at 0x%lx, which is no guest memory", length, gpa);
+    }
+    const bool isStatus = length == 1 && Span{WORKER_PTR, WORKER_STRIDE}.holds({source, length});
+    if (!isStatus && !Span{DEVICE_PTR + DEVICE_ID, VIRTIO_BLK_ID_BYTES}.holds({source, length})) fail("%lu bytes to be written from 0x%lx", length, source);
+    write(gpa, memory::base + source, static_cast<uint32_t>(length));
+    written.push_back({gpa, static_cast<uint32_t>(length), isStatus});
+  }
+  return written;
 }
 
 int regionOf(uint64_t gpa) {
@@ -100,6 +153,11 @@ int64_t offsetOf(uint32_t ptr, uint32_t length, bool isRing) {
   if (region >= regions.size() || offset + uint64_t{length} > regions[region].length) return -1;
   if (isWindowed && !isRing) return -1;
   return region * REGION_SIZE + offset;
+}
+
+uint32_t offsetOfGpa(uint64_t gpa) {
+  const int region = regionOf(gpa);
+  return region * REGION_SIZE + static_cast<uint32_t>(gpa - regions[region].gpa);
 }
 
 uint64_t gpaOfOffset(uint32_t offset) {

@@ -25,6 +25,13 @@ struct Span {
   }
 };
 
+/** What the host writes for the core: a status byte, or part of the ID. */
+struct HostWrite {
+  uint64_t gpa;
+  uint32_t length;
+  bool isStatus;
+};
+
 namespace guest {
 
 extern std::vector<Region> regions;
@@ -32,8 +39,12 @@ extern std::vector<Region> regions;
 void setUp(Input& input);
 /** For a worker that knows of none yet. */
 void resetWindows();
-/** Maps a window over `gpa`; the one mapped longest ago goes. */
-void mapWindow(uint64_t gpa);
+/** Shows the core what is at `gpa`: by a window, for which the one mapped longest ago goes, or by a copy. */
+void show(uint64_t gpa);
+/** Writes what the core wants written. */
+std::vector<HostWrite> writeForCore();
+/** Whether these bytes are in a copy that the core may read. */
+bool isCopy(uint32_t ptr, uint32_t length);
 
 /** Index of the region that holds `gpa`, or -1. */
 int regionOf(uint64_t gpa);
@@ -42,6 +53,7 @@ uint32_t wholePtr(uint64_t gpa);
 /** An offset into all of guest memory for a pointer to a window or a whole region that may be used, or -1. */
 int64_t offsetOf(uint32_t ptr, uint32_t length, bool isRing);
 uint64_t gpaOfOffset(uint32_t offset);
+uint32_t offsetOfGpa(uint64_t gpa);
 /** Whether the kernel may touch these bytes: guest memory, from one region or several that touch. */
 bool isHostMemory(uint64_t hostAddress, uint64_t length);
 

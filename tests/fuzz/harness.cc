@@ -39,6 +39,7 @@ class Run {
   void act();
   void step(uint32_t crashAt, const Race& race);
   void stepAwake();
+  void writeForCore(uint32_t outcome);
   void settle(uint32_t outcome);
   void crash();
   void start(Queue& queue);
@@ -65,6 +66,7 @@ void Run::run() {
   guest::setUp(input_);
   sqEntries_ = input_.pick(SQ_SIZES);
   requests_ = input_.pick(REQUESTS);
+  device.requestCount = requests_;
   boot();
   for (uint32_t i = 0; i < QUEUES; i++) {
     Queue& queue = queues_[i];
@@ -136,6 +138,7 @@ void Run::step(uint32_t crashAt, const Race& race) {
   uint32_t outcome = 0;
   if (!core::step(outcome, false, crashAt, race)) return crash();
   trace("step: outcome 0x%x", outcome);
+  writeForCore(outcome);
   oracle::afterStep(queues_, outcome);
   settle(outcome);
 }
@@ -151,19 +154,34 @@ void Run::stepAwake() {
     oracle::beforeStep(queues_, false);
     core::step(outcome, true, 0, {});
     trace("step, awake: outcome 0x%x", outcome);
+    writeForCore(outcome);
     oracle::afterStep(queues_, outcome);
     settle(outcome);
   }
 }
 
+/** The core has asked for these stores in this step; a status counts for the step that gives its chain back, too. */
+void Run::writeForCore(uint32_t outcome) {
+  if ((outcome & STEP_GUEST_WRITES) == 0) return;
+  for (const HostWrite& write : guest::writeForCore()) {
+    const GuestStore store{guest::offsetOfGpa(write.gpa), write.length, true};
+    core::stores.push_back(store);
+    if (write.isStatus) core::storesOfHost.push_back(store);
+  }
+}
+
 void Run::settle(uint32_t outcome) {
-  if ((outcome & STEP_WINDOW_MISS) != 0) guest::mapWindow(core::missedGpa());
+  if ((outcome & STEP_WINDOW_MISS) != 0) guest::show(core::missedGpa());
   if ((outcome & STEP_WAIT) != 0) {
     uint32_t inFlight = 0;
     for (const Sqe& sqe : engine::pending) inFlight += sqe.tag() == TAG_REQUEST;
     // A completion that the kernel still keeps holds its request.
     if (inFlight < requests_ && !engine::hasUnseen()) {
-      for (const Queue& queue : queues_) queue.checkIdle();
+      // A long one waits for more than one request to end, and keeps the others from what becomes free.
+      const bool isLong = queues_[0].waitsLong() || queues_[1].waitsLong();
+      for (const Queue& queue : queues_) {
+        if (!isLong || inFlight == 0) queue.checkIdle();
+      }
     }
   }
   for (Queue& queue : queues_) {

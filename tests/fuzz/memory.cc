@@ -53,6 +53,7 @@ void open() {
   mapPrivate(DEVICE_PTR, HEAD_END - DEVICE_PTR);
   mapPrivate(WORKER_PTR, WORKER_STRIDE);
   mapPrivate(INFLIGHT_PTR, 4 * INFLIGHT_PART);
+  mapPrivate(COPIES_PTR, COPIES_MAX * GUEST_PAGE);
   const int fd = memfd_create("guest", 0);
   if (fd < 0 || ftruncate(fd, GUEST_REGIONS * REGION_SIZE) != 0) {
     perror("memfd_create");

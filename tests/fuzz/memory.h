@@ -19,6 +19,9 @@ constexpr uint32_t WHOLE_STRIDE = 0x100000;
 constexpr uint32_t PAGES_PTR = GUEST_PTR + 0x1000000;
 constexpr uint32_t PAGE_STRIDE = 0x10000;
 
+/** Copies of pages, lent to the core. */
+constexpr uint32_t COPIES_PTR = GUEST_PTR + 0x2000000;
+
 constexpr uint32_t WORKER_PTR = WORKERS_PTR;
 constexpr uint32_t INFLIGHT_PART = 0x10000;
 constexpr uint32_t SQ_HEAD = WORKER_PTR + WORKER_RINGS;

@@ -6,9 +6,6 @@
 
 namespace {
 
-/** The longest chain that the core promises to take: IOV_MAX buffers of data, a header and a status. */
-constexpr size_t CHAIN_MAX = IOVECS_MAX + 2;
-
 struct Descriptor {
   uint64_t gpa;
   uint32_t length;
@@ -41,7 +38,6 @@ bool isGuestMemory(uint64_t gpa, uint64_t length) {
 /** False if the chain is broken by it. */
 bool addBuffer(Chain& chain, const Descriptor& descriptor) {
   const bool isWritable = (descriptor.flags & VIRTQ_DESC_F_WRITE) != 0;
-  if (chain.buffers.size() >= CHAIN_MAX) return false;
   const bool follows = std::any_of(chain.buffers.begin(), chain.buffers.end(),
                                    [](const Buffer& buffer) { return buffer.isWritable && buffer.length > 0; });
   if (follows && !isWritable) return false;
@@ -52,8 +48,10 @@ bool addBuffer(Chain& chain, const Descriptor& descriptor) {
 bool walkTable(Chain& chain, const Descriptor& table, bool isPacked) {
   if (table.length == 0 || table.length % DESC_SIZE != 0) return false;
   const uint32_t count = table.length / DESC_SIZE;
+  uint32_t read = 0;
   for (uint32_t position = 0;;) {
     if (position >= count) return false;
+    if (++read > std::min<uint32_t>(count, TABLE_MAX)) return false;
     const uint64_t gpa = table.gpa + uint64_t{position} * DESC_SIZE;
     uint8_t bytes[DESC_SIZE];
     if (!guest::read(gpa, bytes, DESC_SIZE)) return false;
@@ -102,7 +100,7 @@ void appendHost(std::vector<Span>& spans, uint64_t gpa, uint64_t length) {
 
 void expectTransfer(Expectation& expectation, Kind kind, uint64_t sector, uint64_t length) {
   expectation.status = VIRTIO_BLK_S_IOERR;
-  if (expectation.data.size() > IOVECS_MAX) return;
+  if (expectation.data.size() > uint64_t{device.requestCount} * IOVECS_MAX) return;
   if (length % SECTOR_SIZE != 0 || !device.holds(sector, length / SECTOR_SIZE)) return;
   expectation.status = VIRTIO_BLK_S_OK;
   if (length == 0) return;

@@ -40,6 +40,8 @@ class Queue {
   void checkAllSubmitted() const;
   /** Nothing is left that the core could go on with. */
   void checkIdle() const;
+  /** The next chain has more data than one operation takes. */
+  bool waitsLong() const;
   /** The chain that this request serves. */
   Taken* served(uint32_t slot);
   /** A chain taken in this step that asks for just this SQE, and has none yet. */

@@ -29,7 +29,7 @@ export const PLANTED_BUGS: Record<string, Patch> = {
   },
   "an indirect table without an end": {
     file: "descriptor-chain.ts",
-    from: "if (++walked > CHAIN_MAX) return FAULT_CHAIN_TOO_LONG;",
+    from: "if (++tableRead > min<u32>(tableCount, TABLE_MAX)) return FAULT_CHAIN_TOO_LONG;",
     to: "",
   },
   "an inflight list out of its region": {
