@@ -16,6 +16,7 @@ import {
   sendCall,
   takeRoom,
 } from "./eventfds.ts";
+import { recordFailure, useFailures } from "./failures.ts";
 import { gpaToPtr, MISSED, useWindowTable, whyAbsent } from "./guest-memory.ts";
 import { hasLeftovers, isTracked } from "./inflight.ts";
 import { clockMs, useStatistics } from "./latency.ts";
@@ -49,6 +50,7 @@ import {
   QUEUE_STRIDE,
   STEP_BROKEN,
   STEP_CONTROL,
+  STEP_FAILED,
   STEP_POLL,
   STEP_STOPPED,
   STEP_WAIT,
@@ -61,6 +63,7 @@ import {
   WORKER_ZERO_IOVECS,
   WORKERS_PTR,
 } from "./spec/layout.ts";
+import { VIRTIO_BLK_S_IOERR } from "./spec/virtio-blk.ts";
 import { completionNews, consumeCqe, hasSqeRoom, peekCqe, publishSqes, returnCqes } from "./uring.ts";
 import { indexOf, TAG_CALL, TAG_CONTROL, TAG_KICK, TAG_REQUEST, tagOf } from "./user-data.ts";
 import { EVENT_IDLE, Virtqueue } from "./virtqueue.ts";
@@ -96,6 +99,7 @@ export function openWorker(index: u32, queues: u32, requests: u32, control: i32)
   useScratch(worker + WORKER_SCRATCH);
   useZeroVectors(worker + WORKER_ZERO_IOVECS);
   useStatistics(worker);
+  useFailures(worker);
   openEventfds(worker + WORKER_SCRATCH + EVENT_VALUES, control);
   openPool(worker, requests);
   for (let i: u32 = 0; i < queues; i++) {
@@ -207,6 +211,10 @@ function completeRequest(request: Request, result: i32): void {
     return;
   }
   const status = resumeRequest(request, result);
+  if (status === VIRTIO_BLK_S_IOERR) {
+    recordFailure(request, result);
+    outcome |= STEP_FAILED;
+  }
   if (status !== SUBMITTED) finish(request, status);
 }
 
