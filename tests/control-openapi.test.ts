@@ -101,7 +101,7 @@ describe("the control socket", { timeout: 180_000 }, () => {
 
   test("answers to nothing that is not described", () => {
     const nothing = {} as never;
-    const routes = controlRoutes(nothing, nothing, nothing, nothing, () => {});
+    const routes = controlRoutes(nothing, nothing, nothing, nothing, nothing, () => {});
     const served = Object.entries(routes).flatMap(([path, methods]) =>
       Object.keys(methods).map((method) => `${method} ${path}`),
     );
