@@ -35,11 +35,11 @@ function areFew(daemon: Vringd, sentence: string, times: number): void {
 describe("a flood", { timeout: 300_000 }, () => {
   test("of refused requests, known and unknown", async () => {
     await using daemon = await Vringd.start();
-    const frontEnd = await FrontEnd.connect(daemon.socketPath);
+    await using frontEnd = await FrontEnd.connect(daemon.socketPath);
     for (let i = 0; i < FLOOD; i++) {
       assert.notEqual(await frontEnd.setConfig(config(2)), 0n);
       await frontEnd.raw(UNKNOWN_REQUEST + i);
-      assert.notEqual(await frontEnd.setVringNum(0, i), 0n);
+      assert.notEqual(await frontEnd.setVringNum(0, 1), 0n);
     }
     await frontEnd.disk().read(0, 1);
     frontEnd.close();
@@ -50,7 +50,7 @@ describe("a flood", { timeout: 300_000 }, () => {
   test("of front-ends that come and go, and of some that speak no vhost-user", async () => {
     await using daemon = await Vringd.start();
     for (let i = 0; i < FLOOD; i++) {
-      const frontEnd = await FrontEnd.open(daemon.socketPath);
+      await using frontEnd = await FrontEnd.open(daemon.socketPath);
       if (i % 2 === 0) await frontEnd.getFeatures();
       else {
         await frontEnd.connection.send(Buffer.alloc(64, 0xff));
@@ -69,7 +69,7 @@ describe("a flood", { timeout: 300_000 }, () => {
 
   test("of rings that are broken and started anew", async () => {
     await using daemon = await Vringd.start({ args: ["--num-queues=1"] });
-    const frontEnd = await FrontEnd.connect(daemon.socketPath);
+    await using frontEnd = await FrontEnd.connect(daemon.socketPath);
     for (let i = 0; i < FLOOD; i++) {
       const queue = frontEnd.queues[0] as SplitVirtqueue;
       queue.avail[AVAIL_IDX / 2] = 0x7fff;
@@ -84,7 +84,7 @@ describe("a flood", { timeout: 300_000 }, () => {
 
   test("of cache modes", async () => {
     await using daemon = await Vringd.start();
-    const frontEnd = await FrontEnd.connect(daemon.socketPath);
+    await using frontEnd = await FrontEnd.connect(daemon.socketPath);
     for (let i = 0; i < FLOOD; i++) {
       for (const writeback of [0, 1]) assert.equal(await frontEnd.setConfig(config(writeback)), 0n);
     }
@@ -96,7 +96,7 @@ describe("a flood", { timeout: 300_000 }, () => {
 
   test("of debug lines, which are many, but not without a bound", async () => {
     await using daemon = await Vringd.start({ args: ["--log-level=debug"] });
-    const frontEnd = await FrontEnd.open(daemon.socketPath);
+    await using frontEnd = await FrontEnd.open(daemon.socketPath);
     const many = 20_000;
     for (let i = 0; i < many; i += 1000) {
       await frontEnd.connection.send(Buffer.concat(Array.from({ length: 999 }, () => encodeMessage(3, 0))));
