@@ -165,9 +165,13 @@ describe("the daemon", () => {
   const args = [`--blk-file=${image}`];
 
   test("is ready once the I/O of its killed predecessor has ended", async () => {
-    using left = await LeftBehind.lock();
-    setTimeout(() => left[Symbol.dispose](), 2000);
     await using daemon = await Vringd.start({ args });
+    await daemon.stop();
+    using left = await LeftBehind.lock();
+    const restarted = daemon.restart();
+    await daemon.waitForLog(/waiting for the I\/O/);
+    left[Symbol.dispose]();
+    await restarted;
     assert.equal(daemon.linesLike(/waiting for the I\/O/).length, 1);
   });
 
