@@ -1,9 +1,9 @@
 // What the disk failed. Of files the cores count it, in linear memory, and the main thread looks when a worker tells it to.
 import * as layout from "../../assembly/spec/layout.ts";
-import { TIMED_KINDS, type TimedKind } from "./statistics.ts";
+import { TIMED_KINDS } from "./statistics.ts";
 
-/** What a disk was asked to do. */
-export type DiskOperation = TimedKind;
+/** What a disk was asked to do, by the name of its method. */
+export type DiskOperation = "read" | "write" | "flush" | "discard" | "writeZeroes";
 
 /** Operations of a kind that failed the same way: their requests have failed, the guest sees an I/O error. */
 export interface DiskFailure {
