@@ -70,7 +70,7 @@ class Ear {
   }
 }
 
-describe("events", { timeout: 240_000 }, () => {
+describe("events", { timeout: 420_000 }, () => {
   test("tell who came, what broke and failed, which cache mode there is, who went, and the end", async () => {
     await using observed = await Observed.start({ args: ["--num-queues=1"] });
     const { daemon } = observed;

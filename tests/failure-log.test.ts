@@ -1,10 +1,16 @@
 // Log lines for a disk that fails: the first of a kind at once, the others by number.
 import assert from "node:assert/strict";
-import { constants } from "node:os";
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { constants, tmpdir } from "node:os";
+import { join } from "node:path";
 import { beforeEach, describe, mock, test } from "node:test";
+import { serve } from "vringd";
 import { FailureLog } from "../host/dataplane/failure-log.ts";
 import type { DiskFailure } from "../host/dataplane/failures.ts";
+import { FrontEnd } from "../host/front-end/front-end.ts";
 import { type Log, SILENT } from "../host/log.ts";
+
+import { until } from "./support/until.ts";
 
 const WINDOW_MS = 60_000;
 const { EIO, ENOSPC, EAGAIN, EOPNOTSUPP } = constants.errno;
@@ -135,3 +141,27 @@ describe("a disk's failure", () => {
     );
   });
 });
+
+for (const engine of ["io_uring", "threads"] as const) {
+  test(`a server of the library tells failures of a file, by ${engine}`, { timeout: 120_000 }, async () => {
+    const directory = mkdtempSync(join(tmpdir(), "vringd-test-"));
+    try {
+      const path = join(directory, "disk.img");
+      writeFileSync(path, Buffer.alloc(1 << 20));
+      const lines: unknown[] = [];
+      const log = { ...SILENT, warn: (fields: object | string) => lines.push(fields) } as Log;
+      await using server = await serve({ disk: { path }, socketPath: join(directory, "s"), engine, log });
+      const failed: [string, unknown][] = [];
+      server.on("requestFailed", (operation, error) => failed.push([operation, error]));
+      await using frontEnd = await FrontEnd.connect(join(directory, "s"));
+      truncateSync(path, 4096);
+      await assert.rejects(frontEnd.disk().read(64, 1));
+      const [operation, error] = await until(() => failed[0], "the failure is told");
+      assert.deepEqual([operation, (error as { code: string }).code], ["read", "EIO"]);
+      const { errno, sector, file } = lines[0] as Record<string, unknown>;
+      assert.deepEqual([errno, sector, file], ["EIO", 64, path]);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+}
