@@ -16,6 +16,7 @@ import {
   sendCall,
   takeRoom,
 } from "./eventfds.ts";
+import { recordFailure, useFailures } from "./failures.ts";
 import {
   clearGuestWrites,
   copyToGuest,
@@ -69,6 +70,7 @@ import {
   QUEUE_STRIDE,
   STEP_BROKEN,
   STEP_CONTROL,
+  STEP_FAILED,
   STEP_GUEST_WRITES,
   STEP_POLL,
   STEP_STOPPED,
@@ -81,7 +83,7 @@ import {
   WORKER_ZERO_IOVECS,
   WORKERS_PTR,
 } from "./spec/layout.ts";
-import { VIRTIO_BLK_S_OK } from "./spec/virtio-blk.ts";
+import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK } from "./spec/virtio-blk.ts";
 import { completionNews, consumeCqe, hasSqeRoom, peekCqe, publishSqes, returnCqes } from "./uring.ts";
 import { indexOf, TAG_CALL, TAG_CONTROL, TAG_KICK, TAG_REQUEST, tagOf } from "./user-data.ts";
 import { EVENT_IDLE, Virtqueue } from "./virtqueue.ts";
@@ -133,6 +135,7 @@ export function openWorker(index: u32, queues: u32, requests: u32, control: i32)
   useScratch(worker + WORKER_SCRATCH);
   useZeroVectors(worker + WORKER_ZERO_IOVECS);
   useStatistics(worker);
+  useFailures(worker);
   openEventfds(worker + WORKER_SCRATCH + EVENT_VALUES, control);
   openPool(worker, requests);
   activeCount = 0;
@@ -253,6 +256,10 @@ function completeRequest(request: Request, result: i32): void {
     return;
   }
   const status = resumeRequest(request, result);
+  if (status === VIRTIO_BLK_S_IOERR) {
+    recordFailure(request, result);
+    outcome |= STEP_FAILED;
+  }
   if (status !== SUBMITTED) finish(request, status);
 }
 

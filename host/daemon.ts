@@ -1,15 +1,16 @@
 // The device from start to end: opens the disk, serves one front-end after the other, and leaves nothing behind.
 
 import { type Counters, DataPlane, type DataPlaneOptions } from "./dataplane/data-plane.ts";
-import type { OnDiskError } from "./dataplane/disk-engine.ts";
+import { FailureLog } from "./dataplane/failure-log.ts";
+import type { OnDiskFailure } from "./dataplane/failures.ts";
 import { BlkConfig, type BlkOptions, deviceFeatures } from "./device/blk-config.ts";
 import type { Disk } from "./device/disk.ts";
 import { type DiskChoice, openDisk as openAnyDisk } from "./device/open-disk.ts";
-import { diskErrorLog } from "./disk/error-log.ts";
 import { reasonOf, StartError } from "./errors.ts";
 import { exitNow } from "./linux/libc.ts";
 import { connectServiceManager, type Tell } from "./linux/service-manager.ts";
-import type { LeveledLog, Log } from "./log.ts";
+import type { Log } from "./log.ts";
+import type { LimitedLog } from "./log-limiter.ts";
 import { GuestMemory } from "./memory/guest-memory.ts";
 import { InflightRegion } from "./memory/inflight-region.ts";
 import type { Observability, ObservabilityOptions } from "./observability/observability.ts";
@@ -36,7 +37,7 @@ const STATUS_BUG = 70;
 const SHUTDOWN_MS = 5000;
 
 /** Serves until a signal ends it, or until the one connection that it was given has ended. */
-export async function runDaemon(options: DaemonOptions, log: LeveledLog): Promise<void> {
+export async function runDaemon(options: DaemonOptions, log: LimitedLog): Promise<void> {
   const stopping = abortOnSignal(log);
   endOnBug(log);
   const tell = connectServiceManager();
@@ -60,6 +61,7 @@ export async function runDaemon(options: DaemonOptions, log: LeveledLog): Promis
     observability?.close();
     frontEnds.close();
     await disk.close();
+    log.flush();
   }
 }
 
@@ -77,7 +79,7 @@ async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): P
 async function observe(
   options: ObservabilityOptions,
   subject: Subject,
-  log: LeveledLog,
+  log: LimitedLog,
 ): Promise<Observability | undefined> {
   if (options.controlSocket === undefined && options.metrics === undefined) return undefined;
   const { Observability } = await import("./observability/observability.ts");
@@ -118,6 +120,7 @@ export class Device {
     private readonly memory: GuestMemory,
     private readonly inflight: InflightRegion,
     readonly dataPlane: DataPlane,
+    private readonly failures: FailureLog,
     private readonly blk: BlkOptions,
   ) {
     this.features = deviceFeatures(disk, blk.packed);
@@ -127,7 +130,7 @@ export class Device {
     disk: Disk,
     { blk, engine, ...options }: DeviceOptions,
     log: Log,
-    onDiskError: OnDiskError = diskErrorLog(log),
+    onDiskFailure: OnDiskFailure = () => {},
   ): Promise<Device> {
     const { queueCount } = blk;
     // An object belongs to the thread that it was given in.
@@ -135,8 +138,15 @@ export class Device {
     const memory = new GuestMemory(threads);
     try {
       const planeOptions = { ...options, queueCount, threads, engine };
-      const dataPlane = await DataPlane.open(memory, disk, planeOptions, log, onDiskError);
-      return new Device(disk, memory, new InflightRegion(memory.linear), dataPlane, blk);
+      const failures = new FailureLog(log, {
+        file: disk.path,
+        ...(disk.overlay && { overlay: disk.overlay }),
+      });
+      const dataPlane = await DataPlane.open(memory, disk, planeOptions, log, (failure) => {
+        failures.add(failure);
+        onDiskFailure(failure);
+      });
+      return new Device(disk, memory, new InflightRegion(memory.linear), dataPlane, failures, blk);
     } catch (error) {
       throw new StartError(`can't start with --engine=${engine}: ${reasonOf(error)}`);
     }
@@ -173,6 +183,7 @@ export class Device {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dataPlane.close();
+    this.failures.close();
   }
 }
 

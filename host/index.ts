@@ -1,5 +1,5 @@
 // The library: a back-end in your own program, for a file or for a disk that you write.
-export type { DiskOperation } from "./dataplane/disk-engine.ts";
+export type { DiskOperation } from "./dataplane/failures.ts";
 export type { BlockDisk } from "./disk/block-disk.ts";
 export { FileDisk, type FileDiskOptions } from "./disk/file-disk.ts";
 export { MemoryDisk } from "./disk/memory-disk.ts";

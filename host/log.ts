@@ -1,5 +1,6 @@
-// Log lines on stderr: for people, or as JSON for machines. No line is written for a request of the guest.
+// Log lines on stderr: for people, or as JSON for machines. No line is written for a request of the guest that ends well.
 import { writeSync } from "node:fs";
+import { LimitedLog } from "./log-limiter.ts";
 
 /** Takes a sentence, and what belongs to it: pino's loggers fit. */
 export interface Log {
@@ -21,11 +22,6 @@ export interface LogLine {
   (sentence: string): void;
 }
 
-/** One whose level can be changed while it is in use. */
-export interface LeveledLog extends Log {
-  level: string;
-}
-
 const nothing = () => {};
 /** Tells nobody. */
 export const SILENT: Log = { error: nothing, warn: nothing, info: nothing, debug: nothing };
@@ -36,12 +32,11 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
 /** pino takes as long to load as the rest of the start, so only those load it who are going to log. */
-export async function createLog(level: LogLevel, format: LogFormat): Promise<LeveledLog> {
+export async function createLog(level: LogLevel, format: LogFormat): Promise<LimitedLog> {
   const { default: pino } = await import("pino");
   const write = format === "json" ? writeLine : (line: string) => writeLine(formatText(line));
   const options = { level, base: null, formatters: { level: (label: string) => ({ level: label }) } };
-  const log: LeveledLog = pino(options, { write });
-  return log;
+  return new LimitedLog(pino(options, { write }));
 }
 
 const STDERR = 2;

@@ -1,13 +1,15 @@
 // A back-end in a program: what the daemon does, without its signals, its exit status and its command line.
 import { EventEmitter } from "node:events";
+import { constants } from "node:os";
 import { Device, serveAll } from "./daemon.ts";
-import type { DiskOperation } from "./dataplane/disk-engine.ts";
+import type { DiskFailure, DiskOperation } from "./dataplane/failures.ts";
 import { describeObject } from "./device/object-disk.ts";
 import { openDisk } from "./device/open-disk.ts";
 import type { BlockDisk } from "./disk/block-disk.ts";
-import { diskErrorLog } from "./disk/error-log.ts";
 import { BusyError } from "./errors.ts";
+import { SystemError } from "./linux/libc.ts";
 import { type Log, SILENT } from "./log.ts";
+import { LimitedLog } from "./log-limiter.ts";
 import type { Connection } from "./protocol/connection.ts";
 import { adopt, type FrontEnds, listenAt, vacateSocketPath } from "./protocol/listener.ts";
 import { deviceOptions, diskChoice, type FileOptions, type ServeOptions } from "./serve-options.ts";
@@ -48,7 +50,10 @@ export interface ServerEvents {
   disconnect: [stats: Stats, fault: Error | undefined];
   /** The guest broke a ring, which takes nothing more until the front-end starts it anew. */
   broken: [ring: number, reason: string];
-  /** The disk failed a request: the guest sees an I/O error. */
+  /**
+   * The disk failed a request: the guest sees an I/O error. `error`: what the object threw. Of a file, a system error with `errno` and
+   * `code`, told once for all that failed the same way within a tenth of a second.
+   */
   requestFailed: [operation: DiskOperation, error: unknown];
   /** The server itself has failed, by a bug or the kernel's doing, and serves no more. Unheard, it is thrown. */
   error: [error: Error];
@@ -128,7 +133,8 @@ const CLOSE_MS = 5000;
  * await using server = await serve({ disk: new MemoryDisk(1n << 30n), socketPath: "/tmp/blk.sock" });
  */
 export async function serve(options: ServeOptions): Promise<Server> {
-  const { log = SILENT, signal } = options;
+  const { signal } = options;
+  const log = new LimitedLog(options.log ?? SILENT);
   const how = deviceOptions(options);
   signal?.throwIfAborted();
   const { socketPath, fd } = options;
@@ -142,13 +148,12 @@ export async function serve(options: ServeOptions): Promise<Server> {
   try {
     const disk = await openAny(options.disk, stopping.signal, log);
     undo.unshift(() => disk.close());
+    undo.push(() => log.flush());
     const frontEnds = adopted ?? listenAt(socketPath!);
     undo.unshift(() => frontEnds.close());
-    const logError = diskErrorLog(log);
     let server: Server | undefined;
-    const device = await Device.open(disk, how, log, (operation, error) => {
-      logError(operation, error);
-      server?.emit("requestFailed", operation, error);
+    const device = await Device.open(disk, how, log, (failure) => {
+      server?.emit("requestFailed", failure.operation, errorOf(failure));
     });
     server = new Server(device, stopping, (self) => run(self, device, frontEnds, stopping.signal, log, undo));
     return server;
@@ -180,6 +185,11 @@ async function run(
   } finally {
     await endAll(undo);
   }
+}
+
+/** Nothing moved is an I/O error to the guest, too. */
+function errorOf({ operation, result, error }: DiskFailure): unknown {
+  return error ?? new SystemError(operation, -result || constants.errno.EIO);
 }
 
 async function endAll(undo: readonly (() => unknown)[]): Promise<void> {

@@ -424,7 +424,7 @@ for (const engine of ["io_uring", "threads"]) {
 }
 
 async function startWithKnownSector(args: string[]): Promise<Vringd> {
-  const all = [...args, "--packed", `--num-queues=${QUEUES}`, "--threads=2"];
+  const all = [...args, "--packed", `--num-queues=${QUEUES}`, "--threads=2", "--log-level=debug"];
   const daemon = await Vringd.start({ args: all, byteLength: IMAGE_SIZE, under: SMALL_HEAP });
   writeFileSync(daemon.imagePath, KNOWN, { flag: "r+" });
   return daemon;

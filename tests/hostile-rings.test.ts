@@ -114,7 +114,7 @@ for (const engine of ["io_uring", "threads"]) {
 
     before(async () => {
       daemon = await Vringd.start({
-        args: [`--engine=${engine}`, "--packed", "--num-queues=2", "--threads=1"],
+        args: [`--engine=${engine}`, "--packed", "--num-queues=2", "--threads=1", "--log-level=debug"],
       });
     });
     after(() => daemon[Symbol.asyncDispose]());

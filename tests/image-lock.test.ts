@@ -20,6 +20,8 @@ truncateSync(image, 1 << 20);
 after(() => rmSync(directory, { recursive: true }));
 
 const NEVER = new AbortController().signal;
+/** Longer than the tests may take. */
+const FOR_EVER_MS = 3_600_000;
 
 interface Wait {
   timeoutMs?: number;
@@ -71,14 +73,11 @@ class LeftBehind {
   }
 }
 
-test("a second writer is refused within a second", async () => {
+test("a second writer is refused", async () => {
   using first = new Opened();
   using second = new Opened();
   await first.lock(writer);
-  const startMs = performance.now();
   await assert.rejects(second.lock(writer), StartError);
-  // It takes 0.7 s; the machine may be busy.
-  assert.ok(performance.now() - startMs < 3000);
 });
 
 test("readers share an image", async () => {
@@ -129,13 +128,15 @@ test("I/O of a killed process is waited for, which one line of the log tells", a
   using left = await LeftBehind.lock();
   using opened = new Opened();
   const lines: string[] = [];
-  const startMs = performance.now();
-  setTimeout(() => left[Symbol.dispose](), 2000);
-  await opened.lock(writer, { timeoutMs: 10_000, lines });
-  const tookMs = performance.now() - startMs;
-  assert.ok(tookMs > 1900 && tookMs < 2500, `${tookMs} ms`);
+  let hasEnded = false;
+  setTimeout(() => {
+    hasEnded = true;
+    left[Symbol.dispose]();
+  }, 2000);
+  await opened.lock(writer, { timeoutMs: FOR_EVER_MS, lines });
+  assert.ok(hasEnded);
   const text = "waiting for the I/O of a killed process, which still locks the image";
-  assert.deepEqual(lines, [`${text} {"file":"${image}","forSeconds":10}`]);
+  assert.deepEqual(lines, [`${text} {"file":"${image}","forSeconds":${FOR_EVER_MS / 1000}}`]);
 });
 
 test("it is not waited for any longer than asked, and the refusal says why", async () => {
@@ -149,25 +150,28 @@ test("it is not waited for any longer than asked, and the refusal says why", asy
       "1.5 s of --lock-timeout",
   });
   const tookMs = performance.now() - startMs;
-  assert.ok(tookMs > 1500 && tookMs < 2500, `${tookMs} ms`);
+  // That it ends is the upper bound.
+  assert.ok(tookMs > 1500, `${tookMs} ms`);
 });
 
 test("a signal ends the wait", async () => {
   using _left = await LeftBehind.lock();
   using opened = new Opened();
   const stopping = AbortSignal.timeout(1000);
-  const startMs = performance.now();
-  await assert.rejects(opened.lock(writer, { timeoutMs: 10_000, stopping }), { name: "AbortError" });
-  assert.ok(performance.now() - startMs < 1500);
+  await assert.rejects(opened.lock(writer, { timeoutMs: FOR_EVER_MS, stopping }), { name: "AbortError" });
 });
 
 describe("the daemon", () => {
   const args = [`--blk-file=${image}`];
 
   test("is ready once the I/O of its killed predecessor has ended", async () => {
-    using left = await LeftBehind.lock();
-    setTimeout(() => left[Symbol.dispose](), 2000);
     await using daemon = await Vringd.start({ args });
+    await daemon.stop();
+    using left = await LeftBehind.lock();
+    const restarted = daemon.restart();
+    await daemon.waitForLog(/waiting for the I\/O/);
+    left[Symbol.dispose]();
+    await restarted;
     assert.equal(daemon.linesLike(/waiting for the I\/O/).length, 1);
   });
 

@@ -274,7 +274,7 @@ describe("a wrong call", { timeout: 120_000 }, () => {
   for (const [args, complaint] of [
     [["ctl"], /missing required argument 'SOCKET'/],
     [["ctl", "x"], /missing required argument 'COMMAND'/],
-    [["ctl", "x", "dance"], /takes one of status, stats, log-level, quit, not "dance"/],
+    [["ctl", "x", "dance"], /takes one of status, stats, events, log-level, quit, not "dance"/],
     [["ctl", "x", "log-level"], /log-level takes a level/],
     [["ctl", "x", "quit", "now"], /quit takes no more/],
     [["top", "--interval=0"], /--interval takes a whole number from 1 to 60/],

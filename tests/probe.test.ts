@@ -52,6 +52,7 @@ describe("probe", { timeout: 120_000 }, () => {
       "--queue-size=64",
       "--block-size=4096",
       "--packed",
+      "--log-level=debug",
     ];
     daemon = await Vringd.start({ byteLength: IMAGE_SIZE, args });
   });

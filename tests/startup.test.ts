@@ -1,4 +1,5 @@
-// What a start and an idle daemon cost, and what a request does: printed as measured, with bounds that only sanity needs.
+// What a start and an idle daemon cost, and what a request does: printed as measured. Bounds are on processor time and calls, which
+// other programs on the machine hardly change; what hangs runs into a timeout.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -14,32 +15,38 @@ const ROUNDS = 5;
 const READS = 100_000;
 const DEPTH = 32;
 const BLOCK_SIZE = 4096;
+/** Of 10 ms, on all processors: a start takes about 30. */
+const START_TICKS_MAX = 200;
 
 describe("the daemon", { timeout: 120_000 }, () => {
   test("accepts a front-end soon after its start", async (t) => {
     const times: number[] = [];
+    const ticks: number[] = [];
     for (let round = 0; round < ROUNDS; round++) {
       const start = performance.now();
       await using daemon = await Vringd.start({ readyWhen: "accepting" });
       times.push(performance.now() - start);
+      ticks.push(cpuTicks(daemon));
       await using frontEnd = await FrontEnd.connect(daemon.socketPath);
       await frontEnd.disk().read(0, 8);
     }
+    assert.ok(Math.min(...ticks) < START_TICKS_MAX, `${inOrder(ticks)} ticks`);
     t.diagnostic(`start to accept: ${inOrder(times)} ms`);
-    assert.ok(Math.min(...times) < 2000);
   });
 
   test("has data to give soon after its start", async (t) => {
     const times: number[] = [];
+    const ticks: number[] = [];
     for (let round = 0; round < ROUNDS; round++) {
       const start = performance.now();
       await using daemon = await Vringd.start({ readyWhen: "accepting" });
       await using frontEnd = await FrontEnd.connect(daemon.socketPath);
       await frontEnd.disk().read(0, 8);
       times.push(performance.now() - start);
+      ticks.push(cpuTicks(daemon));
     }
+    assert.ok(Math.min(...ticks) < START_TICKS_MAX, `${inOrder(ticks)} ticks`);
     t.diagnostic(`start to the first sector read: ${inOrder(times)} ms`);
-    assert.ok(Math.min(...times) < 3000);
   });
 
   test("prints its capabilities without much ado", (t) => {
@@ -50,7 +57,6 @@ describe("the daemon", { timeout: 120_000 }, () => {
       return performance.now() - start;
     });
     t.diagnostic(`--print-capabilities: ${inOrder(times)} ms`);
-    assert.ok(Math.min(...times) < 1000);
   });
 
   test("takes little memory and no time while it is idle", async (t) => {

@@ -83,6 +83,10 @@ export const WORKER_SCRATCH = 0xc000;
 export const WORKER_CLOCK = 0x10000;
 /** The host's own counts of a worker's turns, f64 each: COUNT_TURNS and those that follow. */
 export const WORKER_COUNTS = 0x10040;
+/** u32, between host threads: 1 while the main thread has yet to look at the failures that a worker told it of. */
+export const WORKER_TOLD = 0x10060;
+/** What the engine failed: an entry for each LATENCY_* and errno below FAILURE_ERRNOS, in this order. */
+export const WORKER_FAILURES = 0x10100;
 export const WORKER_SQES = 0x20000;
 export const WORKER_RINGS = 0x40000;
 export const WORKER_REQUESTS = 0x60000;
@@ -116,6 +120,17 @@ export const LATENCY_FLUSH = 2;
 export const LATENCY_DISCARD = 3;
 export const LATENCY_WRITE_ZEROES = 4;
 export const LATENCY_KINDS = 5;
+
+/**
+ * An entry of WORKER_FAILURES, u64 each: how many operations failed so; the sector of the first of those that the host has
+ * not seen; and how many it has seen, which the host writes. Errno 0: less was moved than asked, or an errno that has no entry.
+ */
+export const FAILURE_STRIDE = 32;
+export const FAILURE_COUNT = 0;
+export const FAILURE_SECTOR = 8;
+export const FAILURE_SEEN = 16;
+/** One more than Linux's largest errno. */
+export const FAILURE_ERRNOS = 134;
 
 /**
  * A histogram: the sum in nanoseconds, u64, and the buckets, u64 each. A bucket is 64 ns wide at first; from the 16th on
@@ -182,6 +197,7 @@ export const STEP_BROKEN = 0x80000; // a ring broke: queueFault() says which and
 export const STEP_POLL = 0x100000; // wait, but not for long: some ring has no kick eventfd
 export const STEP_STOPPED = 0x200000; // a ring that was asked to stop has stopped
 export const STEP_GUEST_WRITES = 0x400000; // write what WORKER_GUEST_WRITES lists, then step again
+export const STEP_FAILED = 0x800000; // the engine failed a request: WORKER_FAILURES says which and why
 
 /** news(): nothing, something to step for, or something to enter the engine for first. */
 export const NEWS_NONE = 0;

@@ -41,4 +41,6 @@ export type Command =
 export type Report =
   | { type: "ready"; engine: EngineName; whyNotUring: string | undefined }
   | { type: "done"; id: number; base?: number }
-  | { type: "broken"; queue: number; fault: number };
+  | { type: "broken"; queue: number; fault: number }
+  /** The core has counted failures of the engine, for the first time since the main thread has looked. */
+  | { type: "failed" };

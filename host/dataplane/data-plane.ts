@@ -11,8 +11,8 @@ import { startWorker } from "../own-files.ts";
 import type { Command, Report, WorkerSetup } from "./commands.ts";
 import { compileCore } from "./core.ts";
 import { clearFlushed, writeDeviceBlock, writeWriteThrough } from "./device-block.ts";
-import type { OnDiskError } from "./disk-engine.ts";
 import type { EngineName } from "./engine.ts";
+import { FailureWatch, type OnDiskFailure } from "./failures.ts";
 import { describeFault } from "./faults.ts";
 import { startHere, type Thread } from "./local-worker.ts";
 import { COUNTERS, type QueueCounters, Statistics } from "./statistics.ts";
@@ -56,6 +56,7 @@ type Unnumbered<T> = T extends { id: number } ? Omit<T, "id"> : never;
 class WorkerHandle {
   readonly ready: Promise<Ready>;
   onBroken: ((queue: number, fault: number) => void) | undefined;
+  onFailed: (() => void) | undefined;
 
   private readonly thread: Thread;
   private readonly port: MessagePort;
@@ -73,6 +74,7 @@ class WorkerHandle {
       this.port.on("message", (report: Report) => {
         if (report.type === "ready") resolve(report);
         else if (report.type === "broken") this.onBroken?.(report.queue, report.fault);
+        else if (report.type === "failed") this.onFailed?.();
         else this.answer(report);
       });
     });
@@ -136,12 +138,17 @@ export class DataPlane {
   readonly faults = new Map<number, string>();
   readonly statistics: Statistics;
   private brokenRings = 0;
+  private runningRings = 0;
+  private writeThrough: number = layout.WRITE_THROUGH_OFF;
+  private toldWriteThrough: number = layout.WRITE_THROUGH_OFF;
 
   private constructor(
     private readonly memory: GuestMemory,
     private readonly workers: readonly WorkerHandle[],
     private readonly queueCount: number,
     readonly engine: EngineName,
+    private readonly log: Log,
+    private readonly failures: FailureWatch | undefined,
   ) {
     this.statistics = new Statistics(memory.linear.view, queueCount, workers.length);
     workers.forEach((worker, w) => {
@@ -153,6 +160,7 @@ export class DataPlane {
         this.onBroken?.(index, reason);
         this.observeBroken?.(index, reason);
       };
+      worker.onFailed = () => this.failures?.heard(w);
       worker.failWith((error) => this.onFailure(error));
     });
   }
@@ -162,13 +170,14 @@ export class DataPlane {
     disk: Disk,
     options: DataPlaneOptions,
     log: Log,
-    onDiskError: OnDiskError = () => {},
+    onDiskFailure: OnDiskFailure = () => {},
   ): Promise<DataPlane> {
     writeDeviceBlock(memory.linear, disk);
     const core = await compileCore();
     const count = Math.min(options.threads, options.queueCount, layout.WORKERS_MAX);
     const { object } = disk;
-    const launch = object && ((setup: WorkerSetup) => startHere(setup, object, disk.blockSize, onDiskError));
+    const launch =
+      object && ((setup: WorkerSetup) => startHere(setup, object, disk.blockSize, onDiskFailure));
     const workers = Array.from(
       { length: count },
       (_, index) =>
@@ -188,7 +197,9 @@ export class DataPlane {
     );
     const { engine, whyNotUring } = await allReady(workers);
     log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "workers started");
-    return new DataPlane(memory, workers, options.queueCount, engine);
+    // An object's failures are told by its engine, which knows what was thrown.
+    const watch = object ? undefined : new FailureWatch(memory.linear.wasm, count, onDiskFailure);
+    return new DataPlane(memory, workers, options.queueCount, engine, log, watch);
   }
 
   get threads(): number {
@@ -200,6 +211,8 @@ export class DataPlane {
     const { worker, queue } = this.locate(index);
     this.memory.holdRing(index, [ring.descPtr, ring.driverPtr, ring.devicePtr]);
     await worker.send({ type: "start", queue, start: { ...ring, flags }, windows: this.memory.windowPlan });
+    this.runningRings++;
+    this.tellCacheMode();
   }
 
   /** Takes nothing more from the ring and completes what is in flight. Resolves with the vring base. */
@@ -216,6 +229,7 @@ export class DataPlane {
     const { worker, queue } = this.locate(index);
     const { base } = await worker.send({ type: "stop", queue, isSuspend });
     this.memory.releaseRing(index);
+    this.runningRings--;
     return base!;
   }
 
@@ -228,11 +242,22 @@ export class DataPlane {
   /** With write-through, writes are stable when they complete: WRITE_THROUGH_*. Takes effect with the next write. */
   setWriteThrough(mode: number): void {
     writeWriteThrough(this.memory.linear, mode);
+    this.writeThrough = mode;
+    this.tellCacheMode();
   }
 
   /** WRITE_THROUGH_UNTIL_FLUSH waits for a FLUSH from now on. */
   forgetFlush(): void {
     clearFlushed(this.memory.linear);
+  }
+
+  /** Not while nothing can be written: the mode goes back and forth as features are negotiated. */
+  private tellCacheMode(): void {
+    const mode = this.writeThrough;
+    if (this.runningRings === 0 || mode === this.toldWriteThrough) return;
+    this.toldWriteThrough = mode;
+    const until = mode === layout.WRITE_THROUGH_UNTIL_FLUSH ? { until: "the driver's first flush" } : {};
+    this.log.info(until, mode === layout.WRITE_THROUGH_OFF ? "write-through is off" : "write-through is on");
   }
 
   counters(): Counters {
@@ -247,6 +272,7 @@ export class DataPlane {
   /** Ends the workers. All rings must have been stopped. */
   async close(): Promise<void> {
     await Promise.all(this.workers.map((worker) => worker.quit()));
+    this.failures?.lookAtAll();
   }
 
   /** Queues are dealt to the workers in turn. */

@@ -18,17 +18,13 @@ import {
   IOVEC_SIZE,
   RWF_DSYNC,
 } from "../../assembly/spec/io-uring.ts";
+import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import { DISK_FD } from "../device/object-disk.ts";
 import type { BlockDisk } from "../disk/block-disk.ts";
 import { resultOfError } from "../disk/errno.ts";
 import { MemoryViews } from "../memory/memory-views.ts";
+import type { DiskOperation, OnDiskFailure } from "./failures.ts";
 import { type Operation, SoftwareEngine } from "./software-engine.ts";
-
-/** Told what a disk's exceptions were: the request has failed, the guest sees an I/O error. */
-export type OnDiskError = (operation: DiskOperation, error: unknown) => void;
-
-/** What a disk was asked to do, by the name of its method. */
-export type DiskOperation = "read" | "write" | "flush" | "discard" | "writeZeroes";
 
 const NAMES = new Map<number, DiskOperation>([
   [IORING_OP_READ, "read"],
@@ -55,7 +51,7 @@ export class DiskEngine extends SoftwareEngine {
   constructor(
     { memory, memoryHostAddress, workerPtr, blockSize }: DiskEngineSetup,
     private readonly disk: BlockDisk,
-    private readonly onError: OnDiskError,
+    private readonly onFailure: OnDiskFailure,
   ) {
     super(memory, workerPtr);
     this.hostAddress = memoryHostAddress;
@@ -85,15 +81,16 @@ export class DiskEngine extends SoftwareEngine {
       const result = resultOfError(error);
       // The core goes on by other means: it tries again, or writes zeroes.
       if (result === -EOPNOTSUPP && operation.opcode === IORING_OP_FALLOCATE) return finish(result);
-      this.report(operation, error);
+      this.report(operation, result, error);
       finish([-EAGAIN, -EINTR, -ECANCELED].includes(result) ? EIO : result);
     });
     return true;
   }
 
-  private report({ opcode, length }: Operation, error: unknown): void {
-    const name = NAMES.get(opcode) ?? (length & FALLOC_FL_NO_HIDE_STALE ? "discard" : "writeZeroes");
-    this.onError(name, error);
+  private report({ opcode, length, offset }: Operation, result: number, error: unknown): void {
+    const operation = NAMES.get(opcode) ?? (length & FALLOC_FL_NO_HIDE_STALE ? "discard" : "writeZeroes");
+    const sector = operation === "flush" ? undefined : Number(offset / BigInt(SECTOR_SIZE));
+    this.onFailure({ operation, result, sector, count: 1, error });
   }
 
   /** Resolves with what a CQE would hold. */

@@ -4,7 +4,8 @@ import { WORKER_STRIDE, WORKERS_PTR } from "../../assembly/spec/layout.ts";
 import type { BlockDisk } from "../disk/block-disk.ts";
 import type { Report, WorkerSetup } from "./commands.ts";
 import { instantiateCore } from "./core.ts";
-import { DiskEngine, type OnDiskError } from "./disk-engine.ts";
+import { DiskEngine } from "./disk-engine.ts";
+import type { OnDiskFailure } from "./failures.ts";
 import { Worker } from "./worker.ts";
 
 /** What a handle needs of a thread: "error" once when the worker fails, "exit" once when it has ended. */
@@ -15,20 +16,20 @@ export function startHere(
   setup: WorkerSetup,
   disk: BlockDisk,
   blockSize: number,
-  onDiskError: OnDiskError,
+  onDiskFailure: OnDiskFailure,
 ): Thread {
   const events = new EventEmitter();
-  run(setup, disk, blockSize, onDiskError).then(
+  run(setup, disk, blockSize, onDiskFailure).then(
     () => events.emit("exit", 0),
     (error) => events.emit("error", error),
   );
   return events;
 }
 
-async function run(setup: WorkerSetup, disk: BlockDisk, blockSize: number, onDiskError: OnDiskError) {
+async function run(setup: WorkerSetup, disk: BlockDisk, blockSize: number, onDiskFailure: OnDiskFailure) {
   const { memory, memoryHostAddress } = setup;
   const workerPtr = WORKERS_PTR + setup.index * WORKER_STRIDE;
-  const engine = new DiskEngine({ memory, memoryHostAddress, workerPtr, blockSize }, disk, onDiskError);
+  const engine = new DiskEngine({ memory, memoryHostAddress, workerPtr, blockSize }, disk, onDiskFailure);
   const worker = new Worker(setup, await instantiateCore(setup.core, memory), engine);
   setup.port.postMessage({ type: "ready", engine: engine.name, whyNotUring: undefined } satisfies Report);
   await worker.run();

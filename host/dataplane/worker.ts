@@ -3,6 +3,7 @@ import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import {
   STEP_BROKEN,
   STEP_CONTROL,
+  STEP_FAILED,
   STEP_GUEST_WRITES,
   STEP_POLL,
   STEP_STOPPED,
@@ -15,6 +16,7 @@ import {
 import type { Command, Report, WorkerSetup } from "./commands.ts";
 import type { Core } from "./core.ts";
 import type { Engine, Patience } from "./engine.ts";
+import { FailureBell } from "./failures.ts";
 import { Poller } from "./poller.ts";
 import { Windows } from "./windows.ts";
 import { WorkerCounts } from "./worker-counts.ts";
@@ -24,6 +26,7 @@ export class Worker {
   private readonly windows: Windows;
   private readonly poller: Poller;
   private readonly counts: WorkerCounts;
+  private readonly failures: FailureBell;
   /** Stop commands whose queue has not stopped yet: queue to command id. */
   private readonly stops = new Map<number, number>();
   private readonly broken = new Set<number>();
@@ -37,7 +40,9 @@ export class Worker {
     this.port = setup.port;
     this.windows = new Windows(new DataView(setup.memory.buffer), setup.memoryHostAddress, setup.index);
     this.poller = new Poller(core, engine.canPoll ? setup.pollUs : 0);
-    this.counts = new WorkerCounts(setup.memory, WORKERS_PTR + setup.index * WORKER_STRIDE);
+    const workerPtr = WORKERS_PTR + setup.index * WORKER_STRIDE;
+    this.counts = new WorkerCounts(setup.memory, workerPtr);
+    this.failures = new FailureBell(setup.memory, workerPtr);
     engine.attach(core);
     core.openWorker(setup.index, setup.queueCount, engine.requestCount, setup.controlFd);
   }
@@ -51,6 +56,7 @@ export class Worker {
       if (turn & STEP_GUEST_WRITES) this.windows.writeToGuest();
       if (turn & STEP_WINDOW_MISS) this.windows.show(this.core.missedGpa());
       if (turn & STEP_BROKEN) this.reportBroken();
+      if (turn & STEP_FAILED && this.failures.ring()) this.report({ type: "failed" });
       if (turn & STEP_STOPPED) this.reportStopped();
       const pause = this.submit(turn, isAwake);
       if (pause) await pause;

@@ -55,6 +55,8 @@ const EINVAL = 22;
 export class Disk {
   /** Set where a program gave an object instead of a file: the descriptors stand for it then. */
   readonly object?: BlockDisk;
+  /** Where changes go, if not to the path. */
+  readonly overlay?: string | undefined;
   readonly maxDiscardSectors: number = RANGE_SECTORS_MAX;
   readonly maxWriteZeroesSectors: number = RANGE_SECTORS_MAX;
 

@@ -17,6 +17,7 @@ export interface ObjectDiskOptions {
   discard?: "unmap" | "ignore" | undefined;
   /** Segments that one discard or write-zeroes request may have. Left out: 1. */
   rangeSegments?: number | undefined;
+  overlay?: string | undefined;
 }
 
 /** Throws StartError if the disk can't be what it says. */
@@ -29,6 +30,7 @@ export function describeObject(object: BlockDisk, options: ObjectDiskOptions): D
   const canUnmap = object.discard !== undefined || object.writeZeroes !== undefined;
   return {
     path: name,
+    overlay: options.overlay,
     object,
     fd: DISK_FD,
     unalignedFd: DISK_FD,

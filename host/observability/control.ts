@@ -1,7 +1,9 @@
 // What the control socket answers. Described in schema/control.openapi.json, which it gives away itself.
 import openapi from "../../schema/control.openapi.json" with { type: "json" };
-import { type LeveledLog, LOG_LEVELS, type LogLevel } from "../log.ts";
+import { LOG_LEVELS, type LogLevel } from "../log.ts";
+import type { LimitedLog } from "../log-limiter.ts";
 import type { Attention } from "./attention.ts";
+import type { Events } from "./events.ts";
 import { json, RequestError, type Routes } from "./http-server.ts";
 import type { Metrics } from "./metrics.ts";
 import { statsOf } from "./stats.ts";
@@ -13,7 +15,8 @@ export function controlRoutes(
   subject: Subject,
   attention: Attention,
   metrics: Metrics,
-  log: LeveledLog,
+  events: Events,
+  log: LimitedLog,
   quit: () => void,
 ): Routes {
   return {
@@ -24,6 +27,9 @@ export function controlRoutes(
         attention.look();
         return json(statsOf(subject, wasTimed));
       },
+    },
+    "/v1/events": {
+      GET: (_, headers) => ({ begin: events.listener(headers["last-event-id"]) }),
     },
     "/v1/metrics": { GET: () => metrics.answer() },
     "/v1/openapi.json": { GET: () => json(openapi) },

@@ -1,5 +1,11 @@
 // A small HTTP server for few clients, which may be slow, wrong or hostile: all they can take is bounded.
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from "node:http";
 import type { Duplex } from "node:stream";
 import type { Log } from "../log.ts";
 
@@ -11,7 +17,12 @@ export interface Answer {
   afterwards?: () => void;
 }
 
-export type Handler = (body: string) => Answer | Promise<Answer>;
+/** An answer that goes on for as long as its client listens. */
+export interface Stream {
+  begin: (response: ServerResponse) => void;
+}
+
+export type Handler = (body: string, headers: IncomingHttpHeaders) => Answer | Stream | Promise<Answer>;
 /** By path, then by method. */
 export type Routes = Record<string, Record<string, Handler>>;
 
@@ -46,7 +57,9 @@ export function createBoundedServer(routes: Routes, log: Log): Server {
   };
   const server = createServer(options, async (request, response) => {
     try {
-      send(response, await handle(routes, request));
+      const answer = await handle(routes, request);
+      if ("begin" in answer) beginStream(response, answer);
+      else send(response, answer);
     } catch (error) {
       // One that broke off in the middle of its request has nobody to answer to.
       if (response.socket?.destroyed ?? true) return;
@@ -71,7 +84,7 @@ export function json(value: unknown, status = 200): Answer {
   return { status, contentType: "application/json", body: `${JSON.stringify(value)}\n` };
 }
 
-async function handle(routes: Routes, request: IncomingMessage): Promise<Answer> {
+async function handle(routes: Routes, request: IncomingMessage): Promise<Answer | Stream> {
   const path = request.url!.replace(/\?.*/, "");
   const methods = Object.hasOwn(routes, path) ? routes[path]! : undefined;
   if (methods === undefined) throw new RequestError(404, `there is no ${path} here`);
@@ -80,7 +93,7 @@ async function handle(routes: Routes, request: IncomingMessage): Promise<Answer>
     const allow = Object.keys(methods).join(", ");
     throw new RequestError(405, `${path} takes ${allow}, not ${request.method}`, { allow });
   }
-  return handler(await readBody(request));
+  return handler(await readBody(request), request.headers);
 }
 
 /** Not by iterating: that would take the connection away from those whose body is too long, before they are told. */
@@ -110,6 +123,12 @@ function send(
   const byteLength = Buffer.byteLength(body);
   response.writeHead(status, { "content-type": contentType, "content-length": byteLength, ...headers });
   response.end(body);
+}
+
+/** Whoever begins it sees to clients that take nothing. */
+function beginStream(response: ServerResponse, { begin }: Stream): void {
+  response.socket?.setTimeout(0);
+  begin(response);
 }
 
 function refuse(response: ServerResponse, error: unknown): void {

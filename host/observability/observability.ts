@@ -1,9 +1,10 @@
 // All that lets others look at a running daemon, opened and closed as one. Loaded only if somebody may look.
 import type { Server } from "node:http";
 import { reasonOf, StartError } from "../errors.ts";
-import type { LeveledLog } from "../log.ts";
+import type { LimitedLog } from "../log-limiter.ts";
 import { Attention } from "./attention.ts";
 import { controlRoutes } from "./control.ts";
+import { Events } from "./events.ts";
 import { closeNow, createBoundedServer } from "./http-server.ts";
 import { Metrics } from "./metrics.ts";
 import { formatMetricsAddress, type MetricsAddress } from "./metrics-address.ts";
@@ -20,10 +21,11 @@ export class Observability {
   private readonly open: { server: Server; remove: () => void }[] = [];
   private readonly attention: Attention;
   private readonly metrics: Metrics;
+  private readonly events = new Events();
 
   private constructor(
     subject: Subject,
-    private readonly log: LeveledLog,
+    private readonly log: LimitedLog,
   ) {
     this.attention = new Attention(subject.dataPlane.statistics);
     this.metrics = new Metrics(subject, this.attention);
@@ -32,15 +34,16 @@ export class Observability {
   static async open(
     options: ObservabilityOptions,
     subject: Subject,
-    log: LeveledLog,
+    log: LimitedLog,
   ): Promise<Observability> {
     const { controlSocket, metrics: address } = options;
     const observability = new Observability(subject, log);
-    const { attention, metrics } = observability;
+    const { attention, metrics, events } = observability;
     try {
       if (controlSocket !== undefined) {
-        const routes = controlRoutes(subject, attention, metrics, log, quit);
+        const routes = controlRoutes(subject, attention, metrics, events, log, quit);
         await observability.listen(createBoundedServer(routes, log), { path: controlSocket });
+        log.observe = (entry) => events.add(entry);
         log.info({ controlSocket }, "control socket is open");
       }
       if (address !== undefined) {
@@ -59,6 +62,8 @@ export class Observability {
   close(): void {
     this.attention.end();
     this.metrics.close();
+    this.log.observe = undefined;
+    this.events.close();
     for (const { server, remove } of this.open.splice(0)) {
       closeNow(server);
       remove();

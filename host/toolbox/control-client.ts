@@ -23,10 +23,15 @@ export async function askControl<T>(
   const text = body === undefined ? "" : JSON.stringify(body);
   const { status, answer } = await exchange({ socketPath, timeoutMs }, method, path, text);
   const value = parse(answer);
-  if (value === undefined) throw new ControlError(`${socketPath} is no control socket of vringd-blk`);
-  if (status >= 400)
-    throw new ControlError(`${socketPath}: ${(value as { error?: string }).error ?? status}`);
+  if (value === undefined || status >= 400) throw new ControlError(sentenceOf(socketPath, status, answer));
   return value as T;
+}
+
+/** What an answer says that is none. */
+export function sentenceOf(socketPath: string, status: number, answer: string): string {
+  const value = parse(answer) as { error?: string } | undefined;
+  if (value === undefined || status < 400) return `${socketPath} is no control socket of vringd-blk`;
+  return `${socketPath}: ${value.error ?? status}`;
 }
 
 function exchange(
@@ -58,7 +63,7 @@ function exchange(
   });
 }
 
-function reasonFor(error: NodeJS.ErrnoException): string {
+export function reasonFor(error: NodeJS.ErrnoException): string {
   if (error.code === "ENOENT") return "there is no such socket";
   if (error.code === "ECONNREFUSED") return "nobody listens there any more";
   if (error.code === "ECONNRESET" || error.code === "EPIPE") return "it hung up without an answer";

@@ -4,7 +4,7 @@ import { type Command, oneOf, UsageError, wholeNumber } from "../command-line.ts
 const INTERVAL_MAX = 60;
 const TIMEOUT_MAX = 60;
 
-const COMMANDS = ["status", "stats", "log-level", "quit"];
+const COMMANDS = ["status", "stats", "events", "log-level", "quit"];
 
 export interface CtlOptions {
   timeout: number;
@@ -35,12 +35,12 @@ export function addCtl(program: Command): void {
     .argument("<SOCKET>", "its path; or NAME, for a NAME.control where vringd top looks")
     .argument(
       "<COMMAND>",
-      "status: what runs; stats: what it did; log-level LEVEL: what it logs; quit: end, as on SIGTERM",
+      "status: what runs; stats: what it did; events: what happens, until ^C; log-level LEVEL: what it logs; quit: end, as on SIGTERM",
       oneOf(COMMANDS, "vringd ctl"),
     )
     .argument("[LEVEL]", "for log-level: error, warn, info or debug")
     .option(...timeoutOption)
-    .option("--json", "print the answer as JSON, for programs")
+    .option("--json", "print the answer as JSON, for programs; events one a line")
     .addHelpText("after", "\nExit status: 0 if it answered, 1 if not, 2 for wrong usage.")
     .action(async (socket, command, level, options) => {
       if ((level === undefined) === (command === "log-level")) {

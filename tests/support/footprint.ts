@@ -35,7 +35,7 @@ function ownThreads(daemon: Vringd): number {
   }).length;
 }
 
-/** Resolves when no front-end is connected. */
+/** Resolves when no front-end is connected. Where there are many, only --log-level=debug logs each. */
 export async function allHaveLeft(daemon: Vringd): Promise<void> {
   const count = (pattern: RegExp) => daemon.linesLike(pattern).length;
   await until(() => count(/front-end connected/) === count(/front-end left/), "all front-ends have left");

@@ -6,6 +6,7 @@ import { askControl, ControlError, type Peer } from "../control-client.ts";
 import { resolveControlSocket } from "../control-sockets.ts";
 import type { CtlOptions } from "../observe.ts";
 import { complain, printJson, printLines, terminalWidth } from "../terminal.ts";
+import { printEvents } from "./events.ts";
 import { statsLines } from "./stats.ts";
 import { statusLines } from "./status.ts";
 
@@ -17,14 +18,14 @@ export async function ctl(
   level: string | undefined,
   { timeout, json }: CtlOptions,
 ): Promise<number> {
+  const peer = { socketPath: resolveControlSocket(pathOrName), timeoutMs: timeout * 1000 };
   try {
-    const { value, lines } = await perform(
-      { socketPath: resolveControlSocket(pathOrName), timeoutMs: timeout * 1000 },
-      command,
-      level,
-    );
-    if (json) printJson(value);
-    else printLines(lines);
+    if (command === "events") await printEvents(peer, json ?? false);
+    else {
+      const { value, lines } = await perform(peer, command, level);
+      if (json) printJson(value);
+      else printLines(lines);
+    }
     return 0;
   } catch (error) {
     if (!(error instanceof ControlError)) throw error;

@@ -1,0 +1,41 @@
+// What the events of the log's sentences are called, for programs: sentences may be put better, names stay.
+
+const NAMES: Record<string, readonly string[]> = {
+  "front-end-connected": ["front-end connected"],
+  "front-end-left": ["front-end left"],
+  "front-end-fault": ["connection closed", "request refused"],
+  "ring-broken": ["ring broken"],
+  "io-error": [
+    "a read failed",
+    "more reads failed",
+    "a write failed",
+    "more writes failed",
+    "a flush failed",
+    "more flushes failed",
+    "a discard failed",
+    "more discards failed",
+    "a write-zeroes failed",
+    "more write-zeroes failed",
+  ],
+  "nbd-lost": ["NBD server lost; requests wait for it"],
+  "nbd-failing": ["NBD server still lost; requests fail until it is back"],
+  "nbd-back": ["NBD server back"],
+  "write-through": ["write-through is on", "write-through is off"],
+  "log-level": ["log level changed"],
+  ready: ["ready"],
+  stopping: ["stopping"],
+};
+
+/** All names that there are. */
+export const EVENT_NAMES = [...Object.keys(NAMES), "log"];
+
+export const NAMED_SENTENCES = Object.values(NAMES).flat();
+
+const nameOf = new Map(
+  Object.entries(NAMES).flatMap(([name, sentences]) => sentences.map((each) => [each, name])),
+);
+
+/** "log" for what has no name of its own. */
+export function eventName(sentence: string): string {
+  return nameOf.get(sentence) ?? "log";
+}
