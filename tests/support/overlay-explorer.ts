@@ -318,7 +318,7 @@ async function readAll(disk: OverlayDisk): Promise<number[]> {
 }
 
 /** What tells states from each other: sectors are changed as a whole, and of the maps the first bytes are in use. */
-function sampleOf(bytes: Uint8Array): string {
+export function sampleOf(bytes: Uint8Array): string {
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
   let sample = "";
   for (let at = 0; at < words.length; at += SECTOR / 4) sample += `${words[at]},`;
