@@ -43,7 +43,7 @@ export class NbdClient {
   private flushError: Error | undefined;
   /** Whether there is a copy of all that a failed flush may have lost. */
   private canRepeat = true;
-  private readonly flushing = new SharedTask(() => this.flushNow());
+  private readonly flushing = new SharedTask(() => this.flushNow(), true);
   private lastNumber = 0;
   private hasGivenUp = false;
   /** Runs from when the server was lost until it is back and has answered something. */

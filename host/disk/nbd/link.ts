@@ -112,11 +112,29 @@ export function differenceOf(before: ExportInfo, now: ExportInfo): string | unde
 }
 
 async function negotiate(
-  { address, exportName, reconnectTimeoutMs }: NbdTarget,
+  target: NbdTarget,
   tls: ConnectionOptions | undefined,
   stopping: AbortSignal,
 ): Promise<{ wire: Wire; info: ExportInfo }> {
-  const deadline = AbortSignal.any([stopping, AbortSignal.timeout(HANDSHAKE_MS)]);
+  // Not AbortSignal.timeout(), which Node 20 may collect as garbage before its time has come.
+  const ending = new AbortController();
+  const end = () => ending.abort();
+  const timer = setTimeout(end, HANDSHAKE_MS);
+  stopping.addEventListener("abort", end);
+  if (stopping.aborted) end();
+  try {
+    return await shakeHandsUntil(ending.signal, target, tls);
+  } finally {
+    clearTimeout(timer);
+    stopping.removeEventListener("abort", end);
+  }
+}
+
+async function shakeHandsUntil(
+  deadline: AbortSignal,
+  { address, exportName, reconnectTimeoutMs }: NbdTarget,
+  tls: ConnectionOptions | undefined,
+): Promise<{ wire: Wire; info: ExportInfo }> {
   const silenceMs = silenceOf(reconnectTimeoutMs);
   const wire = await Wire.connect(address, tls === undefined, deadline, silenceMs);
   const giveUp = () => wire.fail(new ConnectionError("the server doesn't answer"));

@@ -25,6 +25,7 @@ const nowhere = new Uint8Array(1);
 export class Wire {
   private receiver: Receiver | undefined;
   private end: ConnectionError | undefined;
+  private onFailure: ((reason: ConnectionError) => void) | undefined;
 
   private constructor(
     private socket: Socket,
@@ -57,6 +58,7 @@ export class Wire {
     return new Promise((resolve, reject) => {
       const stop = () => socket.destroy(new ConnectionError("the server doesn't answer"));
       stopping.addEventListener("abort", stop);
+      if (stopping.aborted) stop();
       socket.once("connect", () => {
         stopping.removeEventListener("abort", stop);
         if ("port" in address) limitSilence(socket, silenceMs);
@@ -83,6 +85,8 @@ export class Wire {
     this.socket = secured;
     this.watch(secured);
     return new Promise((resolve, reject) => {
+      // A socket that is destroyed while TLS begins may never say that it has closed.
+      this.onFailure = reject;
       secured.once("secureConnect", resolve);
       secured.once("error", (error) => reject(new ConnectionError(`TLS: ${error.message}`)));
       secured.once("close", () => reject(new ConnectionError("TLS: the server hung up")));
@@ -122,6 +126,7 @@ export class Wire {
   fail(reason: ConnectionError): void {
     if (this.end) return;
     this.end = reason;
+    this.onFailure?.(reason);
     this.receiver?.ended(reason);
     this.destroy();
   }
