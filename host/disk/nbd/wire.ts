@@ -126,7 +126,8 @@ export class Wire {
   fail(reason: ConnectionError): void {
     if (this.end) return;
     this.end = reason;
-    this.onFailure?.(reason);
+    // Of the others TLS itself has more to say.
+    if (!(reason instanceof HungUpError)) this.onFailure?.(reason);
     this.receiver?.ended(reason);
     this.destroy();
   }
