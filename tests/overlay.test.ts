@@ -1,6 +1,5 @@
 // An overlay as its user meets it: the base stays as it is, the changes stay, and what doesn't belong together is refused.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import {
   appendFileSync,
   linkSync,
@@ -21,6 +20,7 @@ import { type BlockDisk, MemoryDisk, OverlayDisk, StartError } from "vringd";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { tellSeed } from "./support/random.ts";
+import { whyNoStrace } from "./support/strace.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const SECTORS = 4096;
@@ -120,11 +120,6 @@ describe("--overlay", () => {
     });
   });
 });
-
-function whyNoStrace(): string | false {
-  const { status, error } = spawnSync("strace", ["-o", "/dev/null", "true"]);
-  return status === 0 ? false : `strace can't trace here: ${error?.message ?? status}`;
-}
 
 describe("an overlay", () => {
   test("shows the base until it is written, and takes space only for what is", () =>
