@@ -294,11 +294,11 @@ describe("an NBD disk can't start", { skip }, () => {
     await disk.read(0n, [Buffer.alloc(512)]);
   });
 
-  test("on an empty export, or one that ends within a block", async () => {
+  test("on an empty export, or one that has no whole block to write", async () => {
     await using empty = await NbdServer.start(nbdkit("null", "0"));
     await refuses(empty.uri(), /the export is empty/);
-    await using ragged = await NbdServer.start(nbdkit("null", "1000"));
-    await refuses(ragged.uri(), /1000 bytes, which is not a multiple of its block size, 512/);
+    await using short = await NbdServer.start(nbdkit("null", "500"));
+    await refuses(short.uri(), /the export has only 500 bytes, less than a block/);
   });
 
   test("on a server whose blocks are larger than a guest's can be", async () => {
@@ -313,5 +313,33 @@ describe("an NBD disk can't start", { skip }, () => {
       ),
     );
     await refuses(server.uri(), /blocks of 65536 bytes, a guest's have 4096 at most/);
+  });
+});
+
+describe("an NBD export that ends within a block", { skip }, () => {
+  const file = (directory: string): readonly string[] => {
+    const path = join(directory, "disk.img");
+    writeFileSync(path, Buffer.alloc(1300, 7));
+    return ["file", path];
+  };
+
+  test("is written without its end", async () => {
+    await using server = await NbdServer.start({ args: file });
+    const log = new LineLog();
+    await using disk = await openNbdDisk(server.uri(), { readOnly: false, log: log.log }).then((opened) =>
+      Object.assign(opened, { [Symbol.asyncDispose]: () => opened.close!() }),
+    );
+    assert.equal(disk.byteLength, 1024n);
+    assert.match(log.lines.join(), /no multiple of a block: its end is left out.*1300.*1024/);
+    await disk.write!(512n, [Buffer.alloc(512, 8)]);
+    assert.deepEqual(await readBack(disk, 0n, 1024), Buffer.alloc(1024, 7).fill(8, 512));
+  });
+
+  test("is read with zeroes behind its end", async () => {
+    await using server = await NbdServer.start({ args: file });
+    await using disk = await open(server.uri(), true);
+    assert.equal(disk.byteLength, 1536n);
+    assert.deepEqual(await readBack(disk, 0n, 1536), Buffer.alloc(1536).fill(7, 0, 1300));
+    assert.deepEqual(await readBack(disk, 1024n, 512), Buffer.alloc(512).fill(7, 0, 276));
   });
 });

@@ -1,11 +1,12 @@
-// An overlay stopped before every single write and sync of a run: nothing that was flushed is lost when the machine dies,
-// nothing that was completed when only the process does.
+// An overlay that dies at every point of a run, in every order of what it asks of its storage: nothing that was flushed is
+// lost when the machine dies, nothing that was completed when only the process does.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { BlockDisk } from "../host/disk/block-disk.ts";
 import { encodeHeader, layoutOf } from "../host/disk/overlay/format.ts";
 import { OverlayDisk } from "../host/disk/overlay/overlay-disk.ts";
 import { CrashStorage } from "./support/crash-storage.ts";
+import { OverlayExplorer, type Request, type Scenario, sampleOf } from "./support/overlay-explorer.ts";
 import { Random, tellSeed } from "./support/random.ts";
 import { History } from "./support/sector-history.ts";
 
@@ -157,11 +158,120 @@ async function checkState(state: Uint8Array, bootId: string, allowed: readonly n
   assert.deepEqual(await readAll(disk), found.with(sector, 0));
 }
 
+const write = (first: number, count: number): Request => ({ kind: "write", first, count });
+const zeroes = (first: number, count: number): Request => ({ kind: "zeroes", first, count });
+const discard = (first: number, count: number): Request => ({ kind: "discard", first, count });
+const flush: Request = { kind: "flush" };
+
+/** Blocks have eight sectors each; the third and last has three. */
+const SCENARIOS: readonly Scenario[] = [
+  { name: "two writes to one block", clients: [[write(1, 1)], [write(6, 1)]] },
+  { name: "two writes to one sector", clients: [[write(1, 2)], [write(2, 2)]] },
+  { name: "one behind the other in a block", clients: [[write(1, 1), write(3, 1)], [write(5, 1)]] },
+  {
+    name: "two writes to one block, each flushed",
+    clients: [
+      [write(1, 1), flush],
+      [write(6, 1), flush],
+    ],
+  },
+  {
+    name: "three writes to one block, and a flush",
+    clients: [[write(0, 1), flush], [write(3, 1)], [write(7, 1)]],
+  },
+  { name: "neighbouring blocks", clients: [[write(7, 1), flush], [write(8, 1), flush], [write(18, 1)]] },
+  { name: "writes over a border of blocks", clients: [[write(6, 4), flush], [write(9, 1)], [write(4, 2)]] },
+  {
+    name: "a write that is cut by another's block",
+    clients: [[write(2, 14)], [write(12, 6)], [flush]],
+    own: [1],
+  },
+  { name: "four writes", clients: [[write(1, 1)], [write(2, 1)], [write(9, 1)], [write(16, 3)]] },
+  {
+    name: "writes to what it has",
+    clients: [
+      [write(1, 1), flush],
+      [write(2, 1), flush],
+    ],
+    own: [0],
+  },
+  {
+    name: "a slow base",
+    clients: [[write(1, 1)], [write(6, 1)], [flush]],
+    hasSlowBase: true,
+  },
+  {
+    name: "zeroes beside a write",
+    clients: [
+      [zeroes(0, 16), flush],
+      [write(17, 1), flush],
+    ],
+  },
+  { name: "zeroes under a write", clients: [[zeroes(0, 8)], [write(2, 1)], [flush]] },
+  { name: "zeroes over borders, and a write", clients: [[zeroes(4, 14), flush], [write(2, 1)]], own: [1] },
+  {
+    name: "a discard beside writes",
+    clients: [[discard(0, 8), flush], [write(9, 1)], [write(10, 1)]],
+    own: [0],
+  },
+  {
+    name: "a discard of what is being written",
+    clients: [[write(1, 2), flush], [discard(0, 8)], [flush]],
+    own: [1],
+  },
+  {
+    name: "a discard, and written anew",
+    clients: [[discard(0, 19), write(3, 1), flush], [write(12, 1)]],
+    own: [0, 2],
+  },
+  {
+    name: "under a new kernel",
+    clients: [[write(1, 1), flush], [write(9, 1)]],
+    own: [0],
+    isFormerKernel: true,
+  },
+  { name: "a failure below one of two writes", clients: [[write(1, 1)], [write(6, 1)]], hasFailure: true },
+  {
+    name: "a failure, and then more",
+    clients: [
+      [write(1, 1), write(3, 1), flush],
+      [write(9, 1), flush],
+    ],
+    hasFailure: true,
+  },
+  {
+    name: "a failure below a flush",
+    clients: [[write(1, 1), flush, flush], [write(6, 1)]],
+    hasFailure: true,
+  },
+  {
+    name: "a failure below zeroes",
+    clients: [[zeroes(0, 8), write(1, 1), flush], [write(9, 1)]],
+    hasFailure: true,
+  },
+];
+
 describe("an overlay", () => {
+  test("survives a death at any point, whatever order its storage completes things in", {
+    timeout: 120_000,
+  }, async (t) => {
+    const explorer = new OverlayExplorer();
+    for (const scenario of SCENARIOS) await explorer.run(scenario);
+    const { orders, deaths, states } = explorer.totals;
+    t.diagnostic(`${orders} orders, ${deaths} deaths, ${states} states of the storage after them`);
+    assert.ok(orders > 1000);
+  });
+
   test("survives a death before any step of a run", { timeout: 120_000 }, async (t) => {
     const random = tellSeed(t);
     let deaths = 0;
-    let states = 0;
+    const states = new Set<string>();
+    const check = async (state: Uint8Array, bootId: string, allowed: readonly number[][]) => {
+      // Many deaths leave the same.
+      const { size } = states;
+      const key = `${bootId} ${sampleOf(state)} ${allowed.join(" ")}`;
+      if (states.add(key).size > size) await checkState(state, bootId, allowed);
+    };
     for (let run = 0; run < RUNS; run++) {
       const seed = 1 + random.below(1_000_000);
       const whole = await live(seed);
@@ -170,16 +280,14 @@ describe("an overlay", () => {
         const { storage, history } = await live(seed, step);
         assert.ok(storage.isDead);
         for (const state of storage.statesOfKill()) {
-          await checkState(state, "first", history.sinceCompletion());
-          states++;
+          await check(state, "first", history.sinceCompletion());
         }
         for (const state of storage.statesOfPowerLoss()) {
-          await checkState(state, "second", history.sinceFlush());
-          states++;
+          await check(state, "second", history.sinceFlush());
         }
       }
     }
-    t.diagnostic(`${deaths} deaths, ${states} states of the storage after them`);
+    t.diagnostic(`${deaths} deaths, ${states.size} states of the storage after them`);
     assert.ok(deaths > 100);
   });
 });

@@ -2,21 +2,25 @@
 import assert from "node:assert/strict";
 import {
   appendFileSync,
+  linkSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { type BlockDisk, MemoryDisk, OverlayDisk, StartError } from "vringd";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { tellSeed } from "./support/random.ts";
+import { whyNoStrace } from "./support/strace.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const SECTORS = 4096;
@@ -67,6 +71,40 @@ describe("--overlay", () => {
     await daemon.stop();
     await assert.rejects(daemon.restart(["--direct"]), /is served without O_DIRECT, so leave out --direct/);
   });
+
+  test("that is its own base, by whatever name, is refused at once", async () => {
+    await using daemon = await Vringd.start();
+    await daemon.stop();
+    const directory = dirname(daemon.imagePath);
+    const names = ["disk.img", "hard", "symbolic"].map((name) => join(directory, name));
+    linkSync(daemon.imagePath, names[1]!);
+    symlinkSync(daemon.imagePath, names[2]!);
+    for (const name of names) {
+      await assert.rejects(
+        daemon.restart([`--overlay=${name}`]),
+        /the overlay is the base; name another file/,
+      );
+      await assert.rejects(daemon.restart([`--overlay=${name}`, "--read-only"]), /the overlay is the base/);
+    }
+  });
+
+  const calls = "renameat2,link,linkat";
+  for (const [what, ...injections] of [
+    ["renames with flags", "renameat2:error=EINVAL"],
+    ["renames with flags, nor hard links", "renameat2:error=ENOSYS", "link,linkat:error=EPERM"],
+  ]) {
+    test(`is made where there are no ${what}`, { skip: whyNoStrace() }, async () => {
+      const inject = injections.flatMap((injection) => ["-e", `inject=${injection}`]);
+      const strace = ["strace", "-D", "-f", "-o", "/dev/null", "-e", `trace=${calls}`, ...inject];
+      await using daemon = await Vringd.start({ overlay: true, under: strace });
+      assert.deepEqual(
+        readdirSync(dirname(daemon.changesPath)).filter((name) => name.startsWith("changes")),
+        ["changes"],
+      );
+      await using frontEnd = await FrontEnd.connect(daemon.socketPath);
+      await frontEnd.disk().write(0, Buffer.alloc(512, 1));
+    });
+  }
 
   test("and its base are locked against another daemon", async () => {
     await using first = await Vringd.start({ overlay: true });

@@ -91,6 +91,8 @@ export function isImageHeld(fd: number, isReader: boolean): boolean {
 function refuseHeld(fd: number, path: string): void {
   const holder = findLockHolder(fd);
   if (holder === undefined) return;
+  if (holder.pid === process.pid)
+    throw new StartError(`${path} is in use by this process itself; it can be opened once`);
   const who = `${holder.name} (process ${holder.pid})`;
   throw new StartError(`${path} is in use by ${who}; it can be served when that has ended`);
 }

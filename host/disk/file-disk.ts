@@ -1,5 +1,5 @@
 // A disk in a file or a block device, by Node's thread pool: to put others over, or to start from with one of your own.
-import { fstatSync } from "node:fs";
+import { type BigIntStats, fstatSync } from "node:fs";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import { Disk } from "../device/disk.ts";
 import { type Log, SILENT } from "../log.ts";
@@ -55,6 +55,16 @@ export class FileDisk implements BlockDisk {
   get changedNs(): bigint {
     const stats = fstatSync(this.file.fd, { bigint: true });
     return stats.isFile() ? stats.mtimeNs : 0n;
+  }
+
+  /**
+   * Whether these are the stats of this very file, by whatever path.
+   * @internal
+   */
+  isFile(stats: BigIntStats): boolean {
+    const own = fstatSync(this.file.fd, { bigint: true });
+    if (own.isBlockDevice()) return stats.isBlockDevice() && own.rdev === stats.rdev;
+    return own.dev === stats.dev && own.ino === stats.ino;
   }
 
   read(offset: bigint, buffers: readonly Uint8Array[]): Promise<void> {

@@ -54,6 +54,13 @@ export const read = declare("intptr_t read(int fd, void *buffer, size_t length)"
 export const readAt = declare("intptr_t read(int fd, uintptr_t buffer, size_t length)");
 export const recvmsg = declare("intptr_t recvmsg(int fd, void *message, int flags)");
 export const sendmsg = declare("intptr_t sendmsg(int fd, void *message, int flags)");
+/** By its number: not every libc has a function for it. */
+export const renameat2 = declare(
+  "long syscall(long number, long fromDirectory, const char *from, long toDirectory, const char *to, long flags)",
+);
+export const setsockopt = declare(
+  "int setsockopt(int fd, int level, int name, void *value, uint32_t length)",
+);
 export const socket = declare("int socket(int domain, int type, int protocol)");
 export const socketpair = declare("int socketpair(int domain, int type, int protocol, void *pair)");
 export const statx = declare(

@@ -12,12 +12,12 @@ const EXITING = 4;
 const KILL_PENDING = 1 << 8;
 
 /**
- * A process, other than this one, that lives and has an open file description lock on the open file; those of other
+ * A process that lives and has an open file description lock on the open file; those of other
  * users stay hidden. One that was killed and waits for its I/O in the kernel doesn't count as living.
  */
 export function findLockHolder(fd: number): Process | undefined {
   const file = lockedName(fd);
-  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
+  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
   const pid = pids.find((candidate) => holdsLock(candidate, file) && !isEnding(candidate));
   return pid === undefined ? undefined : { pid: Number(pid), name: read(`/proc/${pid}/comm`).trim() };
 }

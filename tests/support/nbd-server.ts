@@ -95,6 +95,10 @@ export class NbdServer {
     await ended;
   }
 
+  signal(signal: NodeJS.Signals): void {
+    this.child!.kill(signal);
+  }
+
   async kill9(): Promise<void> {
     await this.stop("SIGKILL");
   }

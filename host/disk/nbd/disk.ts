@@ -2,6 +2,7 @@
 import { SECTOR_SIZE, VIRTIO_BLK_ID_BYTES } from "../../../assembly/spec/virtio-blk.ts";
 import { StartError } from "../../errors.ts";
 import type { BlockDisk } from "../block-disk.ts";
+import { lengthOf, slice } from "../buffers.ts";
 import { NbdClient, type NbdLog } from "./client.ts";
 import { ConnectionError } from "./errors.ts";
 import type { ExportInfo } from "./handshake.ts";
@@ -45,7 +46,13 @@ export async function openNbdDisk(uri: string, options: NbdOptions): Promise<Blo
   });
   try {
     checkExport(target, client.info, options.readOnly);
-    return diskOf(client, target, options.readOnly);
+    const byteLength = servedLength(client.info, options.readOnly);
+    if (byteLength === 0n)
+      throw new StartError(
+        `can't use ${uri}: the export has only ${client.info.byteLength} bytes, less than a block`,
+      );
+    if (byteLength !== client.info.byteLength) tellLength(target, client.info, byteLength, log);
+    return diskOf(client, target, byteLength, options.readOnly);
   } catch (error) {
     await client.close();
     throw error;
@@ -54,20 +61,34 @@ export async function openNbdDisk(uri: string, options: NbdOptions): Promise<Blo
 
 function checkExport({ uri }: NbdTarget, info: ExportInfo, readOnly: boolean): void {
   const { byteLength, flags, minimumBlock } = info;
-  const blockSize = BigInt(blockSizeOf(info));
   if (byteLength === 0n) throw new StartError(`can't use ${uri}: the export is empty`);
   if (minimumBlock > BLOCK_SIZE_MAX) {
     throw new StartError(
       `can't use ${uri}: the server wants blocks of ${minimumBlock} bytes, a guest's have ${BLOCK_SIZE_MAX} at most`,
     );
   }
-  if (byteLength % blockSize !== 0n) {
-    throw new StartError(
-      `can't use ${uri}: the export has ${byteLength} bytes, which is not a multiple of its block size, ${blockSize}`,
-    );
-  }
   if (flags & NBD_FLAG_READ_ONLY && !readOnly)
     throw new StartError(`can't write to ${uri}: the server exports it read-only; --read-only may serve it`);
+}
+
+/**
+ * In whole blocks. What is only read may end with zeroes that the export doesn't have, so that the end of an ISO or squashfs
+ * image is there; what is written may not. Nor can an end be read that is less than the server's own block.
+ */
+function servedLength(info: ExportInfo, readOnly: boolean): bigint {
+  const blockSize = BigInt(blockSizeOf(info));
+  const rest = info.byteLength % blockSize;
+  if (rest === 0n) return info.byteLength;
+  const isPadded = readOnly && rest % BigInt(info.minimumBlock) === 0n;
+  return info.byteLength - rest + (isPadded ? blockSize : 0n);
+}
+
+function tellLength({ uri }: NbdTarget, { byteLength }: ExportInfo, served: bigint, log: NbdLog): void {
+  const how = served > byteLength ? "zeroes follow its end" : "its end is left out";
+  log.warn(
+    { uri, bytes: Number(byteLength), served: Number(served) },
+    `the export's size is no multiple of a block: ${how}`,
+  );
 }
 
 function blockSizeOf({ minimumBlock }: ExportInfo): number {
@@ -75,9 +96,14 @@ function blockSizeOf({ minimumBlock }: ExportInfo): number {
 }
 
 /** "The client MUST NOT use a feature documented as 'exposed' by a flag unless that flag was set": such methods are left out. */
-function diskOf(client: NbdClient, { exportName }: NbdTarget, readOnly: boolean): BlockDisk {
+function diskOf(
+  client: NbdClient,
+  { exportName }: NbdTarget,
+  byteLength: bigint,
+  readOnly: boolean,
+): BlockDisk {
   const { info } = client;
-  const { byteLength, flags } = info;
+  const { flags } = info;
   const has = (flag: number) => (flags & flag) !== 0;
   const pieces = new Pieces(client, info);
   // Without a flush, the only way to make a write stable.
@@ -88,7 +114,7 @@ function diskOf(client: NbdClient, { exportName }: NbdTarget, readOnly: boolean)
     blockSize: blockSizeOf(info),
     readOnly,
     serial: serial || "vringd",
-    read: (offset, buffers) => pieces.transfer(NBD_CMD_READ, 0, offset, buffers),
+    read: (offset, buffers) => pieces.read(offset, buffers),
     ...(!readOnly && {
       write: (offset, buffers) => pieces.transfer(NBD_CMD_WRITE, fua, offset, buffers),
       ...(has(NBD_FLAG_SEND_FLUSH) && { flush: () => client.flush() }),
@@ -108,26 +134,36 @@ function diskOf(client: NbdClient, { exportName }: NbdTarget, readOnly: boolean)
 class Pieces {
   private readonly payloadMax: number;
   private readonly rangeMax: number;
+  private readonly exportLength: bigint;
 
   constructor(
     private readonly client: NbdClient,
-    { minimumBlock, maximumBlock }: ExportInfo,
+    { byteLength, minimumBlock, maximumBlock }: ExportInfo,
   ) {
+    this.exportLength = byteLength;
     const blockSize = Math.max(minimumBlock, SECTOR_SIZE);
     const most = (limit: number) => Math.max(limit - (limit % blockSize), blockSize);
     this.payloadMax = most(Math.min(maximumBlock, PAYLOAD_MAX));
     this.rangeMax = maximumBlock === NO_MAXIMUM ? RANGE_MAX : most(Math.min(maximumBlock, RANGE_MAX));
   }
 
+  read(offset: bigint, buffers: readonly Uint8Array[]): Promise<void> {
+    const byteLength = lengthOf(buffers);
+    const there = Math.min(byteLength, Math.max(Number(this.exportLength - offset), 0));
+    if (there === byteLength) return this.transfer(NBD_CMD_READ, 0, offset, buffers);
+    for (const buffer of slice(buffers, there, byteLength)) buffer.fill(0);
+    return this.transfer(NBD_CMD_READ, 0, offset, slice(buffers, 0, there));
+  }
+
   transfer(type: number, flags: number, offset: bigint, buffers: readonly Uint8Array[]): Promise<void> {
-    const byteLength = buffers.reduce((sum, { length }) => sum + length, 0);
+    const byteLength = lengthOf(buffers);
     if (byteLength === 0) return Promise.resolve();
     if (byteLength <= this.payloadMax)
       return this.client.request(new NbdRequest(type, flags, offset, byteLength, buffers));
     const answers: Promise<void>[] = [];
     for (let at = 0; at < byteLength; at += this.payloadMax) {
       const length = Math.min(this.payloadMax, byteLength - at);
-      const piece = new NbdRequest(type, flags, offset + BigInt(at), length, slice(buffers, at, length));
+      const piece = new NbdRequest(type, flags, offset + BigInt(at), length, slice(buffers, at, at + length));
       answers.push(this.client.request(piece));
     }
     return allSettled(answers);
@@ -149,19 +185,4 @@ async function allSettled(answers: readonly Promise<void>[]): Promise<void> {
   for (const result of await Promise.allSettled(answers)) {
     if (result.status === "rejected") throw result.reason;
   }
-}
-
-/** `byteLength` bytes from `start` of what the buffers hold together, in place. */
-function slice(buffers: readonly Uint8Array[], start: number, byteLength: number): Uint8Array[] {
-  const pieces: Uint8Array[] = [];
-  let [skip, left] = [start, byteLength];
-  for (const buffer of buffers) {
-    if (skip < buffer.length && left > 0) {
-      const piece = buffer.subarray(skip, skip + left);
-      pieces.push(piece);
-      left -= piece.length;
-    }
-    skip = Math.max(skip - buffer.length, 0);
-  }
-  return pieces;
 }

@@ -1,11 +1,12 @@
 // One link to the server: as many connections as are wanted, all negotiated, that live and end together.
 import type { ConnectionOptions } from "node:tls";
-import { ConnectionError } from "./errors.ts";
+import { ConnectionError, EIO, requestError } from "./errors.ts";
 import { type ExportInfo, shakeHands } from "./handshake.ts";
 import { NBD_FLAG_CAN_MULTI_CONN } from "./protocol.ts";
 import type { NbdRequest } from "./request.ts";
 import { type OnBroken, Transmission } from "./transmission.ts";
 import type { NbdTarget } from "./uri.ts";
+import { silenceOf } from "./vigil.ts";
 import { Wire } from "./wire.ts";
 
 /** For the connection and the handshake, together. A server that is there answers in milliseconds. */
@@ -25,6 +26,7 @@ export class Link {
   private constructor(
     readonly info: ExportInfo,
     private readonly events: LinkEvents,
+    private readonly silenceMs: number,
   ) {}
 
   /** Rejects with a ConnectionError, also when `stopping` says so. */
@@ -35,7 +37,7 @@ export class Link {
     stopping: AbortSignal,
   ): Promise<Link> {
     const { wire, info } = await negotiate(target, tls, stopping);
-    const link = new Link(info, events);
+    const link = new Link(info, events, silenceOf(target.reconnectTimeoutMs));
     link.add(wire);
     try {
       // "In the absence of this flag, clients SHOULD NOT multiplex their commands over more than one connection".
@@ -63,6 +65,11 @@ export class Link {
   }
 
   send(request: NbdRequest): void {
+    // Nobody would ever answer it.
+    if (this.isOver) {
+      request.settle(requestError(EIO, "the connection has ended"));
+      return;
+    }
     this.next = (this.next + 1) % this.connections.length;
     this.connections[this.next]!.send(request);
   }
@@ -89,7 +96,7 @@ export class Link {
         [...unanswered, ...others].sort((a, b) => a.number - b.number),
       );
     };
-    this.connections.push(new Transmission(wire, onAnswer, breakAll));
+    this.connections.push(new Transmission(wire, onAnswer, breakAll, this.silenceMs));
   }
 }
 
@@ -105,14 +112,34 @@ export function differenceOf(before: ExportInfo, now: ExportInfo): string | unde
 }
 
 async function negotiate(
-  { address, exportName }: NbdTarget,
+  target: NbdTarget,
   tls: ConnectionOptions | undefined,
   stopping: AbortSignal,
 ): Promise<{ wire: Wire; info: ExportInfo }> {
-  const deadline = AbortSignal.any([stopping, AbortSignal.timeout(HANDSHAKE_MS)]);
-  const wire = await Wire.connect(address, tls === undefined, deadline);
+  // Not AbortSignal.timeout(), which Node 20 may collect as garbage before its time has come.
+  const ending = new AbortController();
+  const end = () => ending.abort();
+  const timer = setTimeout(end, HANDSHAKE_MS);
+  stopping.addEventListener("abort", end);
+  if (stopping.aborted) end();
+  try {
+    return await shakeHandsUntil(ending.signal, target, tls);
+  } finally {
+    clearTimeout(timer);
+    stopping.removeEventListener("abort", end);
+  }
+}
+
+async function shakeHandsUntil(
+  deadline: AbortSignal,
+  { address, exportName, reconnectTimeoutMs }: NbdTarget,
+  tls: ConnectionOptions | undefined,
+): Promise<{ wire: Wire; info: ExportInfo }> {
+  const silenceMs = silenceOf(reconnectTimeoutMs);
+  const wire = await Wire.connect(address, tls === undefined, deadline, silenceMs);
   const giveUp = () => wire.fail(new ConnectionError("the server doesn't answer"));
   deadline.addEventListener("abort", giveUp);
+  if (deadline.aborted) giveUp();
   try {
     return { wire, info: await shakeHands(wire, exportName, tls) };
   } catch (error) {

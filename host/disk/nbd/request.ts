@@ -1,5 +1,7 @@
 // One request to the server, from when it is made until it is answered; it may be sent more than once.
+
 import { NBD_CMD_READ, NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from "./protocol.ts";
+import type { Change } from "./unflushed.ts";
 
 const NO_BUFFERS: readonly Uint8Array[] = [];
 
@@ -9,6 +11,14 @@ export class NbdRequest {
   number = 0;
   /** On the connection that it was last sent on. */
   cookie = 0;
+  /** When it was made, by performance.now(). */
+  readonly madeAt = performance.now();
+  /** On how many connections it was sent. */
+  sends = 0;
+  /** What is sent of a write: a copy, where there is one. */
+  payload: readonly Uint8Array[];
+  /** The copy that is kept of it until it is stable. */
+  change: Change | undefined;
   /** What was unflushed when a flush was made: see unflushed.ts. */
   mark = 0;
   /** The answer, while the socket still reads the payload. */
@@ -27,6 +37,7 @@ export class NbdRequest {
     /** What is written, or where what is read goes; `byteLength` bytes in all. */
     readonly buffers = NO_BUFFERS,
   ) {
+    this.payload = buffers;
     this.answered = new Promise((resolve, reject) => {
       this.resolve = resolve;
       this.reject = reject;

@@ -10,6 +10,7 @@ import {
 } from "./protocol.ts";
 import type { NbdRequest } from "./request.ts";
 import { Scatter } from "./scatter.ts";
+import { Vigil, type Watched } from "./vigil.ts";
 import type { Receiver, Wire } from "./wire.ts";
 
 /** Replies are taken from the socket so many bytes at a time: those to about sixteen reads of 4 KiB. */
@@ -22,7 +23,7 @@ const COOKIE_HIGH = 0x76726e67;
 /** Told at the end of the connection, with what was never answered, in the order in which it was made. */
 export type OnBroken = (reason: ConnectionError, unanswered: NbdRequest[]) => void;
 
-export class Transmission implements Receiver {
+export class Transmission implements Receiver, Watched {
   private readonly chunk = new Uint8Array(CHUNK_SIZE);
   /** After a payload that was read in place there is probably another: no byte of it should be read with the header. */
   private readonly headerAlone = this.chunk.subarray(0, SIMPLE_REPLY_SIZE);
@@ -37,13 +38,18 @@ export class Transmission implements Receiver {
   private inPlace: Uint8Array | undefined;
   private outgoing: NbdRequest[] = [];
   private isOver = false;
+  /** Pieces that came from the server. */
+  activity = 0;
+  private readonly vigil: Vigil;
 
   constructor(
     private readonly wire: Wire,
     /** Told of each answer, before its request settles. */
     private readonly onAnswer: (request: NbdRequest, error: Error | undefined) => void,
     private readonly onBroken: OnBroken,
+    silenceMs: number,
   ) {
+    this.vigil = new Vigil(this, silenceMs);
     wire.deliverTo(this);
   }
 
@@ -51,19 +57,26 @@ export class Transmission implements Receiver {
     return this.unanswered.size;
   }
 
+  get oldestCookie(): number | undefined {
+    return this.unanswered.keys().next().value;
+  }
+
   /** Goes out at the end of this turn, together with others. */
   send(request: NbdRequest): void {
     this.lastCookie = (this.lastCookie + 1) >>> 0;
     request.cookie = this.lastCookie;
+    request.sends++;
     request.isSent = false;
     request.early = undefined;
     this.unanswered.set(request.cookie, request);
+    this.vigil.begin();
     if (this.outgoing.push(request) === 1) process.nextTick(() => this.flush());
   }
 
   /** "The client MAY issue a soft disconnect at any time, but SHOULD wait until there are no inflight requests first." */
   disconnect(): void {
     this.isOver = true;
+    this.vigil.end();
     this.sayGoodbye();
     this.wire.hangUp();
   }
@@ -72,6 +85,7 @@ export class Transmission implements Receiver {
   abandon(): NbdRequest[] {
     if (this.isOver) return [];
     this.isOver = true;
+    this.vigil.end();
     this.wire.destroy();
     const unanswered = [...this.unanswered.values()];
     this.unanswered.clear();
@@ -90,6 +104,7 @@ export class Transmission implements Receiver {
 
   received(byteLength: number, buffer: Uint8Array): void {
     if (this.isOver) return;
+    this.activity++;
     try {
       if (buffer === this.inPlace) this.tookInPlace(byteLength);
       else this.parse(buffer, byteLength);
@@ -116,7 +131,7 @@ export class Transmission implements Receiver {
       writeHeader(headers, end, request);
       end += REQUEST_SIZE;
       if (!request.hasPayload) continue;
-      chunks.push(headers.subarray(start, end), ...request.buffers);
+      chunks.push(headers.subarray(start, end), ...request.payload);
       payloads.push(request);
       start = end;
     }

@@ -1,7 +1,8 @@
 // A socket to the server, with TLS or without: bytes out, and bytes in to where their receiver wants them. It knows no NBD.
 import { connect, type Socket } from "node:net";
-import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from "node:tls";
 import { reasonOf } from "../../errors.ts";
+import { limitSilence } from "../../linux/tcp.ts";
 import { ConnectionError, HungUpError } from "./errors.ts";
 
 /** What takes the server's bytes. */
@@ -16,20 +17,31 @@ export interface Receiver {
 
 export type Address = { path: string } | { host: string; port: number };
 
-const KEEP_ALIVE_MS = 15_000;
+/** A server that reads nothing more must not keep us. */
+const HANG_UP_MS = 1000;
+const SILENCE_MS = 30_000;
 const nowhere = new Uint8Array(1);
 
 export class Wire {
   private receiver: Receiver | undefined;
   private end: ConnectionError | undefined;
+  private onFailure: ((reason: ConnectionError) => void) | undefined;
 
   private constructor(
     private socket: Socket,
     private readonly isPlain: boolean,
   ) {}
 
-  /** `isPlain`: no TLS will be wanted, so the socket may read straight into the receiver's buffers. */
-  static connect(address: Address, isPlain: boolean, stopping: AbortSignal): Promise<Wire> {
+  /**
+   * Rejects with a ConnectionError, also when `stopping` says so. `isPlain`: no TLS will be wanted, so the socket may read
+   * straight into the receiver's buffers. `silenceMs`: how long the server's host may be silent.
+   */
+  static connect(
+    address: Address,
+    isPlain: boolean,
+    stopping: AbortSignal,
+    silenceMs = SILENCE_MS,
+  ): Promise<Wire> {
     // The socket asks before it is returned to us.
     let wire: Wire | undefined;
     const inPlace = {
@@ -39,15 +51,17 @@ export class Wire {
       },
     };
     // noDelay: requests are put together here, and a packet that waits for more waits in vain.
-    const options = { noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
+    const options = { noDelay: true };
     const socket = connect({ ...address, ...options, ...(isPlain && inPlace) });
     const opened = new Wire(socket, isPlain);
     wire = opened;
     return new Promise((resolve, reject) => {
       const stop = () => socket.destroy(new ConnectionError("the server doesn't answer"));
       stopping.addEventListener("abort", stop);
+      if (stopping.aborted) stop();
       socket.once("connect", () => {
         stopping.removeEventListener("abort", stop);
+        if ("port" in address) limitSilence(socket, silenceMs);
         opened.watch(socket);
         resolve(opened);
       });
@@ -65,12 +79,14 @@ export class Wire {
   }
 
   /** Goes on with TLS. Rejects with a ConnectionError if that fails. */
-  secure(options: ConnectionOptions): Promise<void> {
+  async secure(options: ConnectionOptions): Promise<void> {
     this.socket.removeAllListeners("data");
-    const secured = connectTls({ ...options, socket: this.socket });
+    const secured = startTls({ ...options, socket: this.socket });
     this.socket = secured;
     this.watch(secured);
     return new Promise((resolve, reject) => {
+      // A socket that is destroyed while TLS begins may never say that it has closed.
+      this.onFailure = reject;
       secured.once("secureConnect", resolve);
       secured.once("error", (error) => reject(new ConnectionError(`TLS: ${error.message}`)));
       secured.once("close", () => reject(new ConnectionError("TLS: the server hung up")));
@@ -94,7 +110,10 @@ export class Wire {
   /** Ends it once all that was written is on its way. */
   hangUp(): void {
     this.receiver = undefined;
-    this.socket.end(() => this.socket.destroy());
+    const { socket } = this;
+    const timer = setTimeout(() => socket.destroy(), HANG_UP_MS);
+    socket.end(() => socket.destroy());
+    socket.once("close", () => clearTimeout(timer));
   }
 
   /** Neither reads nor writes anybody's memory from now on. */
@@ -107,6 +126,8 @@ export class Wire {
   fail(reason: ConnectionError): void {
     if (this.end) return;
     this.end = reason;
+    // Of the others TLS itself has more to say.
+    if (!(reason instanceof HungUpError)) this.onFailure?.(reason);
     this.receiver?.ended(reason);
     this.destroy();
   }
@@ -121,5 +142,14 @@ export class Wire {
   private take(byteLength: number, buffer: Uint8Array): boolean {
     this.receiver?.received(byteLength, buffer);
     return true;
+  }
+}
+
+/** Throws what is wrong with the certificates as a ConnectionError. */
+function startTls(options: ConnectionOptions): TLSSocket {
+  try {
+    return connectTls(options);
+  } catch (error) {
+    throw new ConnectionError(`TLS: ${(error as Error).message}`);
   }
 }

@@ -3,15 +3,24 @@ import type { Storage } from "../disk-file.ts";
 import { SharedTask } from "../shared-task.ts";
 import { MAP_PAGE_BYTES, type OverlayLayout } from "./format.ts";
 
-/** A page of the durable map as it is to be written. */
+/** Blocks of which one page of a map has the bits. */
+const PAGE_BLOCKS = MAP_PAGE_BYTES * 8;
+
+/** A page of a map as it is to be written. */
 interface Page {
   index: number;
   bytes: Uint8Array;
 }
 
+/** Blocks, `first` to `last`. */
+interface Run {
+  first: number;
+  last: number;
+}
+
 export class BlockMap {
-  /** Pages in which the working map in the file lacks bits. */
-  private readonly unsaved = new Set<number>();
+  /** Blocks that are stored, and whose bits are to be saved by the next run. */
+  private unsaved: Run[] = [];
   private readonly saving = new SharedTask(() => this.saveNow());
   /** Pages in which the durable map lacks bits. */
   private readonly undurable = new Set<number>();
@@ -19,17 +28,20 @@ export class BlockMap {
   private constructor(
     private readonly storage: Storage,
     private readonly layout: OverlayLayout,
+    /** Never more than the working map in the file has: what others go by must not be lost with the process. */
     private readonly bits: Uint8Array,
   ) {}
 
-  /** `isWorking`: the working map counts, else the durable one does. */
+  /** `isWorking`: the working map counts as well as the durable one. */
   static async load(storage: Storage, layout: OverlayLayout, isWorking: boolean): Promise<BlockMap> {
-    const working = new Uint8Array(layout.mapBytes);
+    const bits = new Uint8Array(layout.mapBytes);
     const durable = new Uint8Array(layout.mapBytes);
-    await storage.read(layout.workingMap, [working]);
     await storage.read(layout.durableMap, [durable]);
-    const map = new BlockMap(storage, layout, isWorking ? working : durable);
-    if (isWorking) map.findUndurable(durable);
+    if (isWorking) await storage.read(layout.workingMap, [bits]);
+    // A block with its bit in the durable map is stable, whatever has become of the working map.
+    for (let at = 0; at < bits.length; at++) bits[at]! |= durable[at]!;
+    const map = new BlockMap(storage, layout, bits);
+    map.findUndurable(durable);
     return map;
   }
 
@@ -54,13 +66,12 @@ export class BlockMap {
     return at;
   }
 
-  /** Sets the bits of `first` to `last`, whose blocks are in the file. Resolves when the working map has them too. */
-  async set(first: number, last: number): Promise<void> {
-    for (let block = first; block <= last; block++) this.bits[block >>> 3]! |= 1 << (block & 7);
-    for (let page = pageOf(first); page <= pageOf(last); page++) {
-      this.unsaved.add(page);
-      this.undurable.add(page);
-    }
+  /**
+   * Adds `first` to `last`, whose blocks are in the file. Resolves when the working map has them; until then nobody sees
+   * them here, and if it fails nobody will.
+   */
+  async add(first: number, last: number): Promise<void> {
+    this.unsaved.push({ first, last });
     await this.saving.run();
   }
 
@@ -79,9 +90,15 @@ export class BlockMap {
     return pages;
   }
 
+  /** If it fails, the next that are taken have these pages too. */
   async writeDurable(pages: readonly Page[]): Promise<void> {
-    for (const { index, bytes } of pages) {
-      await this.storage.write(this.layout.durableMap + index * MAP_PAGE_BYTES, [bytes]);
+    try {
+      for (const { index, bytes } of pages) {
+        await this.storage.write(this.layout.durableMap + index * MAP_PAGE_BYTES, [bytes]);
+      }
+    } catch (error) {
+      for (const { index } of pages) this.undurable.add(index);
+      throw error;
     }
   }
 
@@ -91,25 +108,41 @@ export class BlockMap {
     }
   }
 
-  /** For all who wait. Bits are only ever set, so it does no harm if some are while a page is being written. */
+  /** For all who wait. It alone writes the working map, so no page of it is written twice at a time. */
   private async saveNow(): Promise<void> {
-    const pages = [...this.unsaved];
-    this.unsaved.clear();
-    try {
-      await Promise.all(
-        pages.map((page) => {
-          const start = page * MAP_PAGE_BYTES;
-          const bytes = this.bits.subarray(start, start + MAP_PAGE_BYTES);
-          return this.storage.write(this.layout.workingMap + start, [bytes]);
-        }),
-      );
-    } catch (error) {
-      for (const page of pages) this.unsaved.add(page);
-      throw error;
+    const runs = this.unsaved;
+    this.unsaved = [];
+    const pages = this.pagesWith(runs);
+    const writes = pages.map(({ index, bytes }) =>
+      this.storage.write(this.layout.workingMap + index * MAP_PAGE_BYTES, [bytes]),
+    );
+    // All of them, even if one fails: an older page must not overtake that of the next run.
+    for (const result of await Promise.allSettled(writes)) {
+      if (result.status === "rejected") throw result.reason;
     }
+    for (const { first, last } of runs) setBits(this.bits, first, last);
+    for (const { index } of pages) this.undurable.add(index);
+  }
+
+  /** The pages that the runs lie in, as they are with them. */
+  private pagesWith(runs: readonly Run[]): Page[] {
+    const pages = new Map<number, Page>();
+    for (const { first, last } of runs) {
+      for (let index = pageOf(first); index <= pageOf(last); index++) {
+        const start = index * MAP_PAGE_BYTES;
+        const page = pages.get(index) ?? { index, bytes: this.bits.slice(start, start + MAP_PAGE_BYTES) };
+        pages.set(index, page);
+        setBits(page.bytes, Math.max(first - start * 8, 0), Math.min(last - start * 8, PAGE_BLOCKS - 1));
+      }
+    }
+    return [...pages.values()];
   }
 }
 
+function setBits(bits: Uint8Array, first: number, last: number): void {
+  for (let block = first; block <= last; block++) bits[block >>> 3]! |= 1 << (block & 7);
+}
+
 function pageOf(block: number): number {
-  return Math.floor(block / (MAP_PAGE_BYTES * 8));
+  return Math.floor(block / PAGE_BLOCKS);
 }

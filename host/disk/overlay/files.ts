@@ -1,22 +1,13 @@
-// The files of an overlay: made where there is none, opened, locked, and found to belong together.
-import { closeSync, constants, fsyncSync, linkSync, openSync, statSync, unlinkSync } from "node:fs";
-import { open } from "node:fs/promises";
-import { dirname } from "node:path";
+// The files of an overlay: opened, locked, and found to belong together.
+import { type BigIntStats, closeSync, constants, openSync, statSync } from "node:fs";
 import { lockUnlessUnsupported } from "../../device/disk.ts";
 import { reasonOf, StartError } from "../../errors.ts";
-import { allocate } from "../../linux/file-io.ts";
 import { type Log, SILENT } from "../../log.ts";
 import type { BlockDisk } from "../block-disk.ts";
 import { DiskFile } from "../disk-file.ts";
 import { FileDisk } from "../file-disk.ts";
-import {
-  currentBootId,
-  decodeHeader,
-  encodeHeader,
-  HEADER_BYTES,
-  layoutOf,
-  type OverlayHeader,
-} from "./format.ts";
+import { currentBootId, decodeHeader, HEADER_BYTES, type OverlayHeader } from "./format.ts";
+import { makeOverlay } from "./make.ts";
 import type { OverlayParts } from "./overlay-disk.ts";
 
 /** Which base, and which file keeps the changes. */
@@ -43,7 +34,7 @@ export async function openFiles(options: OverlayOptions): Promise<OverlayParts> 
   try {
     const header = { byteLength: base.byteLength, baseChangedNs: changedNsOf(base) };
     const { path, readOnly = false } = options;
-    if (!readOnly && !exists(path)) await make(path, header);
+    if (!exists(path, base) && !readOnly) await makeOverlay(path, header);
     const storage = await openChanges(options, header);
     return { base, storage, readOnly, bootId: currentBootId() };
   } catch (error) {
@@ -60,55 +51,20 @@ function changedNsOf(base: BlockDisk): bigint {
   return base instanceof FileDisk ? base.changedNs : 0n;
 }
 
-function exists(path: string): boolean {
+/** A file whose overlay lies over itself would wait for its own lock. Throws StartError for whatever can't be an overlay. */
+function exists(path: string, base: BlockDisk): boolean {
+  let stats: BigIntStats | undefined;
   try {
-    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+    stats = statSync(path, { throwIfNoEntry: false, bigint: true });
   } catch (error) {
     throw new StartError(`can't open ${path}: ${reasonOf(error)}`);
   }
-}
-
-/** Whole or not at all: under another name until it is stable. */
-async function make(path: string, header: OverlayHeader): Promise<void> {
-  const unfinished = `${path}.new-${process.pid}`;
-  const { workingMap, mapBytes, fileBytes } = layoutOf(header.byteLength);
-  try {
-    const file = await open(unfinished, "wx", 0o600);
-    try {
-      await file.truncate(fileBytes);
-      // So that setting a bit never lacks space. Where the file system can't, it may.
-      await allocate(file.fd, 0, BigInt(workingMap), BigInt(2 * mapBytes));
-      await file.write(encodeHeader(header), 0, HEADER_BYTES, 0);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    linkSync(unfinished, path);
-    syncDirectory(dirname(path));
-  } catch (error) {
-    // Another process was quicker: then it is the other's that is opened.
-    if ((error as NodeJS.ErrnoException).code === "EEXIST" && exists(path)) return;
-    throw new StartError(`can't make the overlay ${path}: ${reasonOf(error)}`);
-  } finally {
-    removeIfThere(unfinished);
-  }
-}
-
-function syncDirectory(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY);
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function removeIfThere(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch {
-    // It was never made, or its directory can't be written: which is what is reported.
-  }
+  if (stats === undefined) return false;
+  if (base instanceof FileDisk && base.isFile(stats))
+    throw new StartError(`can't use ${path}: the overlay is the base; name another file for the changes`);
+  // To open a pipe would wait for its other end.
+  if (!stats.isFile()) throw new StartError(`${path} is no file; name a file for the changes`);
+  return true;
 }
 
 async function openChanges(options: OverlayOptions, expected: OverlayHeader): Promise<DiskFile> {

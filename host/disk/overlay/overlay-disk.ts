@@ -110,7 +110,7 @@ export class OverlayDisk implements BlockDisk {
       const lead = this.map.has(first) ? [] : await this.readBase(first * BLOCK_BYTES, at);
       const tail = this.map.has(last) ? [] : await this.readBase(end, this.endOf(last));
       await this.writeHere(at - lengthOf(lead), [...lead, ...buffers, ...tail]);
-      await this.map.set(first, last);
+      await this.map.add(first, last);
     } finally {
       release();
     }
@@ -143,7 +143,7 @@ export class OverlayDisk implements BlockDisk {
     const release = await this.allocations.acquire(first, last);
     try {
       await this.punch(first * BLOCK_BYTES, this.endOf(last));
-      if (!this.map.hasAll(first, last)) await this.map.set(first, last);
+      if (!this.map.hasAll(first, last)) await this.map.add(first, last);
     } finally {
       release();
     }
@@ -183,13 +183,17 @@ export class OverlayDisk implements BlockDisk {
 
   private async flushNow(): Promise<void> {
     if (this.failure !== undefined) throw this.failure;
-    const { storage } = this.parts;
     // Taken first: these bits' blocks were written before the sync.
     const pages = this.map.takeUndurable();
+    await this.syncOnce();
+    if (pages.length === 0) return;
+    await this.map.writeDurable(pages);
+    await this.syncOnce();
+  }
+
+  private async syncOnce(): Promise<void> {
+    const { storage } = this.parts;
     try {
-      await storage.sync();
-      if (pages.length === 0) return;
-      await this.map.writeDurable(pages);
       await storage.sync();
     } catch (error) {
       this.failure = error;
