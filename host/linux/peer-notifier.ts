@@ -18,10 +18,16 @@ const MSG_NOSIGNAL = 0x4000;
 /** For preadv2(2): as read(2) does. */
 const CURRENT_POSITION = -1n;
 
-const one = new BigUint64Array([1n]);
+const one = new BigUint64Array(new ArrayBuffer(8));
 const oneAddress = libc.addressOf(one);
-const iovec = new BigUint64Array(2);
+const iovec = new BigUint64Array(new ArrayBuffer(16));
 const iovecAddress = libc.addressOf(iovec);
+
+/** The address of a 1 of eight bytes. Its use here is also what keeps the array from being collected. */
+function addressOfOne(): number {
+  one[0] = 1n;
+  return oneAddress;
+}
 
 /**
  * Signals: 8, as a write of an eventfd's value, or a negated errno; -EAGAIN if it is full, which is as good as signalled
@@ -52,10 +58,11 @@ export function readPeer(fd: number, address: number, byteLength: number): numbe
 }
 
 function writeNow(fd: number): number {
-  const result = resultOf(libc.pwritev2(fd, iovecOf(oneAddress, 8), 1, CURRENT_POSITION, RWF_NOWAIT));
+  const result = resultOf(libc.pwritev2(fd, iovecOf(addressOfOne(), 8), 1, CURRENT_POSITION, RWF_NOWAIT));
   if (result !== -EOPNOTSUPP) return result;
-  if (fileType(fd) === S_IFSOCK) return resultOf(libc.send(fd, oneAddress, 8, MSG_DONTWAIT | MSG_NOSIGNAL));
-  return reopened(fd, constants.O_WRONLY, (own) => resultOf(libc.writeAt(own, oneAddress, 8)));
+  if (fileType(fd) === S_IFSOCK)
+    return resultOf(libc.send(fd, addressOfOne(), 8, MSG_DONTWAIT | MSG_NOSIGNAL));
+  return reopened(fd, constants.O_WRONLY, (own) => resultOf(libc.writeAt(own, addressOfOne(), 8)));
 }
 
 /** A pipe opened anew is another open file, whose O_NONBLOCK is ours alone. Not so eventfds and sockets, which can't be. */
@@ -103,7 +110,7 @@ const IOCB_FLAG_RESFD = 1;
  */
 class CompletionSignals {
   private readonly iocb = Buffer.alloc(IOCB_SIZE);
-  private readonly list = new BigUint64Array(1);
+  private readonly list = new BigUint64Array(new ArrayBuffer(8));
   private readonly events = Buffer.alloc(IO_EVENT_SIZE);
   private context: number | undefined;
   private isRefused = false;
@@ -112,7 +119,7 @@ class CompletionSignals {
   /** 8, or -EINVAL if `fd` is no eventfd. */
   signal(fd: number): number {
     // Where the kernel or a sandbox has no such calls: after a look, as near as it gets.
-    if (!this.open()) return resultOf(libc.writeAt(fd, oneAddress, 8));
+    if (!this.open()) return resultOf(libc.writeAt(fd, addressOfOne(), 8));
     this.iocb.writeUInt32LE(fd, 60);
     const submitted = libc.syscall4(SYS_io_submit, this.context!, 1, libc.addressOf(this.list), 0);
     const result = submitted === 1 ? 8 : -libc.errno();
@@ -137,7 +144,7 @@ class CompletionSignals {
       // No descriptor to spare now.
       return false;
     }
-    const context = new BigUint64Array(1);
+    const context = new BigUint64Array(new ArrayBuffer(8));
     if (libc.syscall4(SYS_io_setup, 1, libc.addressOf(context), 0, 0) !== 0) {
       libc.close(this.fileFd);
       this.isRefused = true;
