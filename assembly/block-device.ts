@@ -1,5 +1,5 @@
 // A worker's turn: completions in, used buffers out; available buffers in, operations out. Never waits, never calls out.
-import { countRequest, resumeRequest, startRequest } from "./block-request.ts";
+import { countRequest, forgetStarvation, isStarved, resumeRequest, startRequest } from "./block-request.ts";
 import { useScratch } from "./descriptor-chain.ts";
 import { turnRequests } from "./disk.ts";
 import {
@@ -7,6 +7,7 @@ import {
   armKick,
   cancelCall,
   cancelKick,
+  completeCall,
   completeControl,
   completeKick,
   forgetLackOfRoom,
@@ -50,7 +51,9 @@ import {
   STEP_BROKEN,
   STEP_CONTROL,
   STEP_POLL,
+  STEP_STARVED,
   STEP_STOPPED,
+  STEP_SYNC_FAILED,
   STEP_WAIT,
   STEP_WINDOW_MISS,
   WORKER_LEFTOVERS,
@@ -61,6 +64,7 @@ import {
   WORKER_ZERO_IOVECS,
   WORKERS_PTR,
 } from "./spec/layout.ts";
+import { forgetFirstFailure, isFirstFailure } from "./stability.ts";
 import { completionNews, consumeCqe, hasSqeRoom, peekCqe, publishSqes, returnCqes } from "./uring.ts";
 import { indexOf, TAG_CALL, TAG_CONTROL, TAG_KICK, TAG_REQUEST, tagOf } from "./user-data.ts";
 import { EVENT_IDLE, Virtqueue } from "./virtqueue.ts";
@@ -138,6 +142,8 @@ function turn(awake: bool): u32 {
   outcome = 0;
   hasMoreWork = false;
   forgetLackOfRoom();
+  forgetStarvation();
+  forgetFirstFailure();
   if (finishParked()) {
     completeFinished();
     // Now, not after the next requests are built: the driver may be waiting for these.
@@ -155,6 +161,8 @@ function turn(awake: bool): u32 {
   }
   armControl();
   if (lacksRoom) hasMoreWork = true;
+  if (isStarved) outcome |= STEP_STARVED;
+  if (isFirstFailure) outcome |= STEP_SYNC_FAILED;
   // A control command is looked at before anyone sleeps.
   if (!hasMoreWork && (outcome & STEP_CONTROL) === 0) outcome |= isPolled ? STEP_POLL : STEP_WAIT;
   return outcome | publishSqes();
@@ -189,7 +197,7 @@ function complete(tag: u32, index: u32, result: i32): void {
         breakQueue(queueAt(index), FAULT_KICK_FD);
       break;
     case TAG_CALL:
-      if (index < queueCount) queueAt(index).callState = EVENT_IDLE;
+      if (index < queueCount) completeCall(queueAt(index), result);
       break;
     case TAG_CONTROL:
       completeControl();

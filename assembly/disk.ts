@@ -7,11 +7,15 @@ import {
   DEVICE_MEMORY_HOST_ADDRESS,
   DEVICE_PTR,
   DEVICE_READ_ONLY,
+  DEVICE_SYNC_STATE,
   DEVICE_TURN_REQUESTS,
   DEVICE_UNALIGNED_FD,
   DEVICE_WRITE_THROUGH,
   DISCARD_IGNORED,
   DISCARD_MARKED,
+  SYNC_FAILED,
+  SYNC_SOUND,
+  SYNC_UNKEPT,
   TURN_REQUESTS_MAX,
 } from "./spec/layout.ts";
 
@@ -34,6 +38,24 @@ export function isReadOnly(): bool {
 export function isWriteThrough(): bool {
   // The driver may change its mind at any time (5.2.5, writeback).
   return atomic.load<u32>(DEVICE_PTR, DEVICE_WRITE_THROUGH) !== 0;
+}
+
+export function areSyncsKept(): bool {
+  return load<u32>(DEVICE_PTR, DEVICE_SYNC_STATE) !== SYNC_UNKEPT;
+}
+
+/** Whether a flush has failed, of any worker's. */
+export function hasSyncFailed(): bool {
+  return atomic.load<u32>(DEVICE_PTR, DEVICE_SYNC_STATE) === SYNC_FAILED;
+}
+
+/**
+ * The kernel tells of data that it could not write once and forgets it (fsync(2)): a later flush would succeed without it.
+ * So no flush succeeds any more. True for the first of all workers.
+ */
+export function failSync(): bool {
+  const state = atomic.cmpxchg<u32>(DEVICE_PTR + DEVICE_SYNC_STATE, SYNC_SOUND, SYNC_FAILED);
+  return state === SYNC_SOUND;
 }
 
 export function isInDisk(sector: u64, sectorCount: u64): bool {

@@ -13,7 +13,7 @@ import {
 } from "./descriptor-chain.ts";
 import { copyFromGuest, copyToGuest, PRESENT, regionSpan, spanTarget } from "./guest-memory.ts";
 import { nextLeftover } from "./inflight.ts";
-import { hasHeader, isRanges, Request } from "./request.ts";
+import { hasHeader, isRanges, Request, SYNC_NONE } from "./request.ts";
 import { IOVEC_BASE, IOVEC_LEN, IOVEC_SIZE } from "./spec/io-uring.ts";
 import {
   DEVICE_ID,
@@ -58,6 +58,7 @@ function parse(request: Request, queue: Virtqueue): i32 {
   request.inBytes = 0;
   request.writtenBytes = 0;
   request.retries = 0;
+  request.sync = SYNC_NONE;
   request.vector = request.table;
   request.vectorCount = 0;
   request.overflowBytes = 0;

@@ -14,6 +14,11 @@ export const STAGE_FLUSH: u32 = 2;
 export const STAGE_RANGE: u32 = 3;
 export const STAGE_ZEROES: u32 = 4;
 
+export const SYNC_NONE: u32 = 0;
+export const SYNC_ASKED: u32 = 1;
+/** A stable write has failed; the same is written once more without that, to learn what failed. */
+export const SYNC_DOUBTED: u32 = 2;
+
 @unmanaged
 export class Request extends Chain {
   /** struct virtio_blk_req up to its data, copied from the guest. */
@@ -40,6 +45,8 @@ export class Request extends Chain {
 
   stage: u32;
   retries: u32;
+  /** SYNC_*: whether the transfer in flight is to be stable when it completes. */
+  sync: u32;
   fileOffset: u64;
   remaining: u64;
 

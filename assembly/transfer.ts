@@ -1,5 +1,5 @@
 // Reads, writes and flushes: one operation at a time, until all has moved.
-import { imageFd, isInDisk, isWriteThrough, memoryHostAddress, unalignedFd } from "./disk.ts";
+import { imageFd, isInDisk, memoryHostAddress, unalignedFd } from "./disk.ts";
 import { countMoved, Request, STAGE_FLUSH, STAGE_TRANSFER, SUBMITTED } from "./request.ts";
 import {
   IORING_FSYNC_DATASYNC,
@@ -11,7 +11,6 @@ import {
   IOVEC_BASE,
   IOVEC_LEN,
   IOVEC_SIZE,
-  RWF_DSYNC,
 } from "./spec/io-uring.ts";
 import { DEVICE_DIRECT_MASK, DEVICE_PTR } from "./spec/layout.ts";
 import {
@@ -22,6 +21,7 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
 } from "./spec/virtio-blk.ts";
+import { doubtSync, statusOfSync, syncFlags } from "./stability.ts";
 import { pushSqe } from "./uring.ts";
 
 export function startRead(request: Request): i32 {
@@ -49,7 +49,7 @@ export function startTransfer(request: Request, byteLength: u64): i32 {
 export function submitTransfer(request: Request): i32 {
   request.stage = STAGE_TRANSFER;
   const isWrite = request.type === VIRTIO_BLK_T_OUT;
-  const opFlags: u32 = isWrite && isWriteThrough() ? RWF_DSYNC : 0;
+  const opFlags: u32 = isWrite ? syncFlags(request) : 0;
   const fd = isDirectable(request) ? imageFd() : unalignedFd();
   if (request.vectorCount === 1) {
     const opcode = isWrite ? IORING_OP_WRITE : IORING_OP_READ;
@@ -75,23 +75,21 @@ function isDirectable(request: Request): bool {
   }
   return (bits & mask) === 0;
 }
+
 export function submitFlush(request: Request): i32 {
   request.stage = STAGE_FLUSH;
   pushSqe(IORING_OP_FSYNC, imageFd(), 0, 0, 0, IORING_FSYNC_DATASYNC, request.userData);
   return SUBMITTED;
 }
 export function afterTransfer(request: Request, result: i32): i32 {
+  if (result < 0 && doubtSync(request)) return submitTransfer(request);
   if (!countMoved(request, result)) return VIRTIO_BLK_S_IOERR;
   if (request.remaining > 0) {
     skipMoved(request, result);
     return submitTransfer(request);
   }
   if (request.type === VIRTIO_BLK_T_IN) request.writtenBytes = request.inBytes - 1;
-  return VIRTIO_BLK_S_OK;
-}
-
-export function afterFlush(result: i32): i32 {
-  return result === 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
+  return statusOfSync(request);
 }
 
 /** Leaves in the vectors what a short transfer has not moved. */

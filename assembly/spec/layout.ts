@@ -51,6 +51,13 @@ export const DEVICE_ID = 56; // u8[20]
 export const DEVICE_TURN_REQUESTS = 76; // u32: requests to take from one queue in one turn; 0: TURN_REQUESTS_MAX
 export const DEVICE_TIMED = 80; // u32: 0 or 1; between host threads: whether a worker tells its core the time
 
+export const DEVICE_SYNC_STATE = 84; // u32: SYNC_*
+
+/** Whether flushes can be believed: nobody keeps account; none has failed; one has, so that later ones fail as well. */
+export const SYNC_UNKEPT = 0;
+export const SYNC_SOUND = 1;
+export const SYNC_FAILED = 2;
+
 /** The most that a turn takes from one queue, whatever the device block says: a turn comes to an end. */
 export const TURN_REQUESTS_MAX = 256;
 
@@ -165,6 +172,8 @@ export const STEP_WINDOW_MISS = 0x40000; // map a window over missedGpa(), then 
 export const STEP_BROKEN = 0x80000; // a ring broke: queueFault() says which and why
 export const STEP_POLL = 0x100000; // wait, but not for long: some ring has no kick eventfd
 export const STEP_STOPPED = 0x200000; // a ring that was asked to stop has stopped
+export const STEP_STARVED = 0x400000; // an operation was asked for again and again: take another way, if there is one
+export const STEP_SYNC_FAILED = 0x800000; // the first flush has failed
 
 /** news(): nothing, something to step for, or something to enter the engine for first. */
 export const NEWS_NONE = 0;

@@ -41,4 +41,6 @@ export type Command =
 export type Report =
   | { type: "ready"; engine: EngineName; whyNotUring: string | undefined }
   | { type: "done"; id: number; base?: number }
-  | { type: "broken"; queue: number; fault: number };
+  | { type: "broken"; queue: number; fault: number }
+  | { type: "fell-back"; engine: EngineName }
+  | { type: "sync-failed" };

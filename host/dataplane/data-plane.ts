@@ -56,6 +56,8 @@ type Unnumbered<T> = T extends { id: number } ? Omit<T, "id"> : never;
 class WorkerHandle {
   readonly ready: Promise<Ready>;
   onBroken: ((queue: number, fault: number) => void) | undefined;
+  onFellBack: ((engine: EngineName) => void) | undefined;
+  onSyncFailed: (() => void) | undefined;
 
   private readonly thread: Thread;
   private readonly port: MessagePort;
@@ -73,6 +75,8 @@ class WorkerHandle {
       this.port.on("message", (report: Report) => {
         if (report.type === "ready") resolve(report);
         else if (report.type === "broken") this.onBroken?.(report.queue, report.fault);
+        else if (report.type === "fell-back") this.onFellBack?.(report.engine);
+        else if (report.type === "sync-failed") this.onSyncFailed?.();
         else this.answer(report);
       });
     });
@@ -141,7 +145,9 @@ export class DataPlane {
     private readonly memory: GuestMemory,
     private readonly workers: readonly WorkerHandle[],
     private readonly queueCount: number,
-    readonly engine: EngineName,
+    private currentEngine: EngineName,
+    private readonly disk: Disk,
+    private readonly log: Log,
   ) {
     this.statistics = new Statistics(memory.linear.view, queueCount, workers.length);
     workers.forEach((worker, w) => {
@@ -153,6 +159,12 @@ export class DataPlane {
         this.onBroken?.(index, reason);
         this.observeBroken?.(index, reason);
       };
+      worker.onFellBack = (engine) => this.reportFallBack(engine);
+      worker.onSyncFailed = () =>
+        log.error(
+          { file: disk.path },
+          "a flush failed, so data may be lost; flushes fail until the image is opened anew",
+        );
       worker.failWith((error) => this.onFailure(error));
     });
   }
@@ -188,11 +200,26 @@ export class DataPlane {
     );
     const { engine, whyNotUring } = await allReady(workers);
     log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "workers started");
-    return new DataPlane(memory, workers, options.queueCount, engine);
+    return new DataPlane(memory, workers, options.queueCount, engine, disk, log);
+  }
+
+  /** That of the worker which was the last to change it, if any did. */
+  get engine(): EngineName {
+    return this.currentEngine;
   }
 
   get threads(): number {
     return this.workers.length;
+  }
+
+  private reportFallBack(engine: EngineName): void {
+    // Other workers meet the same limit.
+    if (engine === this.currentEngine) return;
+    this.currentEngine = engine;
+    this.log.warn(
+      { file: this.disk.path, engine },
+      "io_uring can't make threads of the kernel: raise the limit of processes (ulimit -u, TasksMax=); I/O goes on by threads",
+    );
   }
 
   async start({ index, packed, eventIdx, ...ring }: VringStart): Promise<void> {

@@ -85,6 +85,17 @@ export abstract class SoftwareEngine implements Engine {
     );
   }
 
+  /** Goes on where another engine ends: with entries that it has not taken, and completions that the core has not seen. */
+  adopt(core: Core, entries: readonly Uint8Array[], completions: readonly [bigint, number][]): void {
+    this.words.fill(0);
+    entries.forEach((entry, i) => {
+      new Uint8Array(this.view.buffer, this.sqes + i * SQE_SIZE, SQE_SIZE).set(entry);
+    });
+    Atomics.store(this.words, SQ_TAIL / 4, entries.length);
+    this.attach(core);
+    for (const [userData, result] of completions) this.complete(userData, result);
+  }
+
   enter(count: number, patience: Patience): Promise<void> {
     for (let i = 0; i < count; i++) this.submit(this.takeSqe());
     if (patience === "go-on" || this.hasCompletion()) return nextTurn();
