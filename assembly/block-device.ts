@@ -1,5 +1,7 @@
 // A worker's turn: completions in, used buffers out; available buffers in, operations out. Never waits, never calls out.
+
 import { countRequest, forgetStarvation, isStarved, resumeRequest, startRequest } from "./block-request.ts";
+import { openBounce } from "./bounce.ts";
 import { useScratch } from "./descriptor-chain.ts";
 import { turnRequests } from "./disk.ts";
 import {
@@ -102,6 +104,7 @@ export function openWorker(index: u32, queues: u32, requests: u32, control: i32)
   useStatistics(worker);
   openEventfds(worker + WORKER_SCRATCH + EVENT_VALUES, control);
   openPool(worker, requests);
+  openBounce(worker, index);
   for (let i: u32 = 0; i < queues; i++) {
     const queue = queueAt(i);
     queue.index = i;

@@ -1,8 +1,18 @@
 // A request's life between its chain and its status byte: what it starts, what results mean, how it is counted.
+import { submitCopy, submitMove } from "./bounce.ts";
 import { isReadOnly } from "./disk.ts";
 import { recordLatency } from "./latency.ts";
 import { afterRange, afterZeroes, startRanges, submitRange, submitZeroes } from "./ranges.ts";
-import { hasHeader, NO_STATUS, Request, STAGE_FLUSH, STAGE_RANGE, STAGE_TRANSFER } from "./request.ts";
+import {
+  hasHeader,
+  NO_STATUS,
+  Request,
+  STAGE_BOUNCE_COPY,
+  STAGE_BOUNCE_MOVE,
+  STAGE_FLUSH,
+  STAGE_RANGE,
+  STAGE_TRANSFER,
+} from "./request.ts";
 import { EAGAIN, ECANCELED, EINTR } from "./spec/io-uring.ts";
 import {
   LATENCY_DISCARD,
@@ -23,7 +33,15 @@ import {
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "./spec/virtio-blk.ts";
 import { afterFlush } from "./stability.ts";
-import { afterTransfer, startRead, startTransfer, submitFlush, submitTransfer } from "./transfer.ts";
+import {
+  afterBounceCopy,
+  afterBounceMove,
+  afterTransfer,
+  startRead,
+  startTransfer,
+  submitFlush,
+  submitTransfer,
+} from "./transfer.ts";
 
 /** How often the kernel may ask for a retry in a row before that is an error. */
 const RETRIES_MAX: u32 = 64;
@@ -75,6 +93,10 @@ export function resumeRequest(request: Request, result: i32): i32 {
       return afterTransfer(request, result);
     case STAGE_FLUSH:
       return afterFlush(result);
+    case STAGE_BOUNCE_COPY:
+      return afterBounceCopy(request, result);
+    case STAGE_BOUNCE_MOVE:
+      return afterBounceMove(request, result);
     case STAGE_RANGE:
       return afterRange(request, result);
     default:
@@ -88,6 +110,10 @@ function resubmit(request: Request): i32 {
       return submitTransfer(request);
     case STAGE_FLUSH:
       return submitFlush(request);
+    case STAGE_BOUNCE_COPY:
+      return submitCopy(request);
+    case STAGE_BOUNCE_MOVE:
+      return submitMove(request);
     case STAGE_RANGE:
       return submitRange(request);
     default:

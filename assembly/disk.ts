@@ -1,7 +1,9 @@
 // The disk as the host describes it in the device block (spec/layout.ts).
 import {
   DEVICE_BLOCK_SECTORS,
+  DEVICE_BOUNCE_FD,
   DEVICE_CAPACITY_SECTORS,
+  DEVICE_DIRECT_MASK,
   DEVICE_DISCARD_UNMAPS,
   DEVICE_FILE_FD,
   DEVICE_MEMORY_HOST_ADDRESS,
@@ -29,6 +31,16 @@ export function imageFd(): i32 {
 
 export function unalignedFd(): i32 {
   return load<i32>(DEVICE_PTR, DEVICE_UNALIGNED_FD);
+}
+
+/** 0: there is none. */
+export function bounceFd(): i32 {
+  return load<i32>(DEVICE_PTR, DEVICE_BOUNCE_FD);
+}
+
+/** Bits that O_DIRECT wants clear. */
+export function directMask(): u64 {
+  return load<u32>(DEVICE_PTR, DEVICE_DIRECT_MASK);
 }
 
 export function isReadOnly(): bool {

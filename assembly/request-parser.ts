@@ -62,6 +62,7 @@ function parse(request: Request, queue: Virtqueue): i32 {
   request.vector = request.table;
   request.vectorCount = 0;
   request.overflowBytes = 0;
+  request.cutVector = 0;
   while (true) {
     const found = nextBuffer();
     if (found === CHAIN_END) break;

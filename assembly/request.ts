@@ -13,6 +13,8 @@ export const STAGE_TRANSFER: u32 = 1;
 export const STAGE_FLUSH: u32 = 2;
 export const STAGE_RANGE: u32 = 3;
 export const STAGE_ZEROES: u32 = 4;
+export const STAGE_BOUNCE_COPY: u32 = 5;
+export const STAGE_BOUNCE_MOVE: u32 = 6;
 
 export const SYNC_NONE: u32 = 0;
 export const SYNC_ASKED: u32 = 1;
@@ -57,6 +59,11 @@ export class Request extends Chain {
   vectorCount: u32;
   /** Data that found no vector. */
   overflowBytes: u64;
+  /** What of a transfer is in the request's bounce buffer, or on the way there, in bytes. */
+  bounceLength: u32;
+  /** A vector that was cut short to fit there, or 0, and how long it was. */
+  cutVector: usize;
+  cutLength: u64;
   rangeIndex: u32;
   rangeCount: u32;
 }

@@ -1,4 +1,5 @@
 // Reads, writes and flushes: one operation at a time, until all has moved.
+import { afterMove, canBounce, isCopied, submitBounce, submitCopy, submitMove } from "./bounce.ts";
 import { imageFd, isInDisk, memoryHostAddress, unalignedFd } from "./disk.ts";
 import { countMoved, Request, STAGE_FLUSH, STAGE_TRANSFER, SUBMITTED } from "./request.ts";
 import {
@@ -47,10 +48,12 @@ export function startTransfer(request: Request, byteLength: u64): i32 {
 }
 
 export function submitTransfer(request: Request): i32 {
-  request.stage = STAGE_TRANSFER;
   const isWrite = request.type === VIRTIO_BLK_T_OUT;
+  const isDirect = isDirectable(request);
+  if (!isDirect && canBounce(request)) return submitBounce(request);
+  const fd = isDirect ? imageFd() : unalignedFd();
   const opFlags: u32 = isWrite ? syncFlags(request) : 0;
-  const fd = isDirectable(request) ? imageFd() : unalignedFd();
+  request.stage = STAGE_TRANSFER;
   if (request.vectorCount === 1) {
     const opcode = isWrite ? IORING_OP_WRITE : IORING_OP_READ;
     const address = load<u64>(request.vector, IOVEC_BASE);
@@ -90,6 +93,21 @@ export function afterTransfer(request: Request, result: i32): i32 {
   }
   if (request.type === VIRTIO_BLK_T_IN) request.writtenBytes = request.inBytes - 1;
   return statusOfSync(request);
+}
+
+/** The guest's buffers and the bounce buffer: a read is done with that, a write goes on to the disk. */
+export function afterBounceCopy(request: Request, result: i32): i32 {
+  if (!isCopied(request, result)) return VIRTIO_BLK_S_IOERR;
+  return request.type === VIRTIO_BLK_T_OUT ? submitMove(request) : afterTransfer(request, result);
+}
+
+export function afterBounceMove(request: Request, result: i32): i32 {
+  const moved = afterMove(request, result);
+  if (moved === SUBMITTED) return SUBMITTED;
+  if (moved === 0) return VIRTIO_BLK_S_IOERR;
+  if (request.type === VIRTIO_BLK_T_OUT) return afterTransfer(request, moved);
+  request.bounceLength = moved;
+  return submitCopy(request);
 }
 
 /** Leaves in the vectors what a short transfer has not moved. */

@@ -52,6 +52,7 @@ export const DEVICE_TURN_REQUESTS = 76; // u32: requests to take from one queue 
 export const DEVICE_TIMED = 80; // u32: 0 or 1; between host threads: whether a worker tells its core the time
 
 export const DEVICE_SYNC_STATE = 84; // u32: SYNC_*
+export const DEVICE_BOUNCE_FD = 88; // i32: the file behind all workers' WORKER_BOUNCE, one after the other; 0: none
 
 /** Whether flushes can be believed: nobody keeps account; none has failed; one has, so that later ones fail as well. */
 export const SYNC_UNKEPT = 0;
@@ -95,6 +96,11 @@ export const LEFTOVERS_STRIDE = 0x10000;
 /** For each queue, how long its requests took: a histogram for each kind of request, LATENCY_*. */
 export const WORKER_LATENCIES = 0x1500000;
 export const LATENCIES_STRIDE = 0x8000;
+
+/** For each request, a buffer that is aligned for O_DIRECT, where DEVICE_BOUNCE_FD says that there are any. */
+export const WORKER_BOUNCE = 0x1800000;
+export const BOUNCE_SIZE = 0x2000;
+export const BOUNCE_TOTAL = 0x800000;
 
 /** Counts of WORKER_COUNTS, by index. */
 export const COUNT_TURNS = 0;

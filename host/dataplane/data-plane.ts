@@ -8,6 +8,7 @@ import type { Log } from "../log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { QueueInflight } from "../memory/inflight-region.ts";
 import { startWorker } from "../own-files.ts";
+import { BounceBuffers } from "./bounce-buffers.ts";
 import type { Command, Report, WorkerSetup } from "./commands.ts";
 import { compileCore } from "./core.ts";
 import { writeDeviceBlock, writeWriteThrough } from "./device-block.ts";
@@ -148,6 +149,7 @@ export class DataPlane {
     private currentEngine: EngineName,
     private readonly disk: Disk,
     private readonly log: Log,
+    private readonly bounce: BounceBuffers | undefined,
   ) {
     this.statistics = new Statistics(memory.linear.view, queueCount, workers.length);
     workers.forEach((worker, w) => {
@@ -179,6 +181,7 @@ export class DataPlane {
     writeDeviceBlock(memory.linear, disk);
     const core = await compileCore();
     const count = Math.min(options.threads, options.queueCount, layout.WORKERS_MAX);
+    const bounce = disk.directMask === 0 ? undefined : BounceBuffers.open(memory.linear, count);
     const { object } = disk;
     const launch = object && ((setup: WorkerSetup) => startHere(setup, object, disk.blockSize, onDiskError));
     const workers = Array.from(
@@ -191,7 +194,7 @@ export class DataPlane {
             memory: memory.linear.wasm,
             memoryHostAddress: memory.linear.hostAddress,
             core,
-            imageFds: [disk.fd, disk.unalignedFd],
+            imageFds: [disk.fd, disk.unalignedFd, ...(bounce ? [bounce.fd] : [])],
             engine: options.engine,
             pollUs: options.pollUs,
           },
@@ -200,7 +203,7 @@ export class DataPlane {
     );
     const { engine, whyNotUring } = await allReady(workers);
     log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "workers started");
-    return new DataPlane(memory, workers, options.queueCount, engine, disk, log);
+    return new DataPlane(memory, workers, options.queueCount, engine, disk, log, bounce);
   }
 
   /** That of the worker which was the last to change it, if any did. */
@@ -267,6 +270,7 @@ export class DataPlane {
   /** Ends the workers. All rings must have been stopped. */
   async close(): Promise<void> {
     await Promise.all(this.workers.map((worker) => worker.quit()));
+    this.bounce?.close();
   }
 
   /** Queues are dealt to the workers in turn. */

@@ -2,6 +2,7 @@
 import { close, fdatasync, readv, writev } from "node:fs";
 import { promisify } from "node:util";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../../assembly/spec/io-uring.ts";
+import { EOPNOTSUPP } from "../errno.ts";
 import { allocate } from "../linux/file-io.ts";
 import { SystemError } from "../linux/libc.ts";
 import { lengthOf, slice } from "./buffers.ts";
@@ -11,14 +12,13 @@ export interface Storage {
   /** Fills the buffers; past the end with zeroes. */
   read(position: number, buffers: readonly Uint8Array[]): Promise<void>;
   write(position: number, buffers: readonly Uint8Array[]): Promise<void>;
-  /** What was written before this was called is stable when it resolves. */
+  /** What was written before this was called is stable when it resolves. Once it has failed it fails for ever. */
   sync(): Promise<void>;
   /** The range reads as zeroes from now on, and takes no space where that can be. */
   punch(position: number, byteLength: number): Promise<void>;
   close(): Promise<void>;
 }
 
-const EOPNOTSUPP = 95;
 const ZEROES = new Uint8Array(1 << 20);
 
 type Transfer = (
@@ -32,6 +32,9 @@ const dataSync = promisify(fdatasync);
 const closeFd = promisify(close);
 
 export class DiskFile implements Storage {
+  /** The kernel tells of data that it could not write only once (fsync(2)). */
+  private syncFailure: Error | undefined;
+
   /** Takes the descriptor. */
   constructor(readonly fd: number) {}
 
@@ -57,8 +60,14 @@ export class DiskFile implements Storage {
     }
   }
 
-  sync(): Promise<void> {
-    return dataSync(this.fd);
+  async sync(): Promise<void> {
+    try {
+      await dataSync(this.fd);
+    } catch (error) {
+      this.syncFailure ??= error as Error;
+    }
+    // Also if another call was told of the failure while this one ran.
+    if (this.syncFailure !== undefined) throw this.syncFailure;
   }
 
   async punch(position: number, byteLength: number): Promise<void> {
