@@ -9,7 +9,8 @@ import { until } from "./support/until.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const ROUNDS = Number(process.env.VRINGD_TEST_RUNS ?? 1500);
-const SECTORS = 8;
+/** Four pages. */
+const SECTORS = 32;
 /** Where a buffer begins behind a page's start: all that O_DIRECT takes, and what it refuses. */
 const SHIFTS = [0, 0, 4, 8, 1, 510, 512];
 
