@@ -1,5 +1,6 @@
 // A worker's turn: completions in, used buffers out; available buffers in, operations out. Never waits, never calls out.
-import { countRequest, resumeRequest, startRequest } from "./block-request.ts";
+import { countRequest, forgetStarvation, isStarved, resumeRequest, startRequest } from "./block-request.ts";
+import { openBounce } from "./bounce.ts";
 import { tableRead, useScratch } from "./descriptor-chain.ts";
 import { turnRequests } from "./disk.ts";
 import {
@@ -7,6 +8,7 @@ import {
   armKick,
   cancelCall,
   cancelKick,
+  completeCall,
   completeControl,
   completeKick,
   forgetLackOfRoom,
@@ -73,7 +75,9 @@ import {
   STEP_FAILED,
   STEP_GUEST_WRITES,
   STEP_POLL,
+  STEP_STARVED,
   STEP_STOPPED,
+  STEP_SYNC_FAILED,
   STEP_WAIT,
   STEP_WINDOW_MISS,
   WORKER_LEFTOVERS,
@@ -84,6 +88,7 @@ import {
   WORKERS_PTR,
 } from "./spec/layout.ts";
 import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK } from "./spec/virtio-blk.ts";
+import { forgetFirstFailure, isFirstFailure } from "./stability.ts";
 import { completionNews, consumeCqe, hasSqeRoom, peekCqe, publishSqes, returnCqes } from "./uring.ts";
 import { indexOf, TAG_CALL, TAG_CONTROL, TAG_KICK, TAG_REQUEST, tagOf } from "./user-data.ts";
 import { EVENT_IDLE, Virtqueue } from "./virtqueue.ts";
@@ -138,6 +143,7 @@ export function openWorker(index: u32, queues: u32, requests: u32, control: i32)
   useFailures(worker);
   openEventfds(worker + WORKER_SCRATCH + EVENT_VALUES, control);
   openPool(worker, requests);
+  openBounce(worker, index);
   activeCount = 0;
 }
 
@@ -185,6 +191,8 @@ function turn(awake: bool): u32 {
   outcome = 0;
   hasMoreWork = false;
   forgetLackOfRoom();
+  forgetStarvation();
+  forgetFirstFailure();
   endDeferred();
   completeFinished();
   // Now, not after the next requests are built: the driver may be waiting for these.
@@ -204,6 +212,8 @@ function turn(awake: bool): u32 {
   while (activeCount > 0 && queueAt(activeCount - 1).state === QUEUE_STOPPED) activeCount--;
   armControl();
   if (lacksRoom) hasMoreWork = true;
+  if (isStarved) outcome |= STEP_STARVED;
+  if (isFirstFailure) outcome |= STEP_SYNC_FAILED;
   // A control command is looked at before anyone sleeps.
   if (!hasMoreWork && (outcome & STEP_CONTROL) === 0) outcome |= isPolled ? STEP_POLL : STEP_WAIT;
   return outcome | publishSqes();
@@ -238,7 +248,7 @@ function complete(tag: u32, index: u32, result: i32): void {
         breakQueue(queueAt(index), FAULT_KICK_FD);
       break;
     case TAG_CALL:
-      if (index < queueCount) queueAt(index).callState = EVENT_IDLE;
+      if (index < queueCount) completeCall(queueAt(index), result);
       break;
     case TAG_CONTROL:
       completeControl();

@@ -1,9 +1,19 @@
 // A request's life between its chain and its status byte: what it starts, what results mean, how it is counted.
+import { submitCopy, submitMove } from "./bounce.ts";
 import { isReadOnly, noteFlush } from "./disk.ts";
 import { recordLatency } from "./latency.ts";
 import { afterRange, afterZeroes, startRanges, submitRange, submitZeroes } from "./ranges.ts";
-import { hasHeader, NO_STATUS, Request, STAGE_FLUSH, STAGE_RANGE, STAGE_TRANSFER } from "./request.ts";
-import { EAGAIN, EINTR } from "./spec/io-uring.ts";
+import {
+  hasHeader,
+  NO_STATUS,
+  Request,
+  STAGE_BOUNCE_COPY,
+  STAGE_BOUNCE_MOVE,
+  STAGE_FLUSH,
+  STAGE_RANGE,
+  STAGE_TRANSFER,
+} from "./request.ts";
+import { EAGAIN, ECANCELED, EINTR } from "./spec/io-uring.ts";
 import {
   LATENCY_DISCARD,
   LATENCY_FLUSH,
@@ -22,8 +32,10 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "./spec/virtio-blk.ts";
+import { afterFlush } from "./stability.ts";
 import {
-  afterFlush,
+  afterBounceCopy,
+  afterBounceMove,
   afterTransfer,
   startRead,
   startTransfer,
@@ -33,6 +45,16 @@ import {
 
 /** How often the kernel may ask for a retry in a row before that is an error. */
 const RETRIES_MAX: u32 = 64;
+
+/** So many retries are no chance any more: the engine lacks what it needs, such as threads of the kernel. */
+const RETRIES_OF_CHANCE: u32 = 8;
+
+/** Whether an operation goes to the engine again that lacks what it needs. The turn tells the host, and resets it. */
+export let isStarved: bool = false;
+
+export function forgetStarvation(): void {
+  isStarved = false;
+}
 
 /**
  * Checks a parsed request and submits its first operation: SUBMITTED, NO_STATUS, or the status it ends with at once. A
@@ -63,8 +85,10 @@ export function startRequest(request: Request, isLeftover: bool): i32 {
 /** Takes the result of the operation in flight: SUBMITTED if another follows, else the request's status. */
 export function resumeRequest(request: Request, result: i32): i32 {
   const error = -result;
-  if (error === EINTR || error === EAGAIN) {
+  // ECANCELED: nobody asked for it here. io_uring gives up so what no thread of the kernel could be made for.
+  if (error === EINTR || error === EAGAIN || error === ECANCELED) {
     if (++request.retries > RETRIES_MAX) return VIRTIO_BLK_S_IOERR;
+    if (error !== EINTR && request.retries > RETRIES_OF_CHANCE) isStarved = true;
     return resubmit(request);
   }
   request.retries = 0;
@@ -73,6 +97,10 @@ export function resumeRequest(request: Request, result: i32): i32 {
       return afterTransfer(request, result);
     case STAGE_FLUSH:
       return afterFlush(result);
+    case STAGE_BOUNCE_COPY:
+      return afterBounceCopy(request, result);
+    case STAGE_BOUNCE_MOVE:
+      return afterBounceMove(request, result);
     case STAGE_RANGE:
       return afterRange(request, result);
     default:
@@ -86,6 +114,10 @@ function resubmit(request: Request): i32 {
       return submitTransfer(request);
     case STAGE_FLUSH:
       return submitFlush(request);
+    case STAGE_BOUNCE_COPY:
+      return submitCopy(request);
+    case STAGE_BOUNCE_MOVE:
+      return submitMove(request);
     case STAGE_RANGE:
       return submitRange(request);
     default:

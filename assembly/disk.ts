@@ -1,18 +1,24 @@
 // The disk as the host describes it in the device block (spec/layout.ts).
 import {
   DEVICE_BLOCK_SECTORS,
+  DEVICE_BOUNCE_FD,
   DEVICE_CAPACITY_SECTORS,
+  DEVICE_DIRECT_MASK,
   DEVICE_DISCARD_UNMAPS,
   DEVICE_FILE_FD,
   DEVICE_FLUSHED,
   DEVICE_MEMORY_HOST_ADDRESS,
   DEVICE_PTR,
   DEVICE_READ_ONLY,
+  DEVICE_SYNC_STATE,
   DEVICE_TURN_REQUESTS,
   DEVICE_UNALIGNED_FD,
   DEVICE_WRITE_THROUGH,
   DISCARD_IGNORED,
   DISCARD_MARKED,
+  SYNC_FAILED,
+  SYNC_SOUND,
+  SYNC_UNKEPT,
   TURN_REQUESTS_MAX,
   WRITE_THROUGH_OFF,
   WRITE_THROUGH_ON,
@@ -31,6 +37,16 @@ export function unalignedFd(): i32 {
   return load<i32>(DEVICE_PTR, DEVICE_UNALIGNED_FD);
 }
 
+/** 0: there is none. */
+export function bounceFd(): i32 {
+  return load<i32>(DEVICE_PTR, DEVICE_BOUNCE_FD);
+}
+
+/** Bits that O_DIRECT wants clear. */
+export function directMask(): u64 {
+  return load<u32>(DEVICE_PTR, DEVICE_DIRECT_MASK);
+}
+
 export function isReadOnly(): bool {
   return load<u32>(DEVICE_PTR, DEVICE_READ_ONLY) !== 0;
 }
@@ -46,6 +62,24 @@ export function isWriteThrough(): bool {
 export function noteFlush(): void {
   // Looked at first: workers share the word.
   if (atomic.load<u32>(DEVICE_PTR, DEVICE_FLUSHED) === 0) atomic.store<u32>(DEVICE_PTR, 1, DEVICE_FLUSHED);
+}
+
+export function areSyncsKept(): bool {
+  return load<u32>(DEVICE_PTR, DEVICE_SYNC_STATE) !== SYNC_UNKEPT;
+}
+
+/** Whether a flush has failed, of any worker's. */
+export function hasSyncFailed(): bool {
+  return atomic.load<u32>(DEVICE_PTR, DEVICE_SYNC_STATE) === SYNC_FAILED;
+}
+
+/**
+ * The kernel tells of data that it could not write once and forgets it (fsync(2)): a later flush would succeed without it.
+ * So no flush succeeds any more. True for the first of all workers.
+ */
+export function failSync(): bool {
+  const state = atomic.cmpxchg<u32>(DEVICE_PTR + DEVICE_SYNC_STATE, SYNC_SOUND, SYNC_FAILED);
+  return state === SYNC_SOUND;
 }
 
 export function isInDisk(sector: u64, sectorCount: u64): bool {

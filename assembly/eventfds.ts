@@ -80,6 +80,12 @@ export function sendCall(queue: Virtqueue): void {
   pushEvent(IORING_OP_WRITE, queue.callFd, values + CALL_VALUE, userDataOf(TAG_CALL, queue.index));
 }
 
+/** A call that an engine gave up unasked is still owed. */
+export function completeCall(queue: Virtqueue, result: i32): void {
+  if (result === -ECANCELED && queue.callState === EVENT_PENDING) queue.callWanted = 1;
+  queue.callState = EVENT_IDLE;
+}
+
 export function cancelCall(queue: Virtqueue): void {
   if (queue.callState !== EVENT_PENDING || !takeRoom()) return;
   queue.callState = EVENT_CANCELLED;

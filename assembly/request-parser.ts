@@ -22,7 +22,7 @@ import {
   spanTarget,
 } from "./guest-memory.ts";
 import { nextLeftover } from "./inflight.ts";
-import { hasHeader, isRanges, Request } from "./request.ts";
+import { hasHeader, isRanges, Request, SYNC_NONE } from "./request.ts";
 import {
   DEVICE_ID,
   DEVICE_MAX_RANGES,
@@ -65,6 +65,8 @@ function parse(request: Request, queue: Virtqueue): i32 {
   request.retries = 0;
   request.isIdDeferred = 0;
   clearVectors(request);
+  request.sync = SYNC_NONE;
+  request.cutVector = 0;
   while (true) {
     const found = nextBuffer();
     if (found === CHAIN_END) break;

@@ -13,6 +13,13 @@ export const STAGE_TRANSFER: u32 = 1;
 export const STAGE_FLUSH: u32 = 2;
 export const STAGE_RANGE: u32 = 3;
 export const STAGE_ZEROES: u32 = 4;
+export const STAGE_BOUNCE_COPY: u32 = 5;
+export const STAGE_BOUNCE_MOVE: u32 = 6;
+
+export const SYNC_NONE: u32 = 0;
+export const SYNC_ASKED: u32 = 1;
+/** A stable write has failed; the same is written once more without that, to learn what failed. */
+export const SYNC_DOUBTED: u32 = 2;
 
 @unmanaged
 export class Request extends Chain {
@@ -49,6 +56,8 @@ export class Request extends Chain {
 
   stage: u32;
   retries: u32;
+  /** SYNC_*: whether the transfer in flight is to be stable when it completes. */
+  sync: u32;
   fileOffset: u64;
   remaining: u64;
 
@@ -60,6 +69,11 @@ export class Request extends Chain {
   /** Data that found no vector, and how many vectors it would take. */
   overflowBytes: u64;
   overflowVectors: u32;
+  /** What of a transfer is in the request's bounce buffer, or on the way there, in bytes. */
+  bounceLength: u32;
+  /** A vector that was cut short to fit there, or 0, and how long it was. */
+  cutVector: usize;
+  cutLength: u64;
   rangeIndex: u32;
   rangeCount: u32;
 }

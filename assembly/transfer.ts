@@ -1,5 +1,6 @@
 // Reads, writes and flushes: one operation at a time, until all has moved.
-import { imageFd, isInDisk, isWriteThrough, memoryHostAddress, unalignedFd } from "./disk.ts";
+import { afterMove, canBounce, isCopied, submitBounce, submitCopy, submitMove } from "./bounce.ts";
+import { imageFd, isInDisk, memoryHostAddress, unalignedFd } from "./disk.ts";
 import { countMoved, Request, STAGE_FLUSH, STAGE_TRANSFER, SUBMITTED } from "./request.ts";
 import {
   IORING_FSYNC_DATASYNC,
@@ -11,7 +12,6 @@ import {
   IOVEC_BASE,
   IOVEC_LEN,
   IOVEC_SIZE,
-  RWF_DSYNC,
 } from "./spec/io-uring.ts";
 import { DEVICE_DIRECT_MASK, DEVICE_PTR } from "./spec/layout.ts";
 import {
@@ -22,6 +22,7 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
 } from "./spec/virtio-blk.ts";
+import { doubtSync, statusOfSync, syncFlags } from "./stability.ts";
 import { pushSqe } from "./uring.ts";
 import { dropLastByte, skipMoved } from "./vectors.ts";
 
@@ -40,10 +41,12 @@ export function startTransfer(request: Request, byteLength: u64): i32 {
 }
 
 export function submitTransfer(request: Request): i32 {
-  request.stage = STAGE_TRANSFER;
   const isWrite = request.type === VIRTIO_BLK_T_OUT;
-  const opFlags: u32 = isWrite && isWriteThrough() ? RWF_DSYNC : 0;
-  const fd = isDirectable(request) ? imageFd() : unalignedFd();
+  const isDirect = isDirectable(request);
+  if (!isDirect && canBounce(request)) return submitBounce(request);
+  const fd = isDirect ? imageFd() : unalignedFd();
+  const opFlags: u32 = isWrite ? syncFlags(request) : 0;
+  request.stage = STAGE_TRANSFER;
   if (request.vectorCount === 1) {
     const opcode = isWrite ? IORING_OP_WRITE : IORING_OP_READ;
     const address = load<u64>(request.vector, IOVEC_BASE);
@@ -68,12 +71,14 @@ function isDirectable(request: Request): bool {
   }
   return (bits & mask) === 0;
 }
+
 export function submitFlush(request: Request): i32 {
   request.stage = STAGE_FLUSH;
   pushSqe(IORING_OP_FSYNC, imageFd(), 0, 0, 0, IORING_FSYNC_DATASYNC, request.userData);
   return SUBMITTED;
 }
 export function afterTransfer(request: Request, result: i32): i32 {
+  if (result < 0 && doubtSync(request)) return submitTransfer(request);
   if (!countMoved(request, result)) return VIRTIO_BLK_S_IOERR;
   const isDone = request.remaining === 0;
   // The operation at hand may have been for less than all that is left.
@@ -81,9 +86,20 @@ export function afterTransfer(request: Request, result: i32): i32 {
     return VIRTIO_BLK_S_IOERR;
   if (!isDone) return submitTransfer(request);
   if (request.type === VIRTIO_BLK_T_IN) request.writtenBytes = request.inBytes - 1;
-  return VIRTIO_BLK_S_OK;
+  return statusOfSync(request);
 }
 
-export function afterFlush(result: i32): i32 {
-  return result === 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
+/** The guest's buffers and the bounce buffer: a read is done with that, a write goes on to the disk. */
+export function afterBounceCopy(request: Request, result: i32): i32 {
+  if (!isCopied(request, result)) return VIRTIO_BLK_S_IOERR;
+  return request.type === VIRTIO_BLK_T_OUT ? submitMove(request) : afterTransfer(request, result);
+}
+
+export function afterBounceMove(request: Request, result: i32): i32 {
+  const moved = afterMove(request, result);
+  if (moved === SUBMITTED) return SUBMITTED;
+  if (moved === 0) return VIRTIO_BLK_S_IOERR;
+  if (request.type === VIRTIO_BLK_T_OUT) return afterTransfer(request, moved);
+  request.bounceLength = moved;
+  return submitCopy(request);
 }

@@ -51,6 +51,13 @@ export const DEVICE_ID = 56; // u8[20]
 export const DEVICE_TURN_REQUESTS = 76; // u32: requests to take from one queue in one turn; 0: TURN_REQUESTS_MAX
 export const DEVICE_TIMED = 80; // u32: 0 or 1; between host threads: whether a worker tells its core the time
 export const DEVICE_FLUSHED = 84; // u32: becomes 1 when a FLUSH is taken from a ring; the host makes it 0 again
+export const DEVICE_SYNC_STATE = 88; // u32: SYNC_*
+export const DEVICE_BOUNCE_FD = 92; // i32: the file behind all workers' WORKER_BOUNCE, one after the other; 0: none
+
+/** Whether flushes can be believed: nobody keeps account; none has failed; one has, so that later ones fail as well. */
+export const SYNC_UNKEPT = 0;
+export const SYNC_SOUND = 1;
+export const SYNC_FAILED = 2;
 
 /** The most that a turn takes from one queue, whatever the device block says: a turn comes to an end. */
 export const TURN_REQUESTS_MAX = 256;
@@ -99,12 +106,17 @@ export const WORKER_IOVECS = 0x100000;
 
 /** For each queue, the requests that a predecessor left: u16[VIRTQ_SIZE_MAX], or an equal share where that is less. */
 export const WORKER_LEFTOVERS = 0x1100000;
-export const LEFTOVERS_SIZE = 0xa00000;
+export const LEFTOVERS_SIZE = 0x200000;
 export const LEFTOVERS_STRIDE = 0x10000;
 
 /** For each queue, how long its requests took: a histogram for each kind of request, LATENCY_*. */
 export const WORKER_LATENCIES = 0x1b00000;
 export const LATENCIES_STRIDE = 0x5000;
+
+/** For each request, a buffer that is aligned for O_DIRECT, where DEVICE_BOUNCE_FD says that there are any. */
+export const WORKER_BOUNCE = 0x1300000;
+export const BOUNCE_SIZE = 0x2000;
+export const BOUNCE_TOTAL = 0x800000;
 
 /** Counts of WORKER_COUNTS, by index. */
 export const COUNT_TURNS = 0;
@@ -198,6 +210,8 @@ export const STEP_POLL = 0x100000; // wait, but not for long: some ring has no k
 export const STEP_STOPPED = 0x200000; // a ring that was asked to stop has stopped
 export const STEP_GUEST_WRITES = 0x400000; // write what WORKER_GUEST_WRITES lists, then step again
 export const STEP_FAILED = 0x800000; // the engine failed a request: WORKER_FAILURES says which and why
+export const STEP_STARVED = 0x1000000; // an operation was asked for again and again: take another way, if there is one
+export const STEP_SYNC_FAILED = 0x2000000; // the first flush has failed
 
 /** news(): nothing, something to step for, or something to enter the engine for first. */
 export const NEWS_NONE = 0;

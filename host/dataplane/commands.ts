@@ -43,4 +43,6 @@ export type Report =
   | { type: "done"; id: number; base?: number }
   | { type: "broken"; queue: number; fault: number }
   /** The core has counted failures of the engine, for the first time since the main thread has looked. */
-  | { type: "failed" };
+  | { type: "failed" }
+  | { type: "fell-back"; engine: EngineName }
+  | { type: "sync-failed" };

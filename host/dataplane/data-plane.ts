@@ -8,6 +8,7 @@ import type { Log } from "../log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { QueueInflight } from "../memory/inflight-region.ts";
 import { startWorker } from "../own-files.ts";
+import { BounceBuffers } from "./bounce-buffers.ts";
 import type { Command, Report, WorkerSetup } from "./commands.ts";
 import { compileCore } from "./core.ts";
 import { clearFlushed, writeDeviceBlock, writeWriteThrough } from "./device-block.ts";
@@ -57,6 +58,8 @@ class WorkerHandle {
   readonly ready: Promise<Ready>;
   onBroken: ((queue: number, fault: number) => void) | undefined;
   onFailed: (() => void) | undefined;
+  onFellBack: ((engine: EngineName) => void) | undefined;
+  onSyncFailed: (() => void) | undefined;
 
   private readonly thread: Thread;
   private readonly port: MessagePort;
@@ -75,6 +78,8 @@ class WorkerHandle {
         if (report.type === "ready") resolve(report);
         else if (report.type === "broken") this.onBroken?.(report.queue, report.fault);
         else if (report.type === "failed") this.onFailed?.();
+        else if (report.type === "fell-back") this.onFellBack?.(report.engine);
+        else if (report.type === "sync-failed") this.onSyncFailed?.();
         else this.answer(report);
       });
     });
@@ -146,8 +151,10 @@ export class DataPlane {
     private readonly memory: GuestMemory,
     private readonly workers: readonly WorkerHandle[],
     private readonly queueCount: number,
-    readonly engine: EngineName,
+    private currentEngine: EngineName,
+    private readonly disk: Disk,
     private readonly log: Log,
+    private readonly bounce: BounceBuffers | undefined,
     private readonly failures: FailureWatch | undefined,
   ) {
     this.statistics = new Statistics(memory.linear.view, queueCount, workers.length);
@@ -161,6 +168,12 @@ export class DataPlane {
         this.observeBroken?.(index, reason);
       };
       worker.onFailed = () => this.failures?.heard(w);
+      worker.onFellBack = (engine) => this.reportFallBack(engine);
+      worker.onSyncFailed = () =>
+        log.error(
+          { file: disk.path },
+          "a flush failed, so data may be lost; flushes fail until the image is opened anew",
+        );
       worker.failWith((error) => this.onFailure(error));
     });
   }
@@ -175,6 +188,7 @@ export class DataPlane {
     writeDeviceBlock(memory.linear, disk);
     const core = await compileCore();
     const count = Math.min(options.threads, options.queueCount, layout.WORKERS_MAX);
+    const bounce = disk.directMask === 0 ? undefined : BounceBuffers.open(memory.linear, count);
     const { object } = disk;
     const launch =
       object && ((setup: WorkerSetup) => startHere(setup, object, disk.blockSize, onDiskFailure));
@@ -188,7 +202,7 @@ export class DataPlane {
             memory: memory.linear.wasm,
             memoryHostAddress: memory.linear.hostAddress,
             core,
-            imageFds: [disk.fd, disk.unalignedFd],
+            imageFds: [disk.fd, disk.unalignedFd, ...(bounce ? [bounce.fd] : [])],
             engine: options.engine,
             pollUs: options.pollUs,
           },
@@ -199,11 +213,26 @@ export class DataPlane {
     log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "workers started");
     // An object's failures are told by its engine, which knows what was thrown.
     const watch = object ? undefined : new FailureWatch(memory.linear.wasm, count, onDiskFailure);
-    return new DataPlane(memory, workers, options.queueCount, engine, log, watch);
+    return new DataPlane(memory, workers, options.queueCount, engine, disk, log, bounce, watch);
+  }
+
+  /** That of the worker which was the last to change it, if any did. */
+  get engine(): EngineName {
+    return this.currentEngine;
   }
 
   get threads(): number {
     return this.workers.length;
+  }
+
+  private reportFallBack(engine: EngineName): void {
+    // Other workers meet the same limit.
+    if (engine === this.currentEngine) return;
+    this.currentEngine = engine;
+    this.log.warn(
+      { file: this.disk.path, engine },
+      "io_uring can't make threads of the kernel: raise the limit of processes (ulimit -u, TasksMax=); I/O goes on by threads",
+    );
   }
 
   async start({ index, packed, eventIdx, ...ring }: VringStart): Promise<void> {
@@ -273,6 +302,7 @@ export class DataPlane {
   async close(): Promise<void> {
     await Promise.all(this.workers.map((worker) => worker.quit()));
     this.failures?.lookAtAll();
+    this.bounce?.close();
   }
 
   /** Queues are dealt to the workers in turn. */

@@ -25,5 +25,10 @@ export interface Engine {
   enter(count: number, patience: Patience): Promise<void> | undefined;
   /** Guest memory may have changed since the last ring started. */
   forgetMemory?(): void;
+  /**
+   * Another engine that goes on with all that this one holds, when the core says that this one lacks what it needs
+   * (STEP_STARVED); undefined if there is none now.
+   */
+  fallBack?(core: Core): Engine | undefined;
   close(): void;
 }

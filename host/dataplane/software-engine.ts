@@ -3,6 +3,7 @@ import {
   CQE_RES,
   CQE_SIZE,
   CQE_USER_DATA,
+  EAGAIN,
   ECANCELED,
   IORING_OP_ASYNC_CANCEL,
   IORING_OP_READ,
@@ -16,8 +17,8 @@ import {
   SQE_USER_DATA,
 } from "../../assembly/spec/io-uring.ts";
 import { REQUESTS_MAX, WORKER_RINGS, WORKER_SQES } from "../../assembly/spec/layout.ts";
-import * as immediateIo from "../linux/immediate-io.ts";
-import { isWritable, whenReadable, whenWritable } from "../linux/readiness.ts";
+import { closePeerSignals, readPeer, signalPeer } from "../linux/peer-notifier.ts";
+import { whenReadable, whenWritable } from "../linux/readiness.ts";
 import type { Core } from "./core.ts";
 import { BRIEF_WAIT_US, type Engine, type EngineName, type Patience } from "./engine.ts";
 
@@ -84,6 +85,17 @@ export abstract class SoftwareEngine implements Engine {
     );
   }
 
+  /** Goes on where another engine ends: with entries that it has not taken, and completions that the core has not seen. */
+  adopt(core: Core, entries: readonly Uint8Array[], completions: readonly [bigint, number][]): void {
+    this.words.fill(0);
+    entries.forEach((entry, i) => {
+      new Uint8Array(this.view.buffer, this.sqes + i * SQE_SIZE, SQE_SIZE).set(entry);
+    });
+    Atomics.store(this.words, SQ_TAIL / 4, entries.length);
+    this.attach(core);
+    for (const [userData, result] of completions) this.complete(userData, result);
+  }
+
   enter(count: number, patience: Patience): Promise<void> {
     for (let i = 0; i < count; i++) this.submit(this.takeSqe());
     if (patience === "go-on" || this.hasCompletion()) return nextTurn();
@@ -101,6 +113,7 @@ export abstract class SoftwareEngine implements Engine {
   close(): void {
     for (const { stop } of this.waiting.values()) stop();
     this.waiting.clear();
+    closePeerSignals();
   }
 
   /** Lets the worker go on after a completion has woken it. */
@@ -146,18 +159,22 @@ export abstract class SoftwareEngine implements Engine {
 
   private waitForEvent({ opcode, fd, address, length, userData }: Operation): void {
     const isRead = opcode === IORING_OP_READ;
-    const perform = () => {
+    const attempt = () => {
+      const result = isRead ? readPeer(fd, Number(address), length) : signalPeer(fd);
+      // The peer has filled it again since the loop saw room: the watch goes on.
+      if (!isRead && result === -EAGAIN) return;
       this.waiting.get(userData)?.stop();
       this.waiting.delete(userData);
-      const transfer = isRead ? immediateIo.readNow : immediateIo.writeNow;
-      this.complete(userData, transfer(fd, Number(address), length));
+      this.complete(userData, result);
     };
-    // A call goes out at once if it can, as with io_uring: the next turn may cancel what still waits.
-    if (!isRead && isWritable(fd)) {
-      perform();
+    if (isRead) {
+      this.waiting.set(userData, whenReadable(fd, attempt));
       return;
     }
-    this.waiting.set(userData, isRead ? whenReadable(fd, perform) : whenWritable(fd, perform));
+    // A call goes out at once if it can, as with io_uring: the next turn may cancel what still waits.
+    const result = signalPeer(fd);
+    if (result === -EAGAIN) this.waiting.set(userData, whenWritable(fd, attempt));
+    else this.complete(userData, result);
   }
 
   private cancel({ address, userData }: Operation): void {

@@ -1,19 +1,24 @@
 // The io_uring engine: the kernel takes SQEs from the core's own memory and puts CQEs there.
+import { CQE_RES, CQE_SIZE, CQE_USER_DATA, SQE_SIZE } from "../../assembly/spec/io-uring.ts";
 import { REQUESTS_MAX, WORKER_RINGS, WORKER_SQES } from "../../assembly/spec/layout.ts";
-import { enterRing, enterRingBriefly, type RingOffsets, setupRing } from "../linux/io-uring.ts";
+import { EAGAIN, EBUSY, EINTR, EINVAL, ENOMEM, ETIME } from "../errno.ts";
+import {
+  cancelEverything,
+  enterRing,
+  enterRingBriefly,
+  type RingOffsets,
+  setupRing,
+} from "../linux/io-uring.ts";
 import { close as closeFd, SystemError } from "../linux/libc.ts";
 import type { Core } from "./core.ts";
 import { BRIEF_WAIT_US, type Engine, type Patience } from "./engine.ts";
+import type { SoftwareEngine } from "./software-engine.ts";
 
 /** Before about Linux 6.10 ring memory had to be physically contiguous: one page holds the smaller ring. */
 const RING_SIZES = [REQUESTS_MAX, 64];
 
-const EINTR = 4;
-const EAGAIN = 11;
-const EBUSY = 16;
-const ENOMEM = 12;
-const EINVAL = 22;
-const ETIME = 62;
+/** How long what is in flight may take to end before another engine takes over. */
+const HAND_OVER_MS = 1000;
 
 export class UringEngine implements Engine {
   readonly name = "io_uring";
@@ -21,7 +26,9 @@ export class UringEngine implements Engine {
   readonly requestCount: number;
 
   private constructor(
+    private readonly memory: WebAssembly.Memory,
     private readonly workerPtr: number,
+    private readonly openOther: (() => SoftwareEngine) | undefined,
     private readonly fd: number,
     private readonly offsets: RingOffsets,
   ) {
@@ -29,14 +36,22 @@ export class UringEngine implements Engine {
     this.requestCount = offsets.cqEntries / 2;
   }
 
-  /** Only the calling thread may use it. Throws SystemError where the kernel has no such ring. */
-  static open(memoryHostAddress: number, workerPtr: number): UringEngine {
+  /**
+   * Only the calling thread may use it. Throws SystemError where the kernel has no such ring. `openOther` opens the engine
+   * to fall back to, if there is one.
+   */
+  static open(
+    memory: WebAssembly.Memory,
+    memoryHostAddress: number,
+    workerPtr: number,
+    openOther?: () => SoftwareEngine,
+  ): UringEngine {
     const worker = memoryHostAddress + workerPtr;
     let failure: unknown;
     for (const size of RING_SIZES) {
       try {
         const { fd, offsets } = setupRing(size, worker + WORKER_SQES, worker + WORKER_RINGS);
-        return new UringEngine(workerPtr, fd, offsets);
+        return new UringEngine(memory, workerPtr, openOther, fd, offsets);
       } catch (error) {
         failure = error;
         const isTooLarge = error instanceof SystemError && (error.errno === EINVAL || error.errno === ENOMEM);
@@ -70,6 +85,48 @@ export class UringEngine implements Engine {
     // What was not taken stays in the ring for the next turn: a signal, completions to reap first, no time left.
     if (result >= 0 || [EINTR, EAGAIN, EBUSY, ETIME].includes(-result)) return;
     throw new SystemError("io_uring_enter", -result);
+  }
+
+  /**
+   * The kernel does what must wait in threads of its own, which count as the user's processes: at their limit, or a
+   * cgroup's, nothing of that is possible any more. Threads that the process has already go on with it.
+   */
+  fallBack(core: Core): SoftwareEngine | undefined {
+    if (this.openOther === undefined) return undefined;
+    const words = new Int32Array(this.memory.buffer, this.workerPtr + WORKER_RINGS);
+    const at = (offset: number) => Atomics.load(words, offset / 4);
+    const { sqHead, sqTail, cqHead, cqTail } = this.offsets;
+    const isBusy = () => ((at(sqHead) - at(cqTail)) | 0) !== 0;
+    cancelEverything(this.fd, HAND_OVER_MS);
+    for (const end = performance.now() + HAND_OVER_MS; isBusy() && performance.now() < end; ) {
+      enterRingBriefly(this.fd, 0, BRIEF_WAIT_US);
+    }
+    if (isBusy()) return undefined;
+    const entries = this.unsubmitted(at(sqHead), at(sqTail));
+    const completions = this.unseen(at(cqHead), at(cqTail));
+    this.close();
+    const other = this.openOther();
+    other.adopt(core, entries, completions);
+    return other;
+  }
+
+  /** Entries that the core has published and the kernel has not taken. */
+  private unsubmitted(head: number, tail: number): Uint8Array[] {
+    const sqes = this.workerPtr + WORKER_SQES;
+    return Array.from({ length: (tail - head) | 0 }, (_, i) => {
+      const slot = ((head + i) >>> 0) % this.offsets.sqEntries;
+      return new Uint8Array(this.memory.buffer, sqes + slot * SQE_SIZE, SQE_SIZE).slice();
+    });
+  }
+
+  /** Completions that the core has not seen: user_data and result. */
+  private unseen(head: number, tail: number): [userData: bigint, result: number][] {
+    const view = new DataView(this.memory.buffer);
+    const cqes = this.workerPtr + WORKER_RINGS + this.offsets.cqes;
+    return Array.from({ length: (tail - head) | 0 }, (_, i) => {
+      const cqe = cqes + (((head + i) >>> 0) % this.offsets.cqEntries) * CQE_SIZE;
+      return [view.getBigUint64(cqe + CQE_USER_DATA, true), view.getInt32(cqe + CQE_RES, true)];
+    });
   }
 
   close(): void {

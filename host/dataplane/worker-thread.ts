@@ -1,6 +1,7 @@
 // A data-plane thread: a worker with an engine for files. Entry of worker.mjs.
 import { workerData } from "node:worker_threads";
 import { WORKER_STRIDE, WORKERS_PTR } from "../../assembly/spec/layout.ts";
+import { startPool } from "../linux/file-io.ts";
 import type { Report, WorkerSetup } from "./commands.ts";
 import { instantiateCore } from "./core.ts";
 import type { Engine } from "./engine.ts";
@@ -10,16 +11,18 @@ import { Worker } from "./worker.ts";
 
 function openEngine(setup: WorkerSetup): { engine: Engine; whyNotUring?: string } {
   const workerPtr = WORKERS_PTR + setup.index * WORKER_STRIDE;
-  const openThreads = () => new ThreadsEngine(setup.memory, workerPtr, setup.imageFds);
+  const openThreads = (): ThreadsEngine => new ThreadsEngine(setup.memory, workerPtr, setup.imageFds);
   if (setup.engine === "threads") return { engine: openThreads() };
   try {
-    return { engine: UringEngine.open(setup.memoryHostAddress, workerPtr) };
+    return { engine: UringEngine.open(setup.memory, setup.memoryHostAddress, workerPtr, openThreads) };
   } catch (error) {
     if (setup.engine === "io_uring") throw error;
     return { engine: openThreads(), whyNotUring: (error as Error).message };
   }
 }
 
+// Now, while there can be: the engine to fall back to needs the pool when no more threads can be made.
+await startPool();
 const setup = workerData as WorkerSetup;
 const core = await instantiateCore(setup.core, setup.memory);
 const { engine, whyNotUring } = openEngine(setup);

@@ -6,8 +6,10 @@ import {
   STEP_FAILED,
   STEP_GUEST_WRITES,
   STEP_POLL,
+  STEP_STARVED,
   STEP_STOPPED,
   STEP_SUBMIT_MASK,
+  STEP_SYNC_FAILED,
   STEP_WAIT,
   STEP_WINDOW_MISS,
   WORKER_STRIDE,
@@ -24,7 +26,7 @@ import { WorkerCounts } from "./worker-counts.ts";
 export class Worker {
   private readonly port: MessagePort;
   private readonly windows: Windows;
-  private readonly poller: Poller;
+  private poller: Poller;
   private readonly counts: WorkerCounts;
   private readonly failures: FailureBell;
   /** Stop commands whose queue has not stopped yet: queue to command id. */
@@ -35,7 +37,7 @@ export class Worker {
   constructor(
     private readonly setup: WorkerSetup,
     private readonly core: Core,
-    private readonly engine: Engine,
+    private engine: Engine,
   ) {
     this.port = setup.port;
     this.windows = new Windows(new DataView(setup.memory.buffer), setup.memoryHostAddress, setup.index);
@@ -58,6 +60,8 @@ export class Worker {
       if (turn & STEP_BROKEN) this.reportBroken();
       if (turn & STEP_FAILED && this.failures.ring()) this.report({ type: "failed" });
       if (turn & STEP_STOPPED) this.reportStopped();
+      if (turn & STEP_STARVED) this.fallBack();
+      if (turn & STEP_SYNC_FAILED) this.report({ type: "sync-failed" });
       const pause = this.submit(turn, isAwake);
       if (pause) await pause;
       if (turn & STEP_CONTROL) this.takeCommands();
@@ -81,6 +85,15 @@ export class Worker {
     counts.countPoll(found !== "nothing");
     if (found === "enter") engine.enter(0, "go-on");
     return undefined;
+  }
+
+  /** Goes on with another engine, if this one has named one. What is in flight, and waits to be submitted, goes along. */
+  private fallBack(): void {
+    const other = this.engine.fallBack?.(this.core);
+    if (other === undefined) return;
+    this.engine = other;
+    this.poller = new Poller(this.core, other.canPoll ? this.setup.pollUs : 0);
+    this.report({ type: "fell-back", engine: other.name });
   }
 
   private report(report: Report): void {

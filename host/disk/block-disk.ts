@@ -25,7 +25,10 @@ export interface BlockDisk {
   /** Stores what is in the buffers, one after the other, from `offset` (bytes). The guest may change them meanwhile. */
   write?(offset: bigint, buffers: readonly Uint8Array[]): Promise<void>;
 
-  /** All that was written before this was called is stable when it resolves. Left out: writes are stable as they resolve. */
+  /**
+   * All that was written before this was called is stable when it resolves. Left out: writes are stable as they resolve.
+   * One that can't make data stable, and forgets which, must not resolve later as if nothing had happened.
+   */
   flush?(): Promise<void>;
 
   /** Advice: the range's contents (bytes) are no longer needed. Left out: does nothing. */

@@ -2,6 +2,7 @@
 import { close, fdatasync, readv, writev } from "node:fs";
 import { promisify } from "node:util";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../../assembly/spec/io-uring.ts";
+import { EIO, ENOSYS, EOPNOTSUPP } from "../errno.ts";
 import { allocate } from "../linux/file-io.ts";
 import { SystemError } from "../linux/libc.ts";
 import { lengthOf, slice } from "./buffers.ts";
@@ -13,16 +14,13 @@ export interface Storage {
   /** Fills the buffers; past the end with zeroes. */
   read(position: number, buffers: readonly Uint8Array[]): Promise<void>;
   write(position: number, buffers: readonly Uint8Array[]): Promise<void>;
-  /** What was written before this was called is stable when it resolves. */
+  /** What was written before this was called is stable when it resolves. Once it has failed it fails for ever. */
   sync(): Promise<void>;
   /** The range reads as zeroes from now on, and takes no space where that can be. */
   punch(position: number, byteLength: number): Promise<void>;
   close(): Promise<void>;
 }
 
-const EIO = 5;
-const ENOSYS = 38;
-const EOPNOTSUPP = 95;
 const ZEROES = new Uint8Array(1 << 20);
 
 type Transfer = (

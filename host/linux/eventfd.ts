@@ -2,7 +2,6 @@
 import { readlinkSync } from "node:fs";
 import { fileType, S_IFIFO, S_IFSOCK } from "./file-status.ts";
 import * as libc from "./libc.ts";
-import { isWritable } from "./readiness.ts";
 
 const EFD_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
@@ -15,14 +14,9 @@ export function createEventfd(): number {
   return libc.checked("eventfd", libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 }
 
-/** Adds one. A counter that is full is as good as signalled, so the result doesn't matter. */
+/** Adds one to an eventfd of our own. A counter that is full is as good as signalled, so the result doesn't matter. */
 export function signalEventfd(fd: number): void {
   libc.write(fd, one, 8);
-}
-
-/** The same for a descriptor of the peer, which may block when it is full: then it is as good as signalled. */
-export function signalPeer(fd: number): void {
-  if (isWritable(fd)) libc.write(fd, one, 8);
 }
 
 /** Takes the counter to zero; true if it was more. */

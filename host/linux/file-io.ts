@@ -1,4 +1,5 @@
 // Positioned file I/O at raw addresses, in libuv's thread pool. Results are as in a CQE: a count or a negated errno.
+import { EIO } from "../errno.ts";
 import * as libc from "./libc.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: koffi types its functions so.
@@ -26,7 +27,12 @@ function call(fn: Foreign, ...args: unknown[]): Promise<number> {
   });
 }
 
-const EIO = 5;
+const NO_FD = -1;
+
+/** Makes the threads of the pool. They are there until the process ends. */
+export async function startPool(): Promise<void> {
+  await dataSync(NO_FD);
+}
 
 export function read(fd: number, address: number, byteLength: number, offset: bigint): Promise<number> {
   return call(libc.pread, fd, address, byteLength, offset);

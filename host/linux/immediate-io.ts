@@ -1,10 +1,7 @@
 // I/O at raw addresses in the calling thread. Results are as in a CQE: a count or a negated errno.
 import * as libc from "./libc.ts";
 
-const EOPNOTSUPP = 95;
 const RWF_NOWAIT = 8;
-/** For preadv2(2): as read(2) does. */
-const CURRENT_POSITION = -1n;
 
 function resultOf(returned: number): number {
   return returned === -1 ? -libc.errno() : returned;
@@ -33,19 +30,4 @@ export function readHere(fd: number, iovecs: number, count: number, offset: bigi
 /** Writes in the calling thread, however long it takes. `flags` are those of pwritev2(2). */
 export function writeHere(fd: number, iovecs: number, count: number, offset: bigint, flags: number): number {
   return resultOf(libc.pwritev2(fd, iovecs, count, offset, flags));
-}
-
-/**
- * Reads what is there, in the calling thread. It never waits: the other side may have taken back what it has signalled,
- * and a descriptor of its own may be a blocking one.
- */
-export function readNow(fd: number, address: number, byteLength: number): number {
-  const result = readCached(fd, iovecOf(address, byteLength), 1, CURRENT_POSITION);
-  // Older kernels can read only some kinds of descriptors so.
-  return result === -EOPNOTSUPP ? resultOf(libc.readAt(fd, address, byteLength)) : result;
-}
-
-/** Writes what fits, in the calling thread. */
-export function writeNow(fd: number, address: number, byteLength: number): number {
-  return resultOf(libc.writeAt(fd, address, byteLength));
 }

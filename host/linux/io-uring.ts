@@ -3,6 +3,7 @@ import * as libc from "./libc.ts";
 
 const SYS_io_uring_setup = 425;
 const SYS_io_uring_enter = 426;
+const SYS_io_uring_register = 427;
 
 const IORING_SETUP_CQSIZE = 1 << 3;
 const IORING_SETUP_SUBMIT_ALL = 1 << 7;
@@ -10,6 +11,9 @@ const IORING_SETUP_TASKRUN_FLAG = 1 << 9;
 const IORING_SETUP_SINGLE_ISSUER = 1 << 12;
 const IORING_SETUP_DEFER_TASKRUN = 1 << 13;
 const IORING_SETUP_NO_MMAP = 1 << 14;
+const IORING_REGISTER_SYNC_CANCEL = 24;
+const IORING_ASYNC_CANCEL_ALL = 1;
+const IORING_ASYNC_CANCEL_ANY = 4;
 const IORING_ENTER_GETEVENTS = 1;
 const IORING_ENTER_EXT_ARG = 8;
 
@@ -100,4 +104,15 @@ export function enterRingBriefly(fd: number, count: number, timeoutUs: number): 
   const flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
   const result = libc.syscall6(SYS_io_uring_enter, fd, count, 1, flags, libc.addressOf(briefWait), 24);
   return result === -1 ? -libc.errno() : result;
+}
+
+// struct io_uring_sync_cancel_reg: addr u64, fd i32, flags u32, timeout (two i64), 32 bytes more.
+const cancelAll = Buffer.alloc(64);
+cancelAll.writeInt32LE(-1, 8);
+cancelAll.writeUInt32LE(IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY, 12);
+
+/** Takes back all that has not gone too far. Each completes, if only as cancelled. Waits for `timeoutMs` at the most. */
+export function cancelEverything(fd: number, timeoutMs: number): void {
+  cancelAll.writeBigInt64LE(BigInt(timeoutMs) * 1_000_000n, 24);
+  libc.syscall4(SYS_io_uring_register, fd, IORING_REGISTER_SYNC_CANCEL, libc.addressOf(cancelAll), 1);
 }

@@ -52,7 +52,9 @@ export const pwritev2 = declare(
 );
 export const read = declare("intptr_t read(int fd, void *buffer, size_t length)");
 export const readAt = declare("intptr_t read(int fd, uintptr_t buffer, size_t length)");
+export const recv = declare("intptr_t recv(int fd, uintptr_t buffer, size_t length, int flags)");
 export const recvmsg = declare("intptr_t recvmsg(int fd, void *message, int flags)");
+export const send = declare("intptr_t send(int fd, uintptr_t buffer, size_t length, int flags)");
 export const sendmsg = declare("intptr_t sendmsg(int fd, void *message, int flags)");
 /** By its number: not every libc has a function for it. */
 export const renameat2 = declare(

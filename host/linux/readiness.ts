@@ -5,6 +5,9 @@ import * as libc from "./libc.ts";
 const F_DUPFD_CLOEXEC = 1030;
 const POLLOUT = 4;
 
+/** How often to look where the loop can't: no descriptor was to spare. */
+const LOOK_MS = 20;
+
 // The watcher dies silently once its handle is collected, so every live one is held here.
 const live = new Set<{ close(): void }>();
 
@@ -18,7 +21,8 @@ export function whenReadable(fd: number, callback: () => void): { stop(): void }
  * lets the same descriptor be watched for reading meanwhile.
  */
 export function whenWritable(fd: number, callback: () => void): { stop(): void } {
-  const duplicate = libc.checked("fcntl", libc.fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  const duplicate = libc.fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (duplicate === -1) return lookUntilWritable(fd, callback);
   const watcher = watch(duplicate, { writable: true, disconnect: true }, callback);
   let isLive = true;
   return {
@@ -29,6 +33,11 @@ export function whenWritable(fd: number, callback: () => void): { stop(): void }
       libc.close(duplicate);
     },
   };
+}
+
+function lookUntilWritable(fd: number, callback: () => void): { stop(): void } {
+  const timer = setInterval(() => isWritable(fd) && callback(), LOOK_MS);
+  return { stop: () => clearInterval(timer) };
 }
 
 type Interest = { readable?: true; writable?: true; disconnect?: true };

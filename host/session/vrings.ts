@@ -3,7 +3,7 @@ import { VIRTIO_F_RING_EVENT_IDX, VIRTIO_F_RING_PACKED } from "../../assembly/sp
 import type { DataPlane, VringStart } from "../dataplane/data-plane.ts";
 import { ProtocolError } from "../errors.ts";
 import { hasFeature } from "../feature-bits.ts";
-import { signalPeer } from "../linux/eventfd.ts";
+import { signalPeer } from "../linux/peer-notifier.ts";
 import type { Log } from "../log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import {

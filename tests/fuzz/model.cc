@@ -243,7 +243,7 @@ uint32_t Expectation::usedLength() const {
 
 void Expectation::advance(int32_t result) {
   if (kind == Kind::Ranges) return;
-  if (result == -EINTR || result == -EAGAIN) {
+  if (result == -EINTR || result == -EAGAIN || result == -ECANCELED) {
     if (++retries > 64) status = VIRTIO_BLK_S_IOERR;
     return;
   }

@@ -25,9 +25,9 @@ function reserve(): LinearMemory | Finding {
   }
 }
 
-function uring({ hostAddress }: LinearMemory): Finding {
+function uring({ wasm, hostAddress }: LinearMemory): Finding {
   try {
-    const engine = UringEngine.open(hostAddress, WORKERS_PTR);
+    const engine = UringEngine.open(wasm, hostAddress, WORKERS_PTR);
     engine.enter(0, "go-on");
     engine.close();
     return ok("io_uring", `a worker can have ${engine.requestCount} requests in flight`);

@@ -1,0 +1,23 @@
+// Numbers of the errors that the kernel gives (errno(3)), for whoever tells them apart. What each means for a request, and
+// what is done then, is the table "Errors of the kernel" in ARCHITECTURE.md.
+import { constants } from "node:os";
+
+export const {
+  EACCES,
+  EAGAIN,
+  EBUSY,
+  ECANCELED,
+  ECONNABORTED,
+  EINTR,
+  EINVAL,
+  EIO,
+  EMFILE,
+  ENFILE,
+  ENOLCK,
+  ENOMEM,
+  ENOSPC,
+  ENOSYS,
+  EOPNOTSUPP,
+  EPIPE,
+  ETIME,
+} = constants.errno;
