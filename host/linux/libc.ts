@@ -23,6 +23,10 @@ export const fallocate = declare("int fallocate(int fd, int mode, int64_t offset
 export const fcntl = declare("int fcntl(int fd, int command, intptr_t argument)");
 export const fcntlStruct = declare("int fcntl(int fd, int command, void *argument)");
 export const fdatasync = declare("int fdatasync(int fd)");
+export const fgetxattr = declare("intptr_t fgetxattr(int fd, const char *name, void *value, size_t length)");
+export const fsetxattr = declare(
+  "int fsetxattr(int fd, const char *name, void *value, size_t length, int flags)",
+);
 export const fstatfs = declare("int fstatfs(int fd, void *buffer)");
 export const ftruncate = declare("int ftruncate(int fd, int64_t length)");
 export const getsockopt = declare("int getsockopt(int fd, int level, int name, void *value, void *length)");

@@ -1,5 +1,5 @@
 // An NBD export as a disk: what it can do, and requests cut to sizes that the server takes.
-import { SECTOR_SIZE, VIRTIO_BLK_ID_BYTES } from "../../../assembly/spec/virtio-blk.ts";
+import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
 import { StartError } from "../../errors.ts";
 import type { BlockDisk } from "../block-disk.ts";
 import { NbdClient, type NbdLog } from "./client.ts";
@@ -45,7 +45,7 @@ export async function openNbdDisk(uri: string, options: NbdOptions): Promise<Blo
   });
   try {
     checkExport(target, client.info, options.readOnly);
-    return diskOf(client, target, options.readOnly);
+    return diskOf(client, options.readOnly);
   } catch (error) {
     await client.close();
     throw error;
@@ -75,19 +75,17 @@ function blockSizeOf({ minimumBlock }: ExportInfo): number {
 }
 
 /** "The client MUST NOT use a feature documented as 'exposed' by a flag unless that flag was set": such methods are left out. */
-function diskOf(client: NbdClient, { exportName }: NbdTarget, readOnly: boolean): BlockDisk {
+function diskOf(client: NbdClient, readOnly: boolean): BlockDisk {
   const { info } = client;
   const { byteLength, flags } = info;
   const has = (flag: number) => (flags & flag) !== 0;
   const pieces = new Pieces(client, info);
   // Without a flush, the only way to make a write stable.
   const fua = !has(NBD_FLAG_SEND_FLUSH) && has(NBD_FLAG_SEND_FUA) ? NBD_CMD_FLAG_FUA : 0;
-  const serial = exportName.replace(/[^\x21-\x7e]/g, "").slice(0, VIRTIO_BLK_ID_BYTES);
   return {
     byteLength,
     blockSize: blockSizeOf(info),
     readOnly,
-    serial: serial || "vringd",
     read: (offset, buffers) => pieces.transfer(NBD_CMD_READ, 0, offset, buffers),
     ...(!readOnly && {
       write: (offset, buffers) => pieces.transfer(NBD_CMD_WRITE, fua, offset, buffers),

@@ -3,9 +3,11 @@ import { closeSync, constants, fsyncSync, linkSync, openSync, statSync, unlinkSy
 import { open } from "node:fs/promises";
 import { dirname } from "node:path";
 import { lockUnlessUnsupported } from "../../device/disk.ts";
+import { identityOf, serialFrom } from "../../device/identity.ts";
 import { reasonOf, StartError } from "../../errors.ts";
 import { allocate } from "../../linux/file-io.ts";
 import { type Log, SILENT } from "../../log.ts";
+import { filePath } from "../../paths.ts";
 import type { BlockDisk } from "../block-disk.ts";
 import { DiskFile } from "../disk-file.ts";
 import { FileDisk } from "../file-disk.ts";
@@ -27,6 +29,8 @@ export interface OverlayOptions {
   base: string | BlockDisk;
   /** Left out: false. */
   readOnly?: boolean;
+  /** "raw": whatever the base seems to hold. Left out: one of another format than raw is refused. */
+  format?: "raw";
   /** "auto": keep other writers away from both files, with the locks that QEMU takes. Left out: "auto". */
   lock?: "auto" | "off";
   /** How long to wait for the I/O of a killed process that still locks a file, in milliseconds. Left out: 30,000. */
@@ -45,7 +49,9 @@ export async function openFiles(options: OverlayOptions): Promise<OverlayParts> 
     const { path, readOnly = false } = options;
     if (!readOnly && !exists(path)) await make(path, header);
     const storage = await openChanges(options, header);
-    return { base, storage, readOnly, bootId: currentBootId() };
+    // The guest's disk is what the overlay makes of its base.
+    const serial = serialFrom(identityOf(storage.fd).parts);
+    return { base, storage, readOnly, serial, bootId: currentBootId() };
   } catch (error) {
     await base.close?.();
     throw error;
@@ -62,7 +68,7 @@ function changedNsOf(base: BlockDisk): bigint {
 
 function exists(path: string): boolean {
   try {
-    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+    return statSync(filePath(path), { throwIfNoEntry: false }) !== undefined;
   } catch (error) {
     throw new StartError(`can't open ${path}: ${reasonOf(error)}`);
   }
@@ -73,7 +79,7 @@ async function make(path: string, header: OverlayHeader): Promise<void> {
   const unfinished = `${path}.new-${process.pid}`;
   const { workingMap, mapBytes, fileBytes } = layoutOf(header.byteLength);
   try {
-    const file = await open(unfinished, "wx", 0o600);
+    const file = await open(filePath(unfinished), "wx", 0o600);
     try {
       await file.truncate(fileBytes);
       // So that setting a bit never lacks space. Where the file system can't, it may.
@@ -83,7 +89,7 @@ async function make(path: string, header: OverlayHeader): Promise<void> {
     } finally {
       await file.close();
     }
-    linkSync(unfinished, path);
+    linkSync(filePath(unfinished), filePath(path));
     syncDirectory(dirname(path));
   } catch (error) {
     // Another process was quicker: then it is the other's that is opened.
@@ -95,7 +101,7 @@ async function make(path: string, header: OverlayHeader): Promise<void> {
 }
 
 function syncDirectory(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY);
+  const fd = openSync(filePath(path), constants.O_RDONLY);
   try {
     fsyncSync(fd);
   } finally {
@@ -105,7 +111,7 @@ function syncDirectory(path: string): void {
 
 function removeIfThere(path: string): void {
   try {
-    unlinkSync(path);
+    unlinkSync(filePath(path));
   } catch {
     // It was never made, or its directory can't be written: which is what is reported.
   }
@@ -132,7 +138,7 @@ async function openChanges(options: OverlayOptions, expected: OverlayHeader): Pr
 
 function openForUse(path: string, readOnly: boolean): number {
   try {
-    return openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
+    return openSync(filePath(path), readOnly ? constants.O_RDONLY : constants.O_RDWR);
   } catch (error) {
     throw new StartError(`can't open the overlay ${path}: ${reasonOf(error)}`);
   }
