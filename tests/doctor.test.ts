@@ -76,7 +76,7 @@ describe("doctor looks at an image", { timeout: 120_000 }, () => {
   const unfit: [what: string, path: () => string, check: string, finding: RegExp][] = [
     ["that is not there", () => files.path("none.img"), "image", /no such file.*truncate -s 10G/],
     ["that is empty", () => image("empty.img", 0), "size", /it is empty.*truncate -s 10G/],
-    ["that has half a sector", () => image("odd.img", 1000), "size", /1000 bytes .*truncate -s \+24 /],
+    ["that is shorter than a sector", () => image("short.img", 100), "size", /100 bytes .*truncate -s %512 /],
     [
       "that is a device, but no block device",
       () => "/dev/null",
@@ -105,6 +105,12 @@ describe("doctor looks at an image", { timeout: 120_000 }, () => {
     await using daemon = await Vringd.start({ args: ["--read-only"] });
     const { lock } = await examine(["--image", daemon.imagePath]);
     assert.match(lock!.advice!, /share it with --read-only/);
+  });
+
+  test("that ends within a sector, and says what is not served", async () => {
+    const { size } = await examine(["--image", image("odd.img", 1000)]);
+    assert.equal(size!.status, "note");
+    assert.match(`${size!.text} ${size!.advice}`, /the last 488 .*truncate -s %512 /);
   });
 
   test("that is free, without keeping vringd-blk from it meanwhile", async () => {
@@ -202,7 +208,7 @@ for (const columns of [80, 200]) {
     assert.match(stdout, /^ok {7}Node {8}/m);
     assert.match(
       stdout,
-      /^problem {2}size {8}1000 bytes are not a multiple of 512\r\n {21}-> make it longer: /m,
+      /^note {5}size {8}1000 bytes: the last 488 are no whole sector, and are not served\r?\n? *-> make it longer: /m,
     );
     assert.equal(lines.at(-1), "vringd-blk can't run so: there is a problem.");
     assert.equal(status, 1);
