@@ -81,6 +81,9 @@ const refusals: [what: string, path: () => string, sentence: RegExp][] = [
   ["a path through a file", () => join(makeFile("file", 512), "x"), /^can't open .*: not a directory$/],
   ["a directory", () => directory, /is a directory; --blk-file takes a file or a block device$/],
   ["a character device", () => "/dev/null", /^\/dev\/null is neither a file nor a block device$/],
+  ["one without an end", () => "/dev/zero", /^\/dev\/zero is neither a file nor a block device$/],
+  ["the directory of a descriptor", () => "/dev/fd", /^\/dev\/fd is a directory; /],
+  ["a descriptor that isn't open", () => "fd:9999", /^can't use fd:9999: bad file descriptor$/],
   ["an empty file", () => makeFile("empty.img", 0), /empty.img is empty; give it a size first/],
   [
     "less than a sector",

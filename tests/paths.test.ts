@@ -4,8 +4,10 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { formatText } from "../host/log.ts";
+import { openDisk } from "../host/device/open-disk.ts";
+import { formatText, SILENT } from "../host/log.ts";
 import { bytesOfText, filePath, printable, textOfBytes } from "../host/paths.ts";
+import { diskChoice } from "../host/serve-options.ts";
 import { tryToStart } from "./support/start-attempt.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "paths-"));
@@ -57,6 +59,14 @@ test("an image whose name is not UTF-8 is served, over an overlay and a socket o
   });
   assert.equal(controlled.status, 0, controlled.stderr);
   assert.ok(!existsSync(raw("c\xff")), "the socket stayed behind");
+});
+
+test("a program that uses the library gives such a name as bytes", async () => {
+  const path = Buffer.from(join(directory, "library\xff"), "latin1");
+  writeFileSync(path, Buffer.alloc(1024));
+  const disk = await openDisk(diskChoice({ path }), new AbortController().signal, SILENT);
+  assert.equal(disk.capacitySectors, 2n);
+  await disk.close();
 });
 
 test("a complaint shows the name that was given", () => {

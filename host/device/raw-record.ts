@@ -6,7 +6,7 @@
 // a raw one has another, most likely.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { extendedAttribute, setExtendedAttribute } from "../linux/extended-attribute.ts";
 import { digestOf, type Identity } from "./identity.ts";
 
@@ -35,11 +35,20 @@ export function recordServedRaw(disk: RecordedDisk): boolean {
   const [directory] = stateDirectories();
   if (directory === undefined) return false;
   try {
-    mkdirSync(join(directory, DIRECTORY), { recursive: true, mode: 0o700 });
+    for (const made of [dirname(directory), directory, join(directory, DIRECTORY)]) makeDirectory(made);
     writeFileSync(fileIn(directory, disk), record, { mode: 0o600 });
     return true;
   } catch {
     return false;
+  }
+}
+
+/** Not by Node's recursive mkdir, which never ends where the kernel says of a new directory that it doesn't exist, as in /proc. */
+function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch {
+    // It is there already, or the file in it can't be written either.
   }
 }
 
