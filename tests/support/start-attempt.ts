@@ -18,6 +18,9 @@ export interface StartOptions {
   shellPath?: string;
 }
 
+/** No start takes so long, however busy the machine is. */
+const HANGS_MS = 120_000;
+
 export function tryToStart(args: readonly string[], options: StartOptions = {}): StartAttempt {
   const { env, inherit = "ignore", shellPath } = options;
   const [near, far] = unixPair();
@@ -29,7 +32,8 @@ export function tryToStart(args: readonly string[], options: StartOptions = {}):
   const { status, stderr } = spawnSync(program!, rest, {
     stdio: ["ignore", "ignore", "pipe", near, inherit],
     env: { ...process.env, ...env },
-    timeout: 20_000,
+    timeout: HANGS_MS,
+    killSignal: "SIGKILL",
   });
   close(near);
   return { status, stderr: String(stderr) };
