@@ -202,13 +202,13 @@ test("doctor says when the library for system calls is missing; help and usage n
 
 for (const columns of [80, 200]) {
   test(`doctor fits a terminal of ${columns} columns`, async () => {
-    const { stdout, status } = await onTerminal(columns, ["doctor", "--image", image("seen.img", 1000)]);
+    const { stdout, status } = await onTerminal(columns, ["doctor", "--image", image("seen.img", 100)]);
     const lines = stdout.trimEnd().split("\r\n");
     for (const line of lines) assert.ok(textWidth(line) <= columns, line);
     assert.match(stdout, /^ok {7}Node {8}/m);
     assert.match(
       stdout,
-      /^note {5}size {8}1000 bytes: the last 488 are no whole sector, and are not served\r?\n? *-> make it longer: /m,
+      /^problem {2}size {8}100 bytes are less than a sector\r\n {21}-> make it longer: /m,
     );
     assert.equal(lines.at(-1), "vringd-blk can't run so: there is a problem.");
     assert.equal(status, 1);
