@@ -37,7 +37,7 @@ export function canBounce(request: Request): bool {
 function pieceOf(request: Request): u32 {
   let length: u64 = 0;
   const end = request.vector + <usize>request.vectorCount * IOVEC_SIZE;
-  for (let vector = request.vector; vector < end && length < BOUNCE_SIZE; vector += IOVEC_SIZE) {
+  for (let vector = request.vector; vector < end && length < <u64>BOUNCE_SIZE; vector += IOVEC_SIZE) {
     length += load<u64>(vector, IOVEC_LEN);
   }
   return <u32>(min<u64>(length, BOUNCE_SIZE) & ~directMask());

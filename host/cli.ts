@@ -19,6 +19,7 @@ import type { DaemonOptions } from "./daemon.ts";
 import { StartError } from "./errors.ts";
 import { createLog, LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./log.ts";
 import { type MetricsAddress, parseMetricsAddress } from "./observability/metrics-address.ts";
+import { printable, programArguments } from "./paths.ts";
 
 const NAME = "vringd-blk";
 
@@ -37,6 +38,8 @@ interface CommandLine {
   blkFile?: string;
   overlay?: string;
   readOnly?: true;
+  format?: "raw";
+  force?: true;
   serial?: string;
   blockSize?: number;
   direct?: true;
@@ -89,21 +92,27 @@ export function commandLine(): Command {
     .optionsGroup("The disk:")
     .option(
       "--blk-file <PATH>",
-      'serve this file or block device, or the export of an NBD URI; "memory:SIZE", such as memory:1G, is a disk in memory',
+      'serve this file or block device, the open descriptor "fd:N", or the export of an NBD URI; "memory:SIZE", such as memory:1G, is a disk in memory',
+    )
+    .option(
+      "--format <FORMAT>",
+      '"raw" serves it whatever it holds (default: raw, and images of other formats are refused)',
+      oneOf(["raw"], "--format"),
     )
     .option(
       "--overlay <PATH>",
       "keep what the guest writes in this file, made if there is none; --blk-file stays as it is",
     )
     .option("--read-only", "never write to it; the guest sees a read-only disk")
+    .option("--force", "write to a device that the host has mounted, or that others hold")
     .option(
       "--serial <TEXT>",
-      "serial number that the guest sees, up to 20 characters (default: the file's name)",
+      "serial number that the guest sees, up to 20 characters (default: made from inode and file system, or what identifies the device)",
       serialNumber,
     )
     .option(
       "--block-size <BYTES>",
-      "block size that the guest sees: 512, 1024, 2048 or 4096 (default: 512, or what the device or --direct needs)",
+      "block size that the guest sees: 512, 1024, 2048 or 4096 (default: 512, whatever the device has)",
       numberOneOf(BLOCK_SIZES, "--block-size"),
     )
     .option("--direct", "go past the host's page cache, with O_DIRECT")
@@ -200,7 +209,7 @@ export function commandLine(): Command {
 
 function readCommandLine(): CommandLine {
   try {
-    return commandLine().parse().opts<CommandLine>();
+    return commandLine().parse(programArguments(), { from: "user" }).opts<CommandLine>();
   } catch (error) {
     if (!(error instanceof CommanderError) || error.exitCode === 0) throw error;
     if (error.code === "commander.excessArguments")
@@ -222,6 +231,8 @@ function daemonOptions(line: CommandLine): DaemonOptions {
       path: blkFile,
       overlay: line.overlay,
       readOnly: line.readOnly ?? false,
+      format: line.format,
+      force: line.force ?? false,
       direct: line.direct ?? false,
       blockSize: line.blockSize,
       discard: line.discard,
@@ -260,7 +271,7 @@ function fail(error: unknown): void {
   if (error instanceof CommanderError) return; // --help and --version
   const isUsage = error instanceof UsageError;
   const isExpected = isUsage || error instanceof StartError;
-  const sentence = isExpected ? error.message : ((error as Error).stack ?? error);
+  const sentence = isExpected ? printable(error.message) : ((error as Error).stack ?? error);
   process.stderr.write(`${NAME}: ${sentence}${isUsage ? " (see --help)" : ""}\n`);
   process.exitCode = isUsage ? STATUS_USAGE : STATUS_FAILED;
   if (!isUsage) exitSoon();

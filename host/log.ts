@@ -1,6 +1,7 @@
 // Log lines on stderr: for people, or as JSON for machines. No line is written for a request of the guest that ends well.
 import { writeSync } from "node:fs";
 import { LimitedLog } from "./log-limiter.ts";
+import { printable } from "./paths.ts";
 
 /** Takes a sentence, and what belongs to it: pino's loggers fit. */
 export interface Log {
@@ -34,9 +35,14 @@ export type LogFormat = (typeof LOG_FORMATS)[number];
 /** pino takes as long to load as the rest of the start, so only those load it who are going to log. */
 export async function createLog(level: LogLevel, format: LogFormat): Promise<LimitedLog> {
   const { default: pino } = await import("pino");
-  const write = format === "json" ? writeLine : (line: string) => writeLine(formatText(line));
+  const write = (line: string) => writeLine(format === "json" ? withoutControls(line) : formatText(line));
   const options = { level, base: null, formatters: { level: (label: string) => ({ level: label }) } };
   return new LimitedLog(pino(options, { write }));
+}
+
+/** JSON leaves DEL and the controls of ISO 6429 as they are, which some terminals obey. */
+function withoutControls(line: string): string {
+  return line.replace(/[\x7f-\x9f]/g, (control) => `\\u00${control.charCodeAt(0).toString(16)}`);
 }
 
 const STDERR = 2;
@@ -54,11 +60,17 @@ export function formatText(line: string): string {
   const { level, time, msg, ...fields } = JSON.parse(line);
   const clock = new Date(time).toTimeString().slice(0, 8);
   const details = Object.entries(fields).map(([name, value]) => `  ${name}=${formatValue(value)}`);
-  return `${clock} ${level.padEnd(5)} ${msg ?? ""}${details.join("")}\n`;
+  return `${clock} ${level.padEnd(5)} ${printable(msg ?? "")}${details.join("")}\n`;
+}
+
+/** A name that has blanks or controls in it can't pass for another field, or for a command to the terminal. */
+function quoted(value: string): string {
+  if (/^[^\s"=]+$/.test(value)) return printable(value);
+  return `"${printable(value).replace(/"/g, '\\"')}"`;
 }
 
 function formatValue(value: unknown): string {
-  if (typeof value === "string") return /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);
+  if (typeof value === "string") return quoted(value);
   const { stack } = (value ?? {}) as { stack?: string };
   return stack ?? JSON.stringify(value);
 }

@@ -6,21 +6,29 @@ import type { DiskChoice } from "./device/open-disk.ts";
 import type { BlockDisk } from "./disk/block-disk.ts";
 import { StartError } from "./errors.ts";
 import type { Log } from "./log.ts";
+import { textOfBytes } from "./paths.ts";
 
 /** A file or a block device to serve. */
 export interface FileOptions {
-  /** A path; or what --blk-file takes in its place, such as "memory:512M". */
-  path: string;
+  /**
+   * A path; or what --blk-file takes in its place, such as "memory:512M", or "fd:3" for a descriptor, which is closed in the
+   * end. A Buffer for a path that isn't UTF-8.
+   */
+  path: string | Buffer;
   /** Never write to it; the guest sees a read-only disk. Left out: false. */
   readOnly?: boolean;
   /** Past the page cache, with O_DIRECT. Left out: false. */
   direct?: boolean;
-  /** What the guest sees: 512, 1024, 2048 or 4096 bytes. Left out: what the file needs. */
+  /** What the guest sees: 512, 1024, 2048 or 4096 bytes. Left out: 512, whatever the file or device has. */
   blockSize?: number;
   /** Whether a discard gives space back. Left out: "unmap". */
   discard?: "unmap" | "ignore";
-  /** Up to 20 ASCII characters. Left out: the file's name. */
+  /** Up to 20 ASCII characters. Left out: made from the file's inode and file system, or the device's own identity. */
   serial?: string;
+  /** "raw": whatever the image seems to hold. Left out: one of another format, such as qcow2, is refused. */
+  format?: "raw";
+  /** Write to a device although the host has it mounted, or others hold it. Left out: false. */
+  force?: boolean;
   /** Segments that one discard or write-zeroes request may have, 1 to 256. Left out: 1. */
   rangeSegments?: number;
   /** "auto": keep other writers away with the locks that QEMU takes. Left out: "auto". */
@@ -28,7 +36,7 @@ export interface FileOptions {
   /** How long to wait for the I/O of a killed process that still locks the file, in milliseconds. Left out: 30,000. */
   lockTimeoutMs?: number;
   /** Keep what the guest writes in this file instead, which is made if there is none. */
-  overlay?: string;
+  overlay?: string | Buffer;
 }
 
 /** What to serve, where, and how. Either `socketPath` or `fd`. */
@@ -66,7 +74,13 @@ export function diskChoice(file: FileOptions): DiskChoice {
     lock: "auto",
     lockTimeoutMs: 30_000,
     ...file,
+    path: textOf(file.path),
+    overlay: file.overlay === undefined ? undefined : textOf(file.overlay),
   };
+}
+
+function textOf(path: string | Buffer): string {
+  return typeof path === "string" ? path : textOfBytes(path);
 }
 
 /** Throws StartError for what no back-end can do. */

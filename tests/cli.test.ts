@@ -17,7 +17,7 @@ const image = join(directory, "disk.img");
 writeFileSync(image, "");
 truncateSync(image, 1 << 20);
 writeFileSync(join(directory, "empty.img"), "");
-writeFileSync(join(directory, "odd.img"), Buffer.alloc(700));
+writeFileSync(join(directory, "odd.img"), Buffer.alloc(300));
 mkdirSync(join(directory, "folder"));
 
 const socketPath = join(directory, "blk.sock");
@@ -65,6 +65,8 @@ for (const option of ["-h", "--help"]) {
       "print-capabilities",
       "blk-file",
       "read-only",
+      "format",
+      "force",
       "num-queues",
       "queue-size",
       "packed",
@@ -110,6 +112,7 @@ const wrongUsage: [args: string[], sentence: RegExp][] = [
   [[disk, socket, "--serial=é"], /--serial takes at most 20 ASCII characters/],
   [[disk, socket, "--discard=on"], /--discard takes one of unmap, ignore, not "on"/],
   [[disk, socket, "--lock-timeout=-1"], /--lock-timeout takes a whole number from 0 to 3600, not "-1"/],
+  [[disk, socket, "--format=qcow2"], /--format takes one of raw, not "qcow2"/],
   [[disk, socket, "--lock=on"], /--lock takes one of auto, off, not "on"/],
   [
     [disk, socket, "--metrics=0.0.0.0:9100"],
@@ -125,7 +128,7 @@ const wrongInput: [args: string[], sentence: RegExp][] = [
   [["--blk-file=none.img", socket], /can't open none.img: no such file or directory/],
   [["--blk-file=folder", socket], /folder is a directory; --blk-file takes a file or a block device/],
   [["--blk-file=empty.img", socket], /empty.img is empty; give it a size first/],
-  [["--blk-file=odd.img", socket], /odd.img has 700 bytes, which is not a multiple of its block size, 512/],
+  [["--blk-file=odd.img", socket], /odd.img has 300 bytes, less than one block of 512/],
   [[disk, "--socket-path=none/blk.sock"], /can't use none\/blk.sock as the socket path: no such file/],
   [[disk, "--socket-path=odd.img"], /odd.img exists and is no socket/],
   [[disk, `--socket-path=${"x".repeat(108)}`], /the socket path has 108 bytes, more than the 107/],

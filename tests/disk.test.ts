@@ -1,15 +1,7 @@
 // Opening and measuring what lies behind the disk: files, and a loop device where there can be one.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -57,7 +49,7 @@ test("a file is a disk of its size in blocks of 512", async () => {
     assert.equal(disk.unalignedFd, disk.fd);
     assert.equal(disk.readOnly, false);
     assert.equal(disk.discardUnmaps, true);
-    assert.equal(disk.serial, "plain.img");
+    assert.match(disk.serial, /^[0-9a-f]{20}$/);
   });
 });
 
@@ -69,13 +61,6 @@ test("options take precedence over what the file says", async () => {
     assert.equal(disk.discardUnmaps, false);
     assert.equal(disk.maxRanges, 8);
   });
-});
-
-test("the serial number is cut to what fits, and is never empty", async () => {
-  const long = makeFile("a-name-of-more-than-20-bytes.img", 512);
-  assert.equal(await facts(long, {}, ({ serial }) => serial), "a-name-of-more-than-");
-  const foreign = makeFile("ディスク", 512);
-  assert.equal(await facts(foreign, {}, ({ serial }) => serial), "vringd");
 });
 
 test("O_DIRECT comes with its alignment and a second descriptor for what it refuses", async (t) => {
@@ -96,8 +81,15 @@ const refusals: [what: string, path: () => string, sentence: RegExp][] = [
   ["a path through a file", () => join(makeFile("file", 512), "x"), /^can't open .*: not a directory$/],
   ["a directory", () => directory, /is a directory; --blk-file takes a file or a block device$/],
   ["a character device", () => "/dev/null", /^\/dev\/null is neither a file nor a block device$/],
+  ["one without an end", () => "/dev/zero", /^\/dev\/zero is neither a file nor a block device$/],
+  ["the directory of a descriptor", () => "/dev/fd", /^\/dev\/fd is a directory; /],
+  ["a descriptor that isn't open", () => "fd:9999", /^can't use fd:9999: bad file descriptor$/],
   ["an empty file", () => makeFile("empty.img", 0), /empty.img is empty; give it a size first/],
-  ["an odd size", () => makeFile("odd.img", 513), /odd.img has 513 bytes, which is not a multiple/],
+  [
+    "less than a sector",
+    () => makeFile("short.img", 511),
+    /short.img has 511 bytes, less than one block of 512; make it longer: truncate -s %512/,
+  ],
 ];
 for (const [what, path, sentence] of refusals) {
   test(`${what} is refused, and nothing stays open`, async () => {
@@ -114,10 +106,10 @@ test("a named pipe is refused without waiting for its writer", async () => {
   await assert.rejects(open(path), /is neither a file nor a block device/);
 });
 
-test("a symbolic link is followed, and named by its own name", async () => {
+test("a symbolic link is followed", async () => {
   const path = join(directory, "link.img");
   symlinkSync(makeFile("target.img", 512), path);
-  assert.equal(await facts(path, {}, ({ serial }) => serial), "link.img");
+  assert.equal(await facts(path, {}, ({ capacitySectors }) => capacitySectors), 1n);
 });
 
 test("a writer is refused while another has the file, unless nobody looks", async () => {
@@ -127,20 +119,4 @@ test("a writer is refused while another has the file, unless nobody looks", asyn
   const second = await open(path, { lock: "off" });
   second.close();
   first.close();
-});
-
-test("a block device is measured by what the kernel knows of it", async (t) => {
-  mkdirSync(join(directory, "loop"), { recursive: true });
-  const image = makeFile("loop/backing.img", 1 << 20);
-  const attached = spawnSync("losetup", ["--find", "--show", "--sector-size", "4096", image]);
-  if (attached.status !== 0) return t.skip("no loop devices here");
-  const device = String(attached.stdout).trim();
-  try {
-    await facts(device, {}, (disk) => {
-      assert.equal(disk.capacitySectors, 2048n);
-      assert.equal(disk.blockSize, 4096);
-    });
-  } finally {
-    spawnSync("losetup", ["--detach", device]);
-  }
 });

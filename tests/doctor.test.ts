@@ -76,7 +76,7 @@ describe("doctor looks at an image", { timeout: 120_000 }, () => {
   const unfit: [what: string, path: () => string, check: string, finding: RegExp][] = [
     ["that is not there", () => files.path("none.img"), "image", /no such file.*truncate -s 10G/],
     ["that is empty", () => image("empty.img", 0), "size", /it is empty.*truncate -s 10G/],
-    ["that has half a sector", () => image("odd.img", 1000), "size", /1000 bytes .*truncate -s \+24 /],
+    ["that is shorter than a sector", () => image("short.img", 100), "size", /100 bytes .*truncate -s %512 /],
     [
       "that is a device, but no block device",
       () => "/dev/null",
@@ -105,6 +105,12 @@ describe("doctor looks at an image", { timeout: 120_000 }, () => {
     await using daemon = await Vringd.start({ args: ["--read-only"] });
     const { lock } = await examine(["--image", daemon.imagePath]);
     assert.match(lock!.advice!, /share it with --read-only/);
+  });
+
+  test("that ends within a sector, and says what is not served", async () => {
+    const { size } = await examine(["--image", image("odd.img", 1000)]);
+    assert.equal(size!.status, "note");
+    assert.match(`${size!.text} ${size!.advice}`, /the last 488 .*truncate -s %512 /);
   });
 
   test("that is free, without keeping vringd-blk from it meanwhile", async () => {
@@ -196,14 +202,11 @@ test("doctor says when the library for system calls is missing; help and usage n
 
 for (const columns of [80, 200]) {
   test(`doctor fits a terminal of ${columns} columns`, async () => {
-    const { stdout, status } = await onTerminal(columns, ["doctor", "--image", image("seen.img", 1000)]);
+    const { stdout, status } = await onTerminal(columns, ["doctor", "--image", image("seen.img", 100)]);
     const lines = stdout.trimEnd().split("\r\n");
     for (const line of lines) assert.ok(textWidth(line) <= columns, line);
     assert.match(stdout, /^ok {7}Node {8}/m);
-    assert.match(
-      stdout,
-      /^problem {2}size {8}1000 bytes are not a multiple of 512\r\n {21}-> make it longer: /m,
-    );
+    assert.match(stdout, /^problem {2}size {8}100 bytes are less than a sector\r\n {21}-> make it longer: /m);
     assert.equal(lines.at(-1), "vringd-blk can't run so: there is a problem.");
     assert.equal(status, 1);
   });

@@ -129,7 +129,7 @@ test("probe tells a read-only disk from others", { timeout: 60_000 }, async () =
   assert.equal(disk.readOnly, true);
   assert.equal(disk.discard, null);
   assert.equal(disk.writeZeroes, null);
-  assert.equal(serial, "disk.img");
+  assert.match(serial!, /^[0-9a-f]{20}$/);
 });
 
 const skip = hasStorageDaemon() ? false : "qemu-storage-daemon is not installed";

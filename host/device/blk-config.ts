@@ -31,6 +31,12 @@ export interface BlkOptions {
 /** Header and status take two of a queue's descriptors; the kernel takes no more vectors than this in a request. */
 const BESIDE_DATA = 2;
 const MMIO_CONFIG_OFFSET = 0x100;
+/**
+ * What the guest is told that the storage prefers: whole pages of 4 KiB, as page cache, file systems and disks do. The same for
+ * every medium: guests lay out partitions and file systems by it, and keep them when their image moves.
+ */
+const PREFERRED_BYTES = 4096;
+const NO_OPTIMUM = 0;
 /** 1 MiB: with the most segments, a request still fits the 2 GiB that the kernel transfers at once. */
 const SIZE_MAX = 0x100000;
 
@@ -148,21 +154,21 @@ function encodeFields(disk: Disk, { queueCount, queueSize }: BlkOptions): Buffer
   const fields = Buffer.alloc(blk.BLK_CONFIG_SIZE);
   const u16 = (value: number, at: number) => fields.writeUInt16LE(value, at);
   const u32 = (value: number, at: number) => fields.writeUInt32LE(value, at);
-  const blocks = (byteLength: number) => Math.floor(byteLength / disk.blockSize);
+  const preferredBlocks = Math.max(PREFERRED_BYTES / disk.blockSize, 1);
 
   fields.writeBigUInt64LE(disk.capacitySectors, blk.BLK_CONFIG_CAPACITY);
   u32(SIZE_MAX, blk.BLK_CONFIG_SIZE_MAX);
   u32(Math.min(queueSize, IOVECS_MAX) - BESIDE_DATA, blk.BLK_CONFIG_SEG_MAX);
   u32(disk.blockSize, blk.BLK_CONFIG_BLK_SIZE);
-  fields[blk.BLK_CONFIG_PHYSICAL_BLOCK_EXP] = Math.floor(Math.log2(blocks(disk.physicalBlockSize)));
-  u16(Math.min(blocks(disk.minimumIoSize), 0xffff), blk.BLK_CONFIG_MIN_IO_SIZE);
-  u32(blocks(disk.optimalIoSize), blk.BLK_CONFIG_OPT_IO_SIZE);
+  fields[blk.BLK_CONFIG_PHYSICAL_BLOCK_EXP] = Math.log2(preferredBlocks);
+  u16(preferredBlocks, blk.BLK_CONFIG_MIN_IO_SIZE);
+  u32(NO_OPTIMUM, blk.BLK_CONFIG_OPT_IO_SIZE);
   u16(queueCount, blk.BLK_CONFIG_NUM_QUEUES);
   if (disk.readOnly) return fields;
 
   u32(disk.maxDiscardSectors, blk.BLK_CONFIG_MAX_DISCARD_SECTORS);
   u32(disk.maxRanges, blk.BLK_CONFIG_MAX_DISCARD_SEG);
-  u32(disk.physicalBlockSize / blk.SECTOR_SIZE, blk.BLK_CONFIG_DISCARD_SECTOR_ALIGNMENT);
+  u32(PREFERRED_BYTES / blk.SECTOR_SIZE, blk.BLK_CONFIG_DISCARD_SECTOR_ALIGNMENT);
   u32(disk.maxWriteZeroesSectors, blk.BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS);
   u32(disk.maxRanges, blk.BLK_CONFIG_MAX_WRITE_ZEROES_SEG);
   fields[blk.BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP] = disk.discardUnmaps ? 1 : 0;

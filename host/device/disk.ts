@@ -1,42 +1,30 @@
 // The file or block device behind the virtual disk: opened, locked and measured. It knows nothing of rings.
-import { closeSync, constants, fstatSync, openSync, type Stats, statSync } from "node:fs";
-import { basename } from "node:path";
-import { SECTOR_SIZE, VIRTIO_BLK_ID_BYTES } from "../../assembly/spec/virtio-blk.ts";
+import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import type { BlockDisk } from "../disk/block-disk.ts";
-import { reasonOf, StartError } from "../errors.ts";
-import { blockDeviceGeometry } from "../linux/block-device.ts";
+import { StartError } from "../errors.ts";
+import { blockDeviceFacts } from "../linux/block-device.ts";
 import { directIoAlignment } from "../linux/direct-io.ts";
-import { SystemError } from "../linux/libc.ts";
+import { fileSize, S_IFBLK } from "../linux/file-status.ts";
+import { iovecOf, readHere } from "../linux/immediate-io.ts";
+import { addressOf, SystemError } from "../linux/libc.ts";
 import { keepAccessTime, neverWaitsIfInMemory } from "../linux/status-flags.ts";
 import type { Log } from "../log.ts";
+import { type Identity, identityOf, serialFrom } from "./identity.ts";
+import { SIGNATURE_BYTES } from "./image-format.ts";
 import { lockImage } from "./image-lock.ts";
+import { closeImage, type ImageChoice, type OpenImage, openImage } from "./open-image.ts";
+import { checkRaw } from "./raw-check.ts";
 
-export interface DiskOptions {
-  path: string;
-  readOnly: boolean;
-  /** Past the page cache, with O_DIRECT. */
-  direct: boolean;
-  /** Left out: what the file itself needs. */
+export interface DiskOptions extends ImageChoice {
+  /** What the guest sees. Left out: 512, whatever the medium has. */
   blockSize?: number | undefined;
   discard: "unmap" | "ignore";
-  /** Left out: the file's name. */
+  /** Left out: made from the file's or the device's identity. */
   serial?: string | undefined;
+  /** "raw": whatever the image seems to hold. Left out: one of another format is refused. */
+  format?: "raw" | undefined;
   /** Segments that one discard or write-zeroes request may have. */
   rangeSegments: number;
-  lock: "auto" | "off";
-  lockTimeoutMs: number;
-}
-
-/** What a file's size and nature say of the disk, in bytes. */
-interface Geometry {
-  byteLength: bigint;
-  /** The least that I/O can address. */
-  blockSize: number;
-  /** The least that the storage writes without reading first. */
-  physicalBlockSize: number;
-  minimumIoSize: number;
-  /** 0: no preference. */
-  optimalIoSize: number;
 }
 
 export const BLOCK_SIZE_MAX = 4096;
@@ -67,93 +55,49 @@ export class Disk {
     readonly unalignedFd: number,
     readonly capacitySectors: bigint,
     readonly blockSize: number,
-    readonly physicalBlockSize: number,
-    readonly minimumIoSize: number,
-    readonly optimalIoSize: number,
     /** Bits that O_DIRECT wants clear in addresses, offsets and lengths. */
     readonly directMask: number,
     readonly readOnly: boolean,
     readonly discardUnmaps: boolean,
     readonly maxRanges: number,
     readonly serial: string,
+    /** The file ends before the disk does: it is read as if zeroes followed. */
+    readonly isPadded: boolean,
+    /** Lets go of the lock, once the last request in the kernel has finished. */
+    readonly close: () => void | Promise<void>,
   ) {}
 
   /** `stopping` ends a wait for the image's lock. */
   static async open(options: DiskOptions, stopping: AbortSignal, log: Log): Promise<Disk> {
-    const { path } = options;
-    const stats = checkedStat(path);
-    const fds = openAll(options);
+    const { path, readOnly, direct, blockSize = SECTOR_SIZE } = options;
+    const image = await openImage(options, stopping, log);
     try {
+      const fds = [...new Set([image.fd, image.bufferedFd])];
       fds.forEach(keepAccessTime);
       fds.forEach(neverWaitsIfInMemory);
       if (options.lock === "auto") await lockUnlessUnsupported(fds, options, stopping, log);
-      const fd = fds[0]!;
-      const alignment = options.direct ? directAlignment(fd, stats) : 1;
-      const geometry = stats.isBlockDevice() ? deviceGeometry(fd) : fileGeometry(fd);
-      const blockSize =
-        options.blockSize ?? Math.min(Math.max(geometry.blockSize, alignment, SECTOR_SIZE), BLOCK_SIZE_MAX);
-      checkSize(path, geometry.byteLength, blockSize);
+      const byteLength = byteLengthOf(image);
+      const identity = identityOf(image.fd);
+      checkImage(image, byteLength, identity, options, log);
+      const size = servedSize(path, byteLength, blockSize, readOnly, log);
       return new Disk(
         path,
-        fd,
-        fds[1] ?? fd,
-        geometry.byteLength / BigInt(SECTOR_SIZE),
+        image.fd,
+        image.bufferedFd,
+        size / BigInt(SECTOR_SIZE),
         blockSize,
-        Math.max(geometry.physicalBlockSize, blockSize),
-        Math.max(geometry.minimumIoSize, blockSize),
-        geometry.optimalIoSize,
-        alignment - 1,
-        options.readOnly,
+        direct ? directAlignment(image) - 1 : 0,
+        readOnly,
         options.discard === "unmap",
         options.rangeSegments,
-        options.serial ?? serialOf(path),
+        options.serial ?? serialFrom(identity.parts),
+        size > byteLength,
+        () => closeImage(image),
       );
     } catch (error) {
-      fds.forEach(closeSync);
+      closeImage(image);
       throw error;
     }
-  }
-
-  /** Closing lets go of the lock, once the last request in the kernel has finished. */
-  close(): void | Promise<void> {
-    closeSync(this.fd);
-    if (this.unalignedFd !== this.fd) closeSync(this.unalignedFd);
-  }
-}
-
-// Asked before opening: to open a pipe would wait for its other end.
-function checkedStat(path: string): Stats {
-  const stats = attempt(`can't open ${path}`, () => statSync(path));
-  if (stats.isDirectory())
-    throw new StartError(`${path} is a directory; --blk-file takes a file or a block device`);
-  if (!stats.isFile() && !stats.isBlockDevice()) {
-    throw new StartError(`${path} is neither a file nor a block device`);
-  }
-  return stats;
-}
-
-function openAll({ path, readOnly, direct }: DiskOptions): number[] {
-  const access = readOnly ? constants.O_RDONLY : constants.O_RDWR;
-  if (!direct) return [openFile(path, access)];
-  const fd = openFile(path, access | constants.O_DIRECT);
-  // By descriptor: the path may have come to name another file.
-  return [fd, openSync(`/proc/self/fd/${fd}`, access)];
-}
-
-function openFile(path: string, flags: number): number {
-  try {
-    return openSync(path, flags);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const isDirect = (flags & constants.O_DIRECT) !== 0;
-    const isWriting = (flags & constants.O_RDWR) !== 0;
-    if (isDirect && code === "EINVAL") {
-      throw new StartError(`can't open ${path}: its file system has no O_DIRECT, so leave out --direct`);
-    }
-    if (isWriting && (code === "EACCES" || code === "EPERM" || code === "EROFS")) {
-      throw new StartError(`can't open ${path} for writing: ${reasonOf(error)}; --read-only may serve it`);
-    }
-    throw new StartError(`can't open ${path}: ${reasonOf(error)}`);
   }
 }
 
@@ -175,50 +119,60 @@ export async function lockUnlessUnsupported(
   }
 }
 
-function directAlignment(fd: number, stats: Stats): number {
+function directAlignment({ fd, status }: OpenImage): number {
   const known = directIoAlignment(fd);
   if (known !== undefined) return known;
-  return stats.isBlockDevice() ? blockDeviceGeometry(fd).logicalBlockSize : DIRECT_ALIGNMENT_FALLBACK;
+  return status.type === S_IFBLK ? blockDeviceFacts(fd).logicalBlockSize : DIRECT_ALIGNMENT_FALLBACK;
 }
 
-function deviceGeometry(fd: number): Geometry {
-  const geometry = blockDeviceGeometry(fd);
-  return { ...geometry, blockSize: geometry.logicalBlockSize };
+function byteLengthOf({ fd, status }: OpenImage): bigint {
+  return status.type === S_IFBLK ? blockDeviceFacts(fd).byteLength : fileSize(fd);
 }
 
-/** A file takes I/O of any size, but its file system allocates and caches by blocks. */
-function fileGeometry(fd: number): Geometry {
-  const { size, blksize } = fstatSync(fd, { bigint: true });
-  const blockSize = Math.min(Number(blksize), BLOCK_SIZE_MAX);
-  return {
-    byteLength: size,
-    blockSize: SECTOR_SIZE,
-    physicalBlockSize: blockSize,
-    minimumIoSize: blockSize,
-    optimalIoSize: 0,
-  };
-}
-
-function checkSize(path: string, byteLength: bigint, blockSize: number): void {
+/** The disk's size: whole blocks. What is only read may have its last block filled with zeroes. */
+function servedSize(
+  path: string,
+  byteLength: bigint,
+  blockSize: number,
+  readOnly: boolean,
+  log: Log,
+): bigint {
   if (byteLength === 0n)
     throw new StartError(`${path} is empty; give it a size first, as with truncate -s 10G`);
-  if (byteLength % BigInt(blockSize) !== 0n) {
-    throw new StartError(
-      `${path} has ${byteLength} bytes, which is not a multiple of its block size, ${blockSize}`,
-    );
+  const rest = byteLength % BigInt(blockSize);
+  if (byteLength < blockSize) {
+    const size = `${byteLength} bytes, less than one block of ${blockSize}`;
+    throw new StartError(`${path} has ${size}; make it longer: truncate -s %${blockSize}`);
   }
+  if (rest === 0n) return byteLength;
+  const advice = `its size is no multiple of ${blockSize}: truncate -s %${blockSize} makes it one`;
+  const fields = { file: path, bytes: Number(rest) };
+  if (readOnly) {
+    log.warn(fields, `the image ends within a block, which zeroes fill; ${advice}`);
+    return byteLength - rest + BigInt(blockSize);
+  }
+  log.warn(fields, `the image ends within a block, which is not served; ${advice}`);
+  return byteLength - rest;
 }
 
-/** What fits the ID string (virtio 1.4, 5.2.6): printable ASCII, 20 bytes. */
-export function serialOf(path: string): string {
-  const name = basename(path).replace(/[^\x21-\x7e]/g, "");
-  return name.slice(0, VIRTIO_BLK_ID_BYTES) || "vringd";
+function checkImage(
+  { fd, bufferedFd, status }: OpenImage,
+  byteLength: bigint,
+  identity: Identity,
+  choice: DiskOptions,
+  log: Log,
+): void {
+  const isBlockDevice = status.type === S_IFBLK;
+  const start = readBytes(bufferedFd, 0n);
+  // The end of a device is seldom that of an image on it.
+  const end = isBlockDevice ? undefined : readBytes(bufferedFd, byteLength - BigInt(SIGNATURE_BYTES));
+  const attributes = isBlockDevice ? {} : { fd };
+  checkRaw({ start, end, isBlockDevice, byteLength, identity, ...attributes }, choice, log);
 }
 
-function attempt<T>(what: string, action: () => T): T {
-  try {
-    return action();
-  } catch (error) {
-    throw new StartError(`${what}: ${reasonOf(error)}`);
-  }
+/** What can't be read is the guest's to find out: a device may have bad sectors. */
+function readBytes(fd: number, offset: bigint): Uint8Array {
+  const bytes = Buffer.alloc(SIGNATURE_BYTES);
+  const count = readHere(fd, iovecOf(addressOf(bytes), bytes.length), 1, offset);
+  return bytes.subarray(0, Math.max(count, 0));
 }

@@ -7,6 +7,9 @@ import { BLOCK_SIZE_MAX, type Disk, RANGE_SECTORS_MAX } from "./disk.ts";
 /** Stands for the disk where an SQE has a descriptor: no descriptor is negative, and -1 is none. */
 export const DISK_FD = -2;
 
+/** An object that says nothing of its identity has none; one for all would have guests take two disks for one. */
+const NO_SERIAL = "";
+
 export interface ObjectDiskOptions {
   /** For messages and the log. */
   name: string;
@@ -24,10 +27,9 @@ export interface ObjectDiskOptions {
 export function describeObject(object: BlockDisk, options: ObjectDiskOptions): Disk {
   const { name, rangeSegments = 1 } = options;
   const blockSize = options.blockSize ?? object.blockSize ?? SECTOR_SIZE;
-  const serial = options.serial ?? object.serial ?? "vringd";
+  const serial = options.serial ?? object.serial ?? NO_SERIAL;
   check(object, blockSize, serial, name);
   const readOnly = options.readOnly || object.readOnly || object.write === undefined;
-  const canUnmap = object.discard !== undefined || object.writeZeroes !== undefined;
   return {
     path: name,
     overlay: options.overlay,
@@ -36,16 +38,14 @@ export function describeObject(object: BlockDisk, options: ObjectDiskOptions): D
     unalignedFd: DISK_FD,
     capacitySectors: object.byteLength / BigInt(SECTOR_SIZE),
     blockSize,
-    physicalBlockSize: Math.max(blockSize, BLOCK_SIZE_MAX),
-    minimumIoSize: Math.max(blockSize, BLOCK_SIZE_MAX),
-    optimalIoSize: 0,
     directMask: 0,
     readOnly,
-    discardUnmaps: canUnmap && options.discard !== "ignore",
+    discardUnmaps: options.discard !== "ignore",
     maxDiscardSectors: RANGE_SECTORS_MAX,
     maxWriteZeroesSectors: RANGE_SECTORS_MAX,
     maxRanges: rangeSegments,
     serial,
+    isPadded: false,
     close: async () => object.close?.(),
   };
 }

@@ -1,12 +1,17 @@
 // What --blk-file names: a file, or a disk of another kind by its scheme, maybe under an overlay.
+import { resolve } from "node:path";
 import type { BlockDisk } from "../disk/block-disk.ts";
+import { FileDisk } from "../disk/file-disk.ts";
 import { MemoryDisk } from "../disk/memory-disk.ts";
-import { isNbdUri } from "../disk/nbd/uri.ts";
+import { isNbdUri, parseNbdUri } from "../disk/nbd/uri.ts";
 import { OverlayDisk } from "../disk/overlay/overlay-disk.ts";
 import { StartError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { Disk, type DiskOptions, serialOf } from "./disk.ts";
+import { Disk, type DiskOptions } from "./disk.ts";
+import { type Identity, serialFrom } from "./identity.ts";
+import { SIGNATURE_BYTES } from "./image-format.ts";
 import { describeObject } from "./object-disk.ts";
+import { checkRaw } from "./raw-check.ts";
 
 export interface DiskChoice extends DiskOptions {
   /** Where changes go instead: the file that keeps them. */
@@ -23,13 +28,20 @@ const SCHEMES: Readonly<Record<string, Open>> = {
 /** `stopping` ends a wait for the image's lock. Throws StartError. */
 export async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<Disk> {
   const named = await openScheme(options, stopping, log);
-  if (options.overlay === undefined && named === undefined) return Disk.open(options, stopping, log);
+  if (options.overlay === undefined && named === undefined) {
+    return withPadding(await Disk.open(options, stopping, log), options);
+  }
   try {
     return await openObject(named, options, stopping, log);
   } catch (error) {
     await named?.close?.();
     throw error;
   }
+}
+
+/** The kernel reads nothing past a file's end, so that is done here, through the page cache. */
+function withPadding(disk: Disk, options: DiskChoice): Disk {
+  return disk.isPadded ? describeObject(FileDisk.over(disk), { ...options, name: disk.path }) : disk;
 }
 
 async function openObject(
@@ -42,21 +54,26 @@ async function openObject(
   if (direct) throw new StartError(`${overlay ?? path} is served without O_DIRECT, so leave out --direct`);
   const object =
     overlay === undefined ? named! : await openOverlay(overlay, named ?? path, options, stopping, log);
-  return describeObject(object, {
-    ...options,
-    name: path,
-    serial: options.serial ?? object.serial ?? serialOf(path),
-  });
+  return describeObject(object, { ...options, name: path });
 }
 
 function openOverlay(
   path: string,
   base: string | BlockDisk,
-  { readOnly, lock, lockTimeoutMs }: DiskChoice,
+  { readOnly, format, lock, lockTimeoutMs }: DiskChoice,
   signal: AbortSignal,
   log: Log,
 ): Promise<BlockDisk> {
-  return OverlayDisk.open({ path, base, readOnly, lock, lockTimeoutMs, signal, log });
+  return OverlayDisk.open({
+    path,
+    base,
+    readOnly,
+    ...(format && { format }),
+    lock,
+    lockTimeoutMs,
+    signal,
+    log,
+  });
 }
 
 async function openScheme(
@@ -76,7 +93,31 @@ async function openNbd(options: DiskChoice, stopping: AbortSignal, log: Log): Pr
   const readOnly = options.readOnly || overlay !== undefined;
   // Files don't wait for sockets and TLS to load.
   const { openNbdDisk } = await import("../disk/nbd/disk.ts");
-  return openNbdDisk(path, { readOnly, log, stopping });
+  const disk = await openNbdDisk(path, { readOnly, log, stopping });
+  try {
+    const identity = exportIdentity(path);
+    const start = await readStart(disk);
+    checkRaw({ start, byteLength: disk.byteLength, identity }, { ...options, readOnly }, log);
+    return { ...disk, serial: serialFrom(identity.parts) };
+  } catch (error) {
+    await disk.close?.();
+    throw error;
+  }
+}
+
+/** An export is where it is and what it is called, however it is reached. */
+function exportIdentity(uri: string): Identity {
+  const { address, exportName } = parseNbdUri(uri);
+  const place =
+    "path" in address ? ["unix", resolve(address.path)] : ["tcp", address.host, String(address.port)];
+  return { parts: ["nbd", ...place, exportName], bornNs: 0n };
+}
+
+/** What can't be read is the guest's to find out. */
+async function readStart(disk: BlockDisk): Promise<Uint8Array> {
+  const bytes = new Uint8Array(Math.max(SIGNATURE_BYTES, disk.blockSize ?? 0));
+  await disk.read(0n, [bytes]).catch(() => bytes.fill(0));
+  return bytes;
 }
 
 const UNITS = "KMGT";

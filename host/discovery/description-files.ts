@@ -2,6 +2,7 @@
 import { readdirSync, type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 import { reasonOf } from "../errors.ts";
+import { filePath } from "../paths.ts";
 
 export interface DescriptionFile {
   name: string;
@@ -55,7 +56,7 @@ export function readDirectory(path: string): Directory {
 /** Undefined for what can't be looked at. In a search it takes effect: to be reported, not to be passed over. */
 export function statOf(path: string): Stats | undefined {
   try {
-    return statSync(path);
+    return statSync(filePath(path));
   } catch {
     return undefined;
   }

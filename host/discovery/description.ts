@@ -2,6 +2,7 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { type BackendDescription, validateDescription } from "../../build/schemas.js";
 import { reasonOf } from "../errors.ts";
+import { filePath } from "../paths.ts";
 import { type Checked, checkJson } from "./checked.ts";
 
 /** As much as libvirt reads. */
@@ -17,7 +18,7 @@ export function readDescription(path: string): Checked<BackendDescription> {
 
 function readBounded(path: string): Uint8Array {
   // Opening a pipe that nobody writes to must not wait.
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const fd = openSync(filePath(path), constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     const stat = fstatSync(fd);
     if (!stat.isFile()) throw new Error("not a regular file");

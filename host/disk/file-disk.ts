@@ -12,6 +12,10 @@ export interface FileDiskOptions {
   path: string;
   /** Left out: false. */
   readOnly?: boolean;
+  /** "raw": whatever the image seems to hold. Left out: one of another format than raw is refused. */
+  format?: "raw";
+  /** Write to a device although the host uses it. Left out: false. */
+  force?: boolean;
   /** "auto": keep other writers away with the locks that QEMU takes. Left out: "auto". */
   lock?: "auto" | "off";
   /** How long to wait for the I/O of a killed process that still locks the file, in milliseconds. Left out: 30,000. */
@@ -22,6 +26,15 @@ export interface FileDiskOptions {
   log?: Log;
 }
 
+const DEFAULTS = {
+  readOnly: false,
+  direct: false,
+  discard: "unmap",
+  rangeSegments: 1,
+  lock: "auto",
+  lockTimeoutMs: 30_000,
+} as const;
+
 /** A file or a block device as a disk. vringd serves a path faster; this is for what goes over it. */
 export class FileDisk implements BlockDisk {
   readonly byteLength: bigint;
@@ -31,7 +44,7 @@ export class FileDisk implements BlockDisk {
   readonly serial: string;
   private readonly file: DiskFile;
 
-  private constructor(disk: Disk) {
+  private constructor(private readonly disk: Disk) {
     this.byteLength = disk.capacitySectors * BigInt(SECTOR_SIZE);
     this.blockSize = disk.blockSize;
     this.readOnly = disk.readOnly;
@@ -41,13 +54,16 @@ export class FileDisk implements BlockDisk {
 
   /** Opens and locks it. Throws {@link StartError}. */
   static async open(options: FileDiskOptions): Promise<FileDisk> {
-    const { path, readOnly = false, lock = "auto", lockTimeoutMs = 30_000, log = SILENT } = options;
-    const signal = options.signal ?? new AbortController().signal;
-    const disk = await Disk.open(
-      { path, readOnly, direct: false, discard: "unmap", rangeSegments: 1, lock, lockTimeoutMs },
-      signal,
-      log,
-    );
+    const { signal = new AbortController().signal, log = SILENT, ...choice } = options;
+    const disk = await Disk.open({ ...DEFAULTS, ...choice }, signal, log);
+    return new FileDisk(disk);
+  }
+
+  /**
+   * Takes over what is open already.
+   * @internal
+   */
+  static over(disk: Disk): FileDisk {
     return new FileDisk(disk);
   }
 
@@ -88,6 +104,6 @@ export class FileDisk implements BlockDisk {
   }
 
   close(): Promise<void> {
-    return this.file.close();
+    return Promise.resolve(this.disk.close());
   }
 }

@@ -1,27 +1,23 @@
 // What the kernel knows of a block device (linux/fs.h).
 import * as libc from "./libc.ts";
 
+const BLKROGET = 0x125e;
 const BLKSSZGET = 0x1268;
-const BLKIOMIN = 0x1278;
-const BLKIOOPT = 0x1279;
-const BLKPBSZGET = 0x127b;
 const BLKGETSIZE64 = 0x80081272;
 
-export interface BlockDeviceGeometry {
+export interface BlockDeviceFacts {
   byteLength: bigint;
+  /** The least that I/O past the page cache can address. */
   logicalBlockSize: number;
-  physicalBlockSize: number;
-  minimumIoSize: number;
-  optimalIoSize: number;
+  /** Opening it for writing may succeed all the same. */
+  isReadOnly: boolean;
 }
 
-export function blockDeviceGeometry(fd: number): BlockDeviceGeometry {
+export function blockDeviceFacts(fd: number): BlockDeviceFacts {
   return {
     byteLength: ask(fd, BLKGETSIZE64).readBigUInt64LE(0),
     logicalBlockSize: ask(fd, BLKSSZGET).readUInt32LE(0),
-    physicalBlockSize: ask(fd, BLKPBSZGET).readUInt32LE(0),
-    minimumIoSize: ask(fd, BLKIOMIN).readUInt32LE(0),
-    optimalIoSize: ask(fd, BLKIOOPT).readUInt32LE(0),
+    isReadOnly: ask(fd, BLKROGET).readInt32LE(0) !== 0,
   };
 }
 

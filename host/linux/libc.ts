@@ -23,6 +23,10 @@ export const fallocate = declare("int fallocate(int fd, int mode, int64_t offset
 export const fcntl = declare("int fcntl(int fd, int command, intptr_t argument)");
 export const fcntlStruct = declare("int fcntl(int fd, int command, void *argument)");
 export const fdatasync = declare("int fdatasync(int fd)");
+export const fgetxattr = declare("intptr_t fgetxattr(int fd, const char *name, void *value, size_t length)");
+export const fsetxattr = declare(
+  "int fsetxattr(int fd, const char *name, void *value, size_t length, int flags)",
+);
 export const fstatfs = declare("int fstatfs(int fd, void *buffer)");
 export const ftruncate = declare("int ftruncate(int fd, int64_t length)");
 export const getpeername = declare("int getpeername(int fd, void *address, void *length)");
@@ -58,7 +62,7 @@ export const send = declare("intptr_t send(int fd, uintptr_t buffer, size_t leng
 export const sendmsg = declare("intptr_t sendmsg(int fd, void *message, int flags)");
 /** By its number: not every libc has a function for it. */
 export const renameat2 = declare(
-  "long syscall(long number, long fromDirectory, const char *from, long toDirectory, const char *to, long flags)",
+  "long syscall(long number, long fromDirectory, const void *from, long toDirectory, const void *to, long flags)",
 );
 export const setsockopt = declare(
   "int setsockopt(int fd, int level, int name, void *value, uint32_t length)",
@@ -66,7 +70,7 @@ export const setsockopt = declare(
 export const socket = declare("int socket(int domain, int type, int protocol)");
 export const socketpair = declare("int socketpair(int domain, int type, int protocol, void *pair)");
 export const statx = declare(
-  "int statx(int fd, const char *path, int flags, unsigned int mask, void *buffer)",
+  "int statx(int fd, const void *path, int flags, unsigned int mask, void *buffer)",
 );
 export const syscall4 = declare("long syscall(long number, long a, long b, long c, long d)");
 export const syscall6 = declare(

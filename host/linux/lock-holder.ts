@@ -23,7 +23,7 @@ export function findLockHolder(fd: number): Process | undefined {
 }
 
 /** The name, in parentheses, may hold anything. Behind it: the state, which is field 3, and so on. */
-function isEnding(pid: string): boolean {
+export function isEnding(pid: string): boolean {
   const fields = read(`/proc/${pid}/stat`).replace(/.*\) /s, "").split(" ");
   const flags = Number(fields[9 - 3]);
   const pending = Number(fields[31 - 3]);

@@ -5,16 +5,27 @@ import * as libc from "./libc.ts";
 
 const F_GETFL = 3;
 const F_SETFL = 4;
+/** O_PATH of Linux: a descriptor that names a file and can't read or write it. Node has no name for it. */
+export const O_PATH = 0o10000000;
+export const O_ACCMODE = 3;
+
+/** How the file was opened: the access mode and status flags. */
+export function openFlags(fd: number): number {
+  return libc.checked("fcntl", libc.fcntl(fd, F_GETFL, 0));
+}
 
 /** False if the kernel does not allow these flags for this file. */
 export function addStatusFlags(fd: number, flags: number): boolean {
-  const before = libc.checked("fcntl", libc.fcntl(fd, F_GETFL, 0));
-  return libc.fcntl(fd, F_SETFL, before | flags) === 0;
+  return libc.fcntl(fd, F_SETFL, openFlags(fd) | flags) === 0;
+}
+
+export function removeStatusFlags(fd: number, flags: number): void {
+  libc.checked("fcntl", libc.fcntl(fd, F_SETFL, openFlags(fd) & ~flags));
 }
 
 /** Whether I/O goes past the page cache. */
 export function isDirect(fd: number): boolean {
-  return (libc.checked("fcntl", libc.fcntl(fd, F_GETFL, 0)) & constants.O_DIRECT) !== 0;
+  return (openFlags(fd) & constants.O_DIRECT) !== 0;
 }
 
 /** Nobody asks when a disk was last read. 2 % of the worker's time with cached reads of 4 KiB; only for the file's owner. */

@@ -1,5 +1,6 @@
 // Unix stream sockets that carry descriptors beside bytes (unix(7), SCM_RIGHTS).
 import { fchmodSync } from "node:fs";
+import { bytesOfText } from "../paths.ts";
 import * as libc from "./libc.ts";
 import { addStatusFlags } from "./status-flags.ts";
 
@@ -37,7 +38,7 @@ function addressOfName(name: string): Buffer {
 }
 
 function addressOfPath(path: string): Buffer {
-  const bytes = Buffer.from(path);
+  const bytes = bytesOfText(path);
   if (bytes.length > SOCKET_PATH_MAX) throw new RangeError(`longer than ${SOCKET_PATH_MAX} bytes`);
   const address = Buffer.alloc(2 + bytes.length + 1);
   address.writeUInt16LE(AF_UNIX, 0);

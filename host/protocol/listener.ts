@@ -5,6 +5,7 @@ import { reasonOf, StartError } from "../errors.ts";
 import { close, SystemError } from "../linux/libc.ts";
 import { whenReadable } from "../linux/readiness.ts";
 import * as socket from "../linux/unix-socket.ts";
+import { bytesOfText, filePath } from "../paths.ts";
 import { Connection } from "./connection.ts";
 
 /** Front-ends, one after the other. */
@@ -74,20 +75,20 @@ export function adopt(fd: number): FrontEnds {
 
 /** Makes sure that nobody listens there, and removes the socket that a predecessor has left. */
 export function vacateSocketPath(path: string): void {
-  const { length } = Buffer.from(path);
+  const { length } = bytesOfText(path);
   if (length > socket.SOCKET_PATH_MAX) {
     throw new StartError(
       `the socket path has ${length} bytes, more than the ${socket.SOCKET_PATH_MAX} that a Unix socket can have: ${path}`,
     );
   }
   try {
-    accessSync(dirname(path), constants.W_OK);
-    const stats = lstatSync(path, { throwIfNoEntry: false });
+    accessSync(filePath(dirname(path)), constants.W_OK);
+    const stats = lstatSync(filePath(path), { throwIfNoEntry: false });
     if (stats === undefined) return;
     if (!stats.isSocket())
       throw new StartError(`${path} exists and is no socket; remove it or choose another path`);
     if (isAnswered(path)) throw new StartError(`${path} is in use: another process listens there`);
-    unlinkSync(path);
+    unlinkSync(filePath(path));
   } catch (error) {
     if (error instanceof StartError) throw error;
     throw new StartError(`can't use ${path} as the socket path: ${reasonOf(error)}`);
@@ -109,10 +110,10 @@ function isAnswered(path: string): boolean {
 
 /** What will remove the socket that was just made at `path`. By then the path may be a successor's. */
 export function removeSocket(path: string): () => void {
-  const made = statSync(path, { bigint: true });
+  const made = statSync(filePath(path), { bigint: true });
   return () => {
-    const now = lstatSync(path, { bigint: true, throwIfNoEntry: false });
-    if (now?.ino === made.ino && now.dev === made.dev) unlinkSync(path);
+    const now = lstatSync(filePath(path), { bigint: true, throwIfNoEntry: false });
+    if (now?.ino === made.ino && now.dev === made.dev) unlinkSync(filePath(path));
   };
 }
 

@@ -11,6 +11,7 @@ import {
   usageSentence,
 } from "../command-line.ts";
 import { StartError } from "../errors.ts";
+import { programArguments } from "../paths.ts";
 import { addBackends } from "./backends.ts";
 import { addBench } from "./bench.ts";
 import { addCompletion } from "./completion.ts";
@@ -71,5 +72,5 @@ export function run(): void {
     process.exit();
   });
 
-  commandLine().parseAsync().catch(fail);
+  commandLine().parseAsync(programArguments(), { from: "user" }).catch(fail);
 }

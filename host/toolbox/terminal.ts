@@ -1,5 +1,8 @@
 // What goes to the terminal, or to whatever stands in for one.
 import { styleText } from "node:util";
+import { printable } from "../paths.ts";
+
+export { printable };
 
 export const NAME = "vringd";
 
@@ -36,13 +39,6 @@ export function paint(style: Style, text: string): string {
   const { NO_COLOR, TERM } = process.env;
   const hasColour = process.stdout.isTTY && !NO_COLOR && TERM !== "dumb";
   return hasColour ? styleText(style, text) : text;
-}
-
-/** Other people's text, which might command the terminal or turn the line around. */
-export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
-    return `\\u{${character.codePointAt(0)!.toString(16)}}`;
-  });
 }
 
 /** Lines of whole words. A word that is longer than a line has a line of its own. */

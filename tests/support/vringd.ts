@@ -32,6 +32,12 @@ export interface VringdOptions {
   overlay?: true;
   /** A socket for --fd, instead of listening at a path. */
   fd?: number;
+  /** For --blk-file, in place of an image of ours; no image is made then. */
+  blkFile?: string;
+  /** An open descriptor that the daemon finds as 4. */
+  inherit?: number;
+  /** Beside our own environment. */
+  env?: Readonly<Record<string, string>>;
   /** A command to run the daemon under, such as strace. It must become the daemon, so that the pid is the daemon's. */
   under?: readonly string[];
   /** A command to run instead of the bundle that was just built. */
@@ -91,8 +97,10 @@ export class Vringd {
     const daemon = new Vringd(makeDirectory(options.onDisk ?? false), options);
     live.add(daemon);
     try {
-      writeFileSync(daemon.imagePath, "");
-      truncateSync(daemon.imagePath, options.byteLength ?? IMAGE_SIZE);
+      if (options.blkFile === undefined) {
+        writeFileSync(daemon.imagePath, "");
+        truncateSync(daemon.imagePath, options.byteLength ?? IMAGE_SIZE);
+      }
       await daemon.restart();
     } catch (error) {
       await daemon[Symbol.asyncDispose]();
@@ -113,13 +121,14 @@ export class Vringd {
       ...(hasGuard ? guard : []),
       ...under,
       ...program,
-      `--blk-file=${this.imagePath}`,
+      `--blk-file=${this.options.blkFile ?? this.imagePath}`,
       ...(overlay ? [`--overlay=${this.changesPath}`] : []),
       entrance,
       ...args,
     ];
     this.child = spawn(command[0]!, command.slice(1), {
-      stdio: ["ignore", "ignore", "pipe", fd ?? "ignore"],
+      stdio: ["ignore", "ignore", "pipe", fd ?? "ignore", this.options.inherit ?? "ignore"],
+      env: { ...process.env, ...this.options.env },
     });
     this.log = [];
     this.ending = undefined;

@@ -1,5 +1,5 @@
 // An NBD export as a disk: what it can do, and requests cut to sizes that the server takes.
-import { SECTOR_SIZE, VIRTIO_BLK_ID_BYTES } from "../../../assembly/spec/virtio-blk.ts";
+import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
 import { StartError } from "../../errors.ts";
 import type { BlockDisk } from "../block-disk.ts";
 import { lengthOf, slice } from "../buffers.ts";
@@ -52,7 +52,7 @@ export async function openNbdDisk(uri: string, options: NbdOptions): Promise<Blo
         `can't use ${uri}: the export has only ${client.info.byteLength} bytes, less than a block`,
       );
     if (byteLength !== client.info.byteLength) tellLength(target, client.info, byteLength, log);
-    return diskOf(client, target, byteLength, options.readOnly);
+    return diskOf(client, byteLength, options.readOnly);
   } catch (error) {
     await client.close();
     throw error;
@@ -96,24 +96,17 @@ function blockSizeOf({ minimumBlock }: ExportInfo): number {
 }
 
 /** "The client MUST NOT use a feature documented as 'exposed' by a flag unless that flag was set": such methods are left out. */
-function diskOf(
-  client: NbdClient,
-  { exportName }: NbdTarget,
-  byteLength: bigint,
-  readOnly: boolean,
-): BlockDisk {
+function diskOf(client: NbdClient, byteLength: bigint, readOnly: boolean): BlockDisk {
   const { info } = client;
   const { flags } = info;
   const has = (flag: number) => (flags & flag) !== 0;
   const pieces = new Pieces(client, info);
   // Without a flush, the only way to make a write stable.
   const fua = !has(NBD_FLAG_SEND_FLUSH) && has(NBD_FLAG_SEND_FUA) ? NBD_CMD_FLAG_FUA : 0;
-  const serial = exportName.replace(/[^\x21-\x7e]/g, "").slice(0, VIRTIO_BLK_ID_BYTES);
   return {
     byteLength,
     blockSize: blockSizeOf(info),
     readOnly,
-    serial: serial || "vringd",
     read: (offset, buffers) => pieces.read(offset, buffers),
     ...(!readOnly && {
       write: (offset, buffers) => pieces.transfer(NBD_CMD_WRITE, fua, offset, buffers),

@@ -1,8 +1,10 @@
 // The files of an overlay: opened, locked, and found to belong together.
 import { type BigIntStats, closeSync, constants, openSync, statSync } from "node:fs";
 import { lockUnlessUnsupported } from "../../device/disk.ts";
+import { identityOf, serialFrom } from "../../device/identity.ts";
 import { reasonOf, StartError } from "../../errors.ts";
 import { type Log, SILENT } from "../../log.ts";
+import { filePath } from "../../paths.ts";
 import type { BlockDisk } from "../block-disk.ts";
 import { DiskFile } from "../disk-file.ts";
 import { FileDisk } from "../file-disk.ts";
@@ -18,6 +20,8 @@ export interface OverlayOptions {
   base: string | BlockDisk;
   /** Left out: false. */
   readOnly?: boolean;
+  /** "raw": whatever the base seems to hold. Left out: one of another format than raw is refused. */
+  format?: "raw";
   /** "auto": keep other writers away from both files, with the locks that QEMU takes. Left out: "auto". */
   lock?: "auto" | "off";
   /** How long to wait for the I/O of a killed process that still locks a file, in milliseconds. Left out: 30,000. */
@@ -36,7 +40,9 @@ export async function openFiles(options: OverlayOptions): Promise<OverlayParts> 
     const { path, readOnly = false } = options;
     if (!exists(path, base) && !readOnly) await makeOverlay(path, header);
     const storage = await openChanges(options, header);
-    return { base, storage, readOnly, bootId: currentBootId() };
+    // The guest's disk is what the overlay makes of its base.
+    const serial = serialFrom(identityOf(storage.fd).parts);
+    return { base, storage, readOnly, serial, bootId: currentBootId() };
   } catch (error) {
     await base.close?.();
     throw error;
@@ -55,7 +61,7 @@ function changedNsOf(base: BlockDisk): bigint {
 function exists(path: string, base: BlockDisk): boolean {
   let stats: BigIntStats | undefined;
   try {
-    stats = statSync(path, { throwIfNoEntry: false, bigint: true });
+    stats = statSync(filePath(path), { throwIfNoEntry: false, bigint: true });
   } catch (error) {
     throw new StartError(`can't open ${path}: ${reasonOf(error)}`);
   }
@@ -88,7 +94,7 @@ async function openChanges(options: OverlayOptions, expected: OverlayHeader): Pr
 
 function openForUse(path: string, readOnly: boolean): number {
   try {
-    return openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
+    return openSync(filePath(path), readOnly ? constants.O_RDONLY : constants.O_RDWR);
   } catch (error) {
     throw new StartError(`can't open the overlay ${path}: ${reasonOf(error)}`);
   }

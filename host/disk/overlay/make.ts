@@ -5,6 +5,7 @@ import { open } from "node:fs/promises";
 import { dirname } from "node:path";
 import { reasonOf, StartError } from "../../errors.ts";
 import { renameWithoutReplacing } from "../../linux/rename.ts";
+import { filePath } from "../../paths.ts";
 import { DiskFile } from "../disk-file.ts";
 import { encodeHeader, HEADER_BYTES, layoutOf, type OverlayHeader } from "./format.ts";
 
@@ -26,7 +27,7 @@ export async function makeOverlay(path: string, header: OverlayHeader): Promise<
 
 async function fill(path: string, header: OverlayHeader): Promise<void> {
   const { workingMap, mapBytes, fileBytes } = layoutOf(header.byteLength);
-  const file = await open(path, "wx", 0o600);
+  const file = await open(filePath(path), "wx", 0o600);
   try {
     await file.truncate(fileBytes);
     // So that setting a bit never lacks space.
@@ -41,14 +42,14 @@ async function fill(path: string, header: OverlayHeader): Promise<void> {
 /** Each for file systems that have none of those before: without renameat2's flags, then without hard links. */
 const WAYS: readonly ((from: string, to: string) => void)[] = [
   renameWithoutReplacing,
-  linkSync,
+  (from, to) => linkSync(filePath(from), filePath(to)),
   (from, to) => {
     // Whoever made the name may replace what has it. Killed in between, it leaves an empty file, which is refused later.
-    closeSync(openSync(to, "wx", 0o600));
+    closeSync(openSync(filePath(to), "wx", 0o600));
     try {
-      renameSync(from, to);
+      renameSync(filePath(from), filePath(to));
     } catch (error) {
-      unlinkSync(to);
+      unlinkSync(filePath(to));
       throw error;
     }
   },
@@ -70,7 +71,7 @@ function giveName(from: string, to: string): void {
 }
 
 function syncDirectory(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY);
+  const fd = openSync(filePath(path), constants.O_RDONLY);
   try {
     fsyncSync(fd);
   } catch (error) {
@@ -83,7 +84,7 @@ function syncDirectory(path: string): void {
 
 function removeIfThere(path: string): void {
   try {
-    unlinkSync(path);
+    unlinkSync(filePath(path));
   } catch {
     // It has its name, or was never made, or its directory can't be written: which is what is reported.
   }

@@ -22,6 +22,7 @@ export interface OverlayParts {
   /** Of the running kernel. */
   bootId: string;
   readOnly: boolean;
+  serial?: string;
 }
 
 /**
@@ -33,6 +34,8 @@ export class OverlayDisk implements BlockDisk {
   readonly blockSize: number;
   /** As it was opened. */
   readonly readOnly: boolean;
+  /** Made from the identity of the overlay's file. */
+  readonly serial: string;
   private readonly allocations = new RangeLock();
   private readonly flushing = new SharedTask(() => this.flushNow());
   /** Once stable storage has failed, what it holds can't be known. */
@@ -46,6 +49,7 @@ export class OverlayDisk implements BlockDisk {
     this.byteLength = parts.base.byteLength;
     this.blockSize = parts.base.blockSize ?? 512;
     this.readOnly = parts.readOnly;
+    this.serial = parts.serial ?? "";
   }
 
   /** Opens the overlay, or makes it. Throws {@link StartError}, also if the base has changed since it was made. */

@@ -3,6 +3,7 @@ import { closeSync, constants, openSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { reasonOf } from "../../errors.ts";
 import { isByteLocked, lockByte } from "../../linux/file-lock.ts";
+import { filePath } from "../../paths.ts";
 import { type Finding, note, ok } from "./finding.ts";
 
 /** open(2); Node has no name for it. O_DIRECTORY is part of it. */
@@ -44,14 +45,14 @@ function tryLocks(fd: number, directory: string): Finding {
 
 function openNameless(directory: string): number {
   try {
-    return openSync(directory, O_TMPFILE | constants.O_RDWR, 0o600);
+    return openSync(filePath(directory), O_TMPFILE | constants.O_RDWR, 0o600);
   } catch (error) {
     // File systems that have no such files.
     if (!["EOPNOTSUPP", "EISDIR", "EINVAL"].includes((error as NodeJS.ErrnoException).code ?? ""))
       throw error;
   }
   const path = join(directory, `.vringd-doctor-${process.pid}`);
-  const fd = openSync(path, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR, 0o600);
-  unlinkSync(path);
+  const fd = openSync(filePath(path), constants.O_CREAT | constants.O_EXCL | constants.O_RDWR, 0o600);
+  unlinkSync(filePath(path));
   return fd;
 }

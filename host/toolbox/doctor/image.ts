@@ -12,9 +12,10 @@ import {
 import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
 import { isImageHeld } from "../../device/image-lock.ts";
 import { reasonOf } from "../../errors.ts";
-import { blockDeviceGeometry } from "../../linux/block-device.ts";
+import { blockDeviceFacts } from "../../linux/block-device.ts";
 import { directIoAlignment } from "../../linux/direct-io.ts";
 import { findLockHolder } from "../../linux/lock-holder.ts";
+import { filePath } from "../../paths.ts";
 import { formatBytes } from "../units.ts";
 import { directoryLocks } from "./directory.ts";
 import { type Finding, note, ok, problem } from "./finding.ts";
@@ -23,7 +24,7 @@ const CHECK = "image";
 
 export function imageFindings(path: string): Finding[] {
   try {
-    const stats = statSync(path);
+    const stats = statSync(filePath(path));
     if (stats.isDirectory()) return [directoryLocks(path)];
     if (stats.isFile() || stats.isBlockDevice()) return fileFindings(path, stats);
     return [problem(CHECK, `${path} is neither a file nor a block device`, "name another")];
@@ -38,7 +39,7 @@ export function imageFindings(path: string): Finding[] {
 function fileFindings(path: string, stats: Stats): Finding[] {
   let fd: number;
   try {
-    fd = openSync(path, constants.O_RDONLY);
+    fd = openSync(filePath(path), constants.O_RDONLY);
   } catch (error) {
     return [
       problem(CHECK, `${path} can't be read: ${reasonOf(error)}`, "give yourself the right to read it"),
@@ -46,7 +47,7 @@ function fileFindings(path: string, stats: Stats): Finding[] {
   }
   try {
     const isBlockDevice = stats.isBlockDevice();
-    const byteLength = isBlockDevice ? Number(blockDeviceGeometry(fd).byteLength) : stats.size;
+    const byteLength = isBlockDevice ? Number(blockDeviceFacts(fd).byteLength) : stats.size;
     return [
       writable(path, isBlockDevice),
       size(path, byteLength),
@@ -62,8 +63,8 @@ function fileFindings(path: string, stats: Stats): Finding[] {
 /** A block device is not opened for writing: to close it again would have udev look at it anew. */
 function writable(path: string, isBlockDevice: boolean): Finding {
   try {
-    if (isBlockDevice) accessSync(path, constants.W_OK);
-    else closeSync(openSync(path, constants.O_RDWR));
+    if (isBlockDevice) accessSync(filePath(path), constants.W_OK);
+    else closeSync(openSync(filePath(path), constants.O_RDWR));
     return ok(CHECK, `${path} can be read and written`);
   } catch (error) {
     return note(
@@ -78,8 +79,13 @@ function size(path: string, byteLength: number): Finding {
   if (byteLength === 0) return problem("size", "it is empty", `give it a size: truncate -s 10G ${path}`);
   const rest = byteLength % SECTOR_SIZE;
   if (rest === 0) return ok("size", `${formatBytes(byteLength)}, whole sectors`);
-  const advice = `make it longer: truncate -s +${SECTOR_SIZE - rest} ${path}`;
-  return problem("size", `${byteLength} bytes are not a multiple of ${SECTOR_SIZE}`, advice);
+  const advice = `make it longer: truncate -s %${SECTOR_SIZE} ${path}`;
+  if (byteLength < SECTOR_SIZE) return problem("size", `${byteLength} bytes are less than a sector`, advice);
+  return note(
+    "size",
+    `${byteLength} bytes: the last ${rest} are no whole sector, and are not served`,
+    advice,
+  );
 }
 
 /** Whether a sparse image can grow to its size. */
@@ -87,7 +93,7 @@ function allocation(path: string, fd: number): Finding {
   const { size: byteLength, blocks } = fstatSync(fd);
   const allocated = blocks * 512;
   if (allocated >= byteLength) return ok("space", "all of it is allocated");
-  const { bavail, bsize } = statfsSync(path);
+  const { bavail, bsize } = statfsSync(filePath(path));
   const sparse = `sparse: ${formatBytes(allocated)} of ${formatBytes(byteLength)} are allocated`;
   if (bavail * bsize >= byteLength - allocated) return ok("space", sparse);
   const free = formatBytes(bavail * bsize);
@@ -100,7 +106,7 @@ function allocation(path: string, fd: number): Finding {
 
 function direct(path: string): Finding {
   try {
-    const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECT);
+    const fd = openSync(filePath(path), constants.O_RDONLY | constants.O_DIRECT);
     try {
       const alignment = directIoAlignment(fd);
       return ok(
