@@ -237,6 +237,11 @@ export class FrontEnd extends Requests {
   ): Promise<Inflight> {
     const { description, fd } = await this.getInflightFd(numQueues, queueSize);
     if (fd === undefined) throw new Error("GET_INFLIGHT_FD gave no descriptor");
+    return this.bringInflight(description, fd);
+  }
+
+  /** Gives the back-end a region that somebody has made. Takes the descriptor. */
+  async bringInflight(description: InflightDescription, fd: number): Promise<Inflight> {
     this.dropInflight();
     const address = mapShared(fd, description.mmapOffset, Number(description.mmapSize));
     const bytes = Buffer.from(viewOf(address, Number(description.mmapSize)));

@@ -30,12 +30,63 @@ export interface QueueInflight {
   entries: number;
 }
 
-/** What one queue takes, in bytes. */
-function strideOf(queueSize: number, isPacked: boolean): number {
-  const byteLength = isPacked
-    ? PACKED_ENTRIES + queueSize * PACKED_ENTRY_SIZE
-    : SPLIT_ENTRIES + queueSize * SPLIT_ENTRY_SIZE;
-  return Math.ceil(byteLength / INFLIGHT_ALIGN) * INFLIGHT_ALIGN;
+/** How a region is divided: each queue's part, in bytes, and the descriptors that it has room for. */
+export interface InflightParts {
+  stride: number;
+  entries: number;
+}
+
+/**
+ * Front-ends ask for a region before rings have a size, some by a setting that rings don't keep to: QEMU 10.0 asks for
+ * 128 entries where its rings have up to 1024, the most that QEMU can give a ring. So this is the least.
+ */
+const ENTRIES_LEAST = 1024;
+
+function roundUp(byteLength: number, unit: number): number {
+  return Math.ceil(byteLength / unit) * unit;
+}
+
+/** What one queue's header and entries take, in bytes. */
+function partLength(entries: number, isPacked: boolean): number {
+  return isPacked ? PACKED_ENTRIES + entries * PACKED_ENTRY_SIZE : SPLIT_ENTRIES + entries * SPLIT_ENTRY_SIZE;
+}
+
+function strideOf(entries: number, isPacked: boolean): number {
+  return roundUp(partLength(entries, isPacked), INFLIGHT_ALIGN);
+}
+
+/**
+ * Where each queue's part lies. The front-end sends back the four numbers of the reply to GET_INFLIGHT_FD, and they are
+ * all that a successor has. mmap_size tells two kinds of region apart:
+ *
+ * - as large as parts for queue_size entries, with or without rounding (a part to INFLIGHT_ALIGN, the whole to a page):
+ *   what libvhost-user, DPDK and we (for the largest regions) make. Parts follow each other, each for queue_size entries.
+ * - of any other size: each queue has an equal share, rounded down to INFLIGHT_ALIGN, and as many entries as fit.
+ */
+export function partsOf(
+  { mmapSize, numQueues, queueSize }: Omit<InflightDescription, "mmapOffset">,
+  isPacked: boolean,
+): InflightParts {
+  const byteLength = Number(mmapSize);
+  for (const stride of [strideOf(queueSize, isPacked), partLength(queueSize, isPacked)]) {
+    const exact = numQueues * stride;
+    if (byteLength === exact || byteLength === roundUp(exact, PAGE_SIZE))
+      return { stride, entries: queueSize };
+  }
+  const share = Math.floor(byteLength / numQueues);
+  const stride = share - (share % INFLIGHT_ALIGN);
+  const room = stride - partLength(0, isPacked);
+  const entries = Math.floor(room / (isPacked ? PACKED_ENTRY_SIZE : SPLIT_ENTRY_SIZE));
+  return { stride, entries: Math.min(entries, VIRTQ_SIZE_MAX) };
+}
+
+/**
+ * The bytes of a new region, and so its parts. A packed ring's entries are the larger ones: with room for these it does
+ * not matter which format is negotiated later. Where that is too much in all, parts for queue_size entries have to do.
+ */
+export function regionSize(numQueues: number, queueSize: number, isPacked: boolean): number {
+  const ample = numQueues * strideOf(Math.max(queueSize, ENTRIES_LEAST), true);
+  return ample <= INFLIGHT_SIZE_MAX ? ample : numQueues * strideOf(queueSize, isPacked);
 }
 
 function checkShape(numQueues: number, queueSize: number): void {
@@ -59,7 +110,7 @@ function checkRegion({ mmapSize, mmapOffset, numQueues, queueSize }: InflightDes
     throw new GuestMemoryError("a file that is smaller than its inflight region");
   }
   // Of the two formats the split one needs less; which it is shows at ring start.
-  if (Number(mmapSize) < numQueues * strideOf(queueSize, false)) {
+  if (Number(mmapSize) < numQueues * partLength(queueSize, false)) {
     throw new GuestMemoryError("an inflight region too small for its queues");
   }
 }
@@ -71,7 +122,7 @@ export function createInflightRegion(
   isPacked: boolean,
 ): { description: InflightDescription; fd: number } {
   checkShape(numQueues, queueSize);
-  const byteLength = numQueues * strideOf(queueSize, isPacked);
+  const byteLength = regionSize(numQueues, queueSize, isPacked);
   if (byteLength > INFLIGHT_SIZE_MAX) throw new GuestMemoryError("an inflight region past 64 MiB");
   const fd = createMemfd("vringd-inflight", byteLength);
   // Neither side can pull it from under the other. Writing is what it is for.
@@ -81,9 +132,13 @@ export function createInflightRegion(
 
 /** The region that the front-end holds for us, as long as one is set. */
 export class InflightRegion {
-  private current: { ptr: number; byteLength: number; numQueues: number; queueSize: number } | undefined;
+  private current: { ptr: number; description: InflightDescription } | undefined;
 
   constructor(private readonly linear: LinearMemory) {}
+
+  get isSet(): boolean {
+    return this.current !== undefined;
+  }
 
   /**
    * Maps a region that the front-end sent: ours, a predecessor's, or one from another host. Takes the descriptor. Only
@@ -93,11 +148,11 @@ export class InflightRegion {
     try {
       checkRegion(description, fd);
       this.clear();
-      const { mmapSize, mmapOffset, numQueues, queueSize } = description;
+      const { mmapSize, mmapOffset } = description;
       const lead = leadOf(mmapOffset);
       const byteLength = Number(mmapSize);
       mapSharedAt(this.linear.hostAddress + INFLIGHT_PTR, fd, mmapOffset - BigInt(lead), lead + byteLength);
-      this.current = { ptr: INFLIGHT_PTR + lead, byteLength, numQueues, queueSize };
+      this.current = { ptr: INFLIGHT_PTR + lead, description };
     } finally {
       close(fd);
     }
@@ -110,17 +165,12 @@ export class InflightRegion {
     this.current = undefined;
   }
 
-  /** Where a ring's requests are recorded; undefined if they aren't. Throws GuestMemoryError if the ring doesn't fit. */
+  /** Where a ring's requests are recorded; undefined if no region is set, or none with room for this ring. */
   forQueue(index: number, ringSize: number, isPacked: boolean): QueueInflight | undefined {
     if (this.current === undefined) return undefined;
-    const { ptr, byteLength, numQueues, queueSize } = this.current;
-    const stride = strideOf(queueSize, isPacked);
-    if (index >= numQueues || (index + 1) * stride > byteLength) {
-      throw new GuestMemoryError(`the inflight region has no part for ring ${index}`);
-    }
-    if (ringSize > queueSize) {
-      throw new GuestMemoryError(`the inflight region is for rings of size ${queueSize}, not ${ringSize}`);
-    }
-    return { ptr: ptr + index * stride, entries: queueSize };
+    const { ptr, description } = this.current;
+    const { stride, entries } = partsOf(description, isPacked);
+    if (index >= description.numQueues || ringSize > entries) return undefined;
+    return { ptr: ptr + index * stride, entries };
   }
 }

@@ -20,7 +20,7 @@ import { Vrings } from "./vrings.ts";
 
 /** What outlives a front-end, and what each of them finds as new. */
 export interface SessionDevice {
-  inflight: Pick<InflightRegion, "set" | "clear" | "forQueue">;
+  inflight: Pick<InflightRegion, "set" | "clear" | "forQueue" | "isSet">;
   memory: Pick<GuestMemory, "replace" | "add" | "remove" | "clear" | "regionCount" | "userToPtr">;
   dataPlane: RingRunner & Pick<DataPlane, "setWriteThrough" | "onBroken">;
   features: bigint;

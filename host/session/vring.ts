@@ -17,7 +17,7 @@ import {
 import type { VringStart } from "../dataplane/data-plane.ts";
 import { ProtocolError } from "../errors.ts";
 import { close } from "../linux/libc.ts";
-import { type GuestMemory, GuestMemoryError } from "../memory/guest-memory.ts";
+import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { InflightRegion } from "../memory/inflight-region.ts";
 
 /** What the negotiated features make of every ring. */
@@ -34,7 +34,7 @@ export interface RingAddresses {
 }
 
 export type RingMemory = Pick<GuestMemory, "userToPtr">;
-export type RingInflight = Pick<InflightRegion, "forQueue">;
+export type RingInflight = Pick<InflightRegion, "forQueue" | "isSet">;
 type RingPointers = Pick<VringStart, "descPtr" | "driverPtr" | "devicePtr">;
 
 /** No descriptor: the ring is polled, or the driver polls. */
@@ -84,17 +84,8 @@ export class Vring {
     const base = this.checkedBase(format);
     const { index, kickFd = NO_FD, callFd } = this;
     const size = this.size!;
-    const recorded = this.findRecord(inflight, size, format);
+    const recorded = inflight.forQueue(index, size, format.packed);
     return { index, size, ...format, ...pointers, base, kickFd, callFd, inflight: recorded };
-  }
-
-  private findRecord(inflight: RingInflight, size: number, { packed }: RingFormat): VringStart["inflight"] {
-    try {
-      return inflight.forQueue(this.index, size, packed);
-    } catch (error) {
-      if (error instanceof GuestMemoryError) throw this.refusal("SET_INFLIGHT_FD", error.message);
-      throw error;
-    }
   }
 
   /** Where the ring's parts lie in linear memory. */

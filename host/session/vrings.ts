@@ -13,6 +13,7 @@ export type RingRunner = Pick<DataPlane, "start" | "stop" | "suspend" | "setCall
 export class Vrings {
   private readonly all: Vring[];
   private format: RingFormat = { packed: false, eventIdx: false };
+  private hasToldUntracked = false;
 
   constructor(
     count: number,
@@ -131,9 +132,21 @@ export class Vrings {
   }
 
   private async start(vring: Vring): Promise<void> {
-    await this.runner.start(vring.describe(this.memory, this.inflight, this.format));
+    const start = vring.describe(this.memory, this.inflight, this.format);
+    if (start.inflight === undefined && this.inflight.isSet) this.tellUntracked(vring);
+    await this.runner.start(start);
     vring.isRunning = true;
     this.log.debug({ ring: vring.index, size: vring.size, base: vring.base, ...this.format }, "ring started");
+  }
+
+  /** Once a front-end: it may start its rings as often as it likes. */
+  private tellUntracked({ index, size }: Vring): void {
+    if (this.hasToldUntracked) return;
+    this.hasToldUntracked = true;
+    this.log.warn(
+      { ring: index, size },
+      "the inflight region has no room for this ring: it is served, but its requests in flight are not recorded for a successor",
+    );
   }
 
   private async stop(vring: Vring, isSuspend = false): Promise<void> {

@@ -75,6 +75,8 @@ export class FakeMemory {
 
 /** No region is ever set. */
 export class FakeInflight {
+  readonly isSet = false;
+
   set(_description: InflightDescription, fd: number): void {
     close(fd);
   }

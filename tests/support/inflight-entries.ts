@@ -17,19 +17,20 @@ export function inflightStride(queueSize: number, isPacked: boolean): number {
   return Math.ceil(byteLength / INFLIGHT_ALIGN) * INFLIGHT_ALIGN;
 }
 
-/** Requests that are recorded as in flight, over all queues. */
+/** Requests that are recorded as in flight, over all queues of a region that the daemon made: each has an equal share. */
 export function countInflight(
   bytes: Buffer,
-  { numQueues, queueSize }: { numQueues: number; queueSize: number },
+  { mmapSize, numQueues }: { mmapSize: bigint; numQueues: number },
   isPacked: boolean,
 ): number {
   const [start, step, flag] = isPacked
     ? [PACKED_ENTRIES, PACKED_ENTRY_SIZE, PACKED_ENTRY_INFLIGHT]
     : [SPLIT_ENTRIES, SPLIT_ENTRY_SIZE, SPLIT_ENTRY_INFLIGHT];
+  const share = Number(mmapSize) / numQueues;
   let count = 0;
   for (let queue = 0; queue < numQueues; queue++) {
-    const entries = queue * inflightStride(queueSize, isPacked) + start;
-    for (let i = 0; i < queueSize; i++) count += bytes[entries + i * step + flag] === 0 ? 0 : 1;
+    for (let at = start; at + step <= share; at += step)
+      count += bytes[queue * share + at + flag] === 0 ? 0 : 1;
   }
   return count;
 }
