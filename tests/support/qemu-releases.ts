@@ -1,0 +1,77 @@
+// The QEMUs that guests are tested on: this machine's own, and those of other Debian releases, each with its release's kernel.
+import { spawnSync } from "node:child_process";
+import { accessSync, constants, existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+
+export interface GuestKernel {
+  path: string;
+  /** The one with modules.dep in it. */
+  modulesDirectory: string;
+}
+
+export interface Qemu {
+  /** Whose it is. */
+  owner: string;
+  /** Starts it; its arguments follow. */
+  command: readonly string[];
+  findKernel(): GuestKernel | undefined;
+  /** How it comes onto a machine that lacks it. */
+  recipe: string;
+}
+
+const PROGRAM = "qemu-system-x86_64";
+
+export const INSTALLED_QEMU: Qemu = {
+  owner: "this machine",
+  command: [PROGRAM],
+  findKernel: () => newestKernel("/boot", "/lib/modules"),
+  recipe: `install ${PROGRAM} and linux-image-cloud-amd64`,
+};
+
+/** Where tests/guests/make-root makes roots of other releases; they outlive a clone. */
+const ROOTS = process.env.VRINGD_TEST_ROOTS ?? "/var/cache/vringd/roots";
+
+export const QEMUS: readonly Qemu[] = [INSTALLED_QEMU, qemuOf("trixie"), qemuOf("sid")];
+
+/** QEMU's major and minor number, or undefined where it can't run. */
+export function qemuVersion({ command }: Qemu): [major: number, minor: number] | undefined {
+  const { stdout } = spawnSync(command[0]!, [...command.slice(1), "--version"], { encoding: "utf8" });
+  const match = /version (\d+)\.(\d+)/.exec(stdout ?? "");
+  return match === null ? undefined : [Number(match[1]), Number(match[2])];
+}
+
+/** Only programs and settings are that release's: sockets, other files and process ids stay this machine's. */
+function qemuOf(suite: string): Qemu {
+  const root = join(ROOTS, suite);
+  const enter = `mount --bind '${root}/etc' /etc && mount --bind '${root}/usr' /usr && exec "$@"`;
+  const kernels = join(root, "kernels/cloud-amd64");
+  return {
+    owner: `Debian ${suite}`,
+    command: ["unshare", "--mount", "--propagation=private", "sh", "-c", enter, "sh", PROGRAM],
+    findKernel: () => newestKernel(join(kernels, "boot"), join(kernels, "lib/modules")),
+    recipe: `run tests/guests/make-root ${ROOTS} ${suite} as root`,
+  };
+}
+
+/** The newest cloud kernel, which boots soonest, or else the newest one. */
+function newestKernel(boot: string, modules: string): GuestKernel | undefined {
+  const files = existsSync(boot) ? readdirSync(boot) : [];
+  const kernels = files
+    .filter((name) => name.startsWith("vmlinuz-"))
+    .map((name) => name.slice("vmlinuz-".length))
+    .sort((a, b) => a.localeCompare(b, "en", { numeric: true }))
+    .map((release) => ({ path: join(boot, `vmlinuz-${release}`), modulesDirectory: join(modules, release) }))
+    .filter(
+      ({ path, modulesDirectory }) => isReadable(path) && isReadable(`${modulesDirectory}/modules.dep`),
+    );
+  return kernels.findLast(({ path }) => path.includes("cloud")) ?? kernels.at(-1);
+}
+
+function isReadable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
