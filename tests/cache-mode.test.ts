@@ -11,6 +11,7 @@ import {
 } from "../assembly/spec/virtio-blk.ts";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { VHOST_USER_CONFIG_F_WRITABLE } from "../host/protocol/messages.ts";
+import { skipWithout } from "./support/skip.ts";
 import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";
 import { until } from "./support/until.ts";
 import { Vringd } from "./support/vringd.ts";
@@ -63,7 +64,7 @@ describe("the writeback field", () => {
   });
 });
 
-describe("the system calls of a request", { skip: whyNoStrace(), timeout: 60_000 }, () => {
+describe("the system calls of a request", { skip: skipWithout(whyNoStrace()), timeout: 60_000 }, () => {
   let directory: string;
   let trace: string;
   let daemon: Vringd;

@@ -15,6 +15,8 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { Disk, type DiskOptions } from "../host/device/disk.ts";
 import { createLog } from "../host/log.ts";
+import { whyNoDirect, whyNoLoopDevices } from "./support/machine.ts";
+import { skipWithout } from "./support/skip.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "disk-"));
 after(() => rmSync(directory, { recursive: true }));
@@ -78,12 +80,11 @@ test("the serial number is cut to what fits, and is never empty", async () => {
   assert.equal(await facts(foreign, {}, ({ serial }) => serial), "vringd");
 });
 
-test("O_DIRECT comes with its alignment and a second descriptor for what it refuses", async (t) => {
+test("O_DIRECT comes with its alignment and a second descriptor for what it refuses", {
+  skip: skipWithout(whyNoDirect(directory)),
+}, async () => {
   const path = makeFile("direct.img", 1 << 20);
-  const disk = await open(path, { direct: true }).catch((error: Error) => {
-    t.skip(error.message);
-  });
-  if (!disk) return;
+  const disk = await open(path, { direct: true });
   assert.ok(disk.directMask >= 511);
   assert.equal(disk.directMask & (disk.directMask + 1), 0, "a power of two less one");
   assert.ok(disk.blockSize >= 512);
@@ -129,11 +130,13 @@ test("a writer is refused while another has the file, unless nobody looks", asyn
   first.close();
 });
 
-test("a block device is measured by what the kernel knows of it", async (t) => {
+test("a block device is measured by what the kernel knows of it", {
+  skip: skipWithout(whyNoLoopDevices()),
+}, async () => {
   mkdirSync(join(directory, "loop"), { recursive: true });
   const image = makeFile("loop/backing.img", 1 << 20);
   const attached = spawnSync("losetup", ["--find", "--show", "--sector-size", "4096", image]);
-  if (attached.status !== 0) return t.skip("no loop devices here");
+  assert.equal(attached.status, 0, String(attached.stderr));
   const device = String(attached.stdout).trim();
   try {
     await facts(device, {}, (disk) => {

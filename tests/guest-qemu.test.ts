@@ -14,10 +14,10 @@ import {
   runQemuGuest,
   startQemuGuest,
 } from "./support/guest.ts";
-import { skipReason } from "./support/guest-skip.ts";
+import { skipWithout } from "./support/skip.ts";
 import { Vringd } from "./support/vringd.ts";
 
-const skip = skipReason(qemuUnavailable());
+const skip = skipWithout(qemuUnavailable());
 const DISK_SIZE = 256 << 20;
 
 const RINGS = [

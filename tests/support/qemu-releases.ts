@@ -24,7 +24,7 @@ const PROGRAM = "qemu-system-x86_64";
 export const INSTALLED_QEMU: Qemu = {
   owner: "this machine",
   command: [PROGRAM],
-  findKernel: () => newestKernel("/boot", "/lib/modules"),
+  findKernel: () => newestKernel("/"),
   recipe: `install ${PROGRAM} and linux-image-cloud-amd64`,
 };
 
@@ -44,27 +44,30 @@ export function qemuVersion({ command }: Qemu): [major: number, minor: number] |
 function qemuOf(suite: string): Qemu {
   const root = join(ROOTS, suite);
   const enter = `mount --bind '${root}/etc' /etc && mount --bind '${root}/usr' /usr && exec "$@"`;
-  const kernels = join(root, "kernels/cloud-amd64");
   return {
     owner: `Debian ${suite}`,
     command: ["unshare", "--mount", "--propagation=private", "sh", "-c", enter, "sh", PROGRAM],
-    findKernel: () => newestKernel(join(kernels, "boot"), join(kernels, "lib/modules")),
+    findKernel: () => newestKernel(join(root, "kernels/cloud-amd64")),
     recipe: `run tests/guests/make-root ${ROOTS} ${suite} as root`,
   };
 }
 
 /** The newest cloud kernel, which boots soonest, or else the newest one. */
-function newestKernel(boot: string, modules: string): GuestKernel | undefined {
-  const files = existsSync(boot) ? readdirSync(boot) : [];
-  const kernels = files
-    .filter((name) => name.startsWith("vmlinuz-"))
-    .map((name) => name.slice("vmlinuz-".length))
+function newestKernel(root: string): GuestKernel | undefined {
+  const modules = join(root, "lib/modules");
+  const releases = existsSync(modules) ? readdirSync(modules) : [];
+  const kernels = releases
     .sort((a, b) => a.localeCompare(b, "en", { numeric: true }))
-    .map((release) => ({ path: join(boot, `vmlinuz-${release}`), modulesDirectory: join(modules, release) }))
-    .filter(
-      ({ path, modulesDirectory }) => isReadable(path) && isReadable(`${modulesDirectory}/modules.dep`),
-    );
-  return kernels.findLast(({ path }) => path.includes("cloud")) ?? kernels.at(-1);
+    .flatMap((release) => {
+      const modulesDirectory = join(modules, release);
+      // Debian after 13 has the kernel beside its modules.
+      const paths = [join(root, `boot/vmlinuz-${release}`), join(modulesDirectory, "vmlinuz")];
+      const path = paths.find(isReadable);
+      return path !== undefined && isReadable(join(modulesDirectory, "modules.dep"))
+        ? [{ path, modulesDirectory }]
+        : [];
+    });
+  return kernels.findLast(({ modulesDirectory }) => modulesDirectory.includes("cloud")) ?? kernels.at(-1);
 }
 
 function isReadable(path: string): boolean {
