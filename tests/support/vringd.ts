@@ -45,7 +45,7 @@ export type Ending = number | NodeJS.Signals;
 
 const IMAGE_SIZE = 64 << 20;
 const START_TIMEOUT_MS = 60_000;
-const STOP_TIMEOUT_MS = 10_000;
+const STOP_TIMEOUT_MS = 60_000;
 /** What the child finds a handed-down descriptor at: the first behind the standard ones. */
 const INHERITED_FD = 3;
 
