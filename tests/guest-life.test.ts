@@ -13,12 +13,15 @@ import {
 } from "./support/guest.ts";
 import { type Random, tellSeed } from "./support/random.ts";
 import { skipWithout, whyNoProgram } from "./support/skip.ts";
+import { until } from "./support/until.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const DISK_MIB = 192;
 /** On a machine that has much else to do. */
 const LIFE_MS_MAX = 600_000;
 const RECONNECT_TIMEOUT_MS = 60_000;
+/** Without a message from QEMU. */
+const SETTLED_MS = 300;
 const LOAD_MS_MAX = 1000;
 const PAUSE_MS_MAX = 500;
 
@@ -52,7 +55,10 @@ for (const qemu of QEMUS) {
 
 async function live(t: TestContext, qemu: Qemu, { packed, queues, kills }: Life): Promise<void> {
   const random = tellSeed(t);
-  await using daemon = await Vringd.start({ byteLength: DISK_MIB << 20, args: ["--packed"] });
+  await using daemon = await Vringd.start({
+    byteLength: DISK_MIB << 20,
+    args: ["--packed", "--log-level=debug"],
+  });
   await daemon.stop();
   makeRootImage(daemon.imagePath, DISK_MIB, ["fio"]);
   await daemon.restart();
@@ -67,15 +73,15 @@ async function live(t: TestContext, qemu: Qemu, { packed, queues, kills }: Life)
     timeoutMs: LIFE_MS_MAX,
   });
   assert.equal(await guest.waitForReport("BOOT"), "first");
-  await killUnderLoad(daemon, kills[0], random);
+  await killUnderLoad(daemon, queues, kills[0], random);
   await guest.qmp("stop");
   await sleep(random.below(PAUSE_MS_MAX));
   await guest.qmp("cont");
-  await killUnderLoad(daemon, kills[1], random);
+  await killUnderLoad(daemon, queues, kills[1], random);
   await sleep(random.below(LOAD_MS_MAX));
   await guest.reset();
   assert.equal(await guest.waitForReport("BOOT"), "second");
-  await killUnderLoad(daemon, kills[2], random);
+  await killUnderLoad(daemon, queues, kills[2], random);
   await guest.waitForReport("ROUND");
 
   guest.send("end");
@@ -93,24 +99,29 @@ async function live(t: TestContext, qemu: Qemu, { packed, queues, kills }: Life)
  * Never while the device is stopped: QEMU before 9.1 then forgets to listen to the connection that it makes next
  * (vhost_user_async_close_bh, where vhost->vdev is NULL).
  */
-async function killUnderLoad(daemon: Vringd, kills: number, random: Random): Promise<void> {
+async function killUnderLoad(daemon: Vringd, queues: number, kills: number, random: Random): Promise<void> {
   for (let i = 0; i < kills; i++) {
     await sleep(random.below(LOAD_MS_MAX));
-    await killOnce(daemon);
+    await killOnce(daemon, queues);
   }
 }
 
 /** Resolves when QEMU has come back to the successor. */
-async function killOnce(daemon: Vringd): Promise<void> {
+async function killOnce(daemon: Vringd, queues: number): Promise<void> {
   await daemon.kill9();
   assertTracked(daemon);
   await daemon.restart();
-  await daemon.waitForLog(/front-end connected/, RECONNECT_TIMEOUT_MS);
+  await until(() => daemon.linesLike(/ ring started /).length >= queues, "rings start", RECONNECT_TIMEOUT_MS);
+  // QEMU 7.2 ends by SIGSEGV where a back-end dies in the middle of its set-up, some of which follows the rings.
+  for (let lines = 0; lines !== daemon.log.length; ) {
+    lines = daemon.log.length;
+    await sleep(SETTLED_MS);
+  }
 }
 
-/** Whatever a QEMU asks for, there is room in its inflight region for each ring. */
+/** Whatever a QEMU asks for, there is room in its inflight region for each ring: no warning says otherwise. */
 function assertTracked(daemon: Vringd): void {
-  assert.deepEqual(daemon.linesLike(/inflight/), []);
+  assert.deepEqual(daemon.linesLike(/ warn .*inflight/), []);
 }
 
 function sum(numbers: readonly number[]): number {

@@ -13,7 +13,13 @@ import {
   type Launch,
   makeGuestDirectory,
 } from "./guest-process.ts";
-import { INSTALLED_QEMU, type Qemu, qemuVersion } from "./qemu-releases.ts";
+import {
+  INSTALLED_QEMU,
+  type Qemu,
+  type QemuVersion,
+  qemuVersion,
+  reconnectOption,
+} from "./qemu-releases.ts";
 
 const MAX_CPUS = 4;
 /** The second line saves a third of the boot time under emulation. */
@@ -140,7 +146,7 @@ class QmpMonitor {
 
 function qemuArguments(
   options: QemuGuestOptions,
-  version: readonly [major: number, minor: number],
+  version: QemuVersion,
   kernelPath: string,
   directory: string,
 ): string[] {
@@ -173,13 +179,7 @@ function qemuArguments(
   ].flat();
 }
 
-/** Since QEMU 9.2 in milliseconds; the option before that goes. */
-function reconnectOption([major, minor]: readonly [number, number], seconds: number): string {
-  const isInMs = major > 9 || (major === 9 && minor >= 2);
-  return isInMs ? `reconnect-ms=${seconds * 1000}` : `reconnect=${seconds}`;
-}
-
 /** QEMU 7.2 emulates cmpxchg16b wrongly with more than one CPU, and kernels since 6.2 allocate memory by it. */
-function cpuModel([major]: readonly [number, number]): string {
+function cpuModel([major]: QemuVersion): string {
   return major < 8 ? "qemu64,-cx16" : "max";
 }

@@ -3,6 +3,8 @@ import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
+export type QemuVersion = readonly [major: number, minor: number];
+
 export interface GuestKernel {
   path: string;
   /** The one with modules.dep in it. */
@@ -33,11 +35,20 @@ const ROOTS = process.env.VRINGD_TEST_ROOTS ?? "/var/cache/vringd/roots";
 
 export const QEMUS: readonly Qemu[] = [INSTALLED_QEMU, qemuOf("trixie"), qemuOf("sid")];
 
-/** QEMU's major and minor number, or undefined where it can't run. */
-export function qemuVersion({ command }: Qemu): [major: number, minor: number] | undefined {
+/** Undefined where it can't run. */
+export function qemuVersion({ command }: Qemu): QemuVersion | undefined {
   const { stdout } = spawnSync(command[0]!, [...command.slice(1), "--version"], { encoding: "utf8" });
   const match = /version (\d+)\.(\d+)/.exec(stdout ?? "");
   return match === null ? undefined : [Number(match[1]), Number(match[2])];
+}
+
+/**
+ * Of a socket chardev: connects again this long after the other side went away. QEMU has it in milliseconds since 9.2,
+ * and the option in seconds will go.
+ */
+export function reconnectOption([major, minor]: QemuVersion, seconds: number): string {
+  const isInMs = major > 9 || (major === 9 && minor >= 2);
+  return isInMs ? `reconnect-ms=${seconds * 1000}` : `reconnect=${seconds}`;
 }
 
 /** Only programs and settings are that release's: sockets, other files and process ids stay this machine's. */
