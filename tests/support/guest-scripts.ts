@@ -86,20 +86,6 @@ sync
 report BOOTS $boots
 `;
 
-/** Writes without end on the first boot; on the second, after a reset, checks that the disk still works. */
-export const resetUnderLoad = `
-if [ "$(dd if="$DISK" bs=6 count=1 2>/dev/null | tr -d '\\0')" != booted ]; then
-  printf booted | dd of="$DISK" conv=notrunc,fsync 2>/dev/null
-  report BOOT first
-  while :; do dd if=/dev/urandom of="$DISK" bs=64k seek=16 count=256 conv=notrunc,fsync 2>/dev/null; done
-fi
-report BOOT second
-dd if=/dev/urandom of=noise bs=1M count=4 2>/dev/null
-dd if=noise of="$DISK" bs=1M seek=1 conv=notrunc,fsync 2>/dev/null
-blockdev --flushbufs "$DISK"
-dd if="$DISK" bs=1M skip=1 count=4 2>/dev/null | cmp - noise
-`;
-
 /** Waits for a line on the console before each round of writing and reading back; "end" ends it. */
 export const roundsOnDemand = `
 round=0
