@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { test } from "node:test";
 import type { BackendType } from "../build/schemas.js";
 import { discover } from "../host/discovery/discovery.ts";
-import { skipReason } from "./support/guest-skip.ts";
+import { skipWithout } from "./support/skip.ts";
 
 const DIRECTORY = "/usr/share/qemu/vhost-user";
 const AMPLE_MS = 20_000;
@@ -16,7 +16,7 @@ const shipped: [name: string, type: BackendType, features: string[], debianPacka
 
 for (const [name, type, features, debianPackage] of shipped) {
   const isThere = existsSync(`${DIRECTORY}/${name}`);
-  const skip = skipReason(isThere ? undefined : `${name} is not installed; it comes with ${debianPackage}`);
+  const skip = skipWithout(isThere ? undefined : `${name} is not installed; it comes with ${debianPackage}`);
 
   test(`${name} is found, and its program says what it can do`, { skip }, async () => {
     const { findings } = await discover([DIRECTORY], { type, features }, AMPLE_MS);

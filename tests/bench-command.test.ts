@@ -7,7 +7,8 @@ import { FrontEnd } from "../host/front-end/front-end.ts";
 import { openConnection } from "../host/front-end/requests.ts";
 import { textWidth } from "../host/toolbox/terminal.ts";
 import { BackendFiles } from "./support/backend-files.ts";
-import { hasStorageDaemon, StorageDaemon } from "./support/storage-daemon.ts";
+import { skipWithout, whyNoProgram } from "./support/skip.ts";
+import { StorageDaemon } from "./support/storage-daemon.ts";
 import { onTerminal, type Run, startToolbox, toolbox } from "./support/toolbox.ts";
 import { Vringd } from "./support/vringd.ts";
 
@@ -272,7 +273,7 @@ test("bench tells what it has measured when the back-end dies", { timeout: 120_0
   assert.ok(report.all.requests > 0);
 });
 
-const skip = hasStorageDaemon() ? false : "qemu-storage-daemon is not installed";
+const skip = skipWithout(whyNoProgram("qemu-storage-daemon"));
 
 test("bench measures qemu-storage-daemon, too", { skip, timeout: 120_000 }, async () => {
   const image = files.write("qsd.img", Buffer.alloc(IMAGE_SIZE, "before"));

@@ -20,6 +20,7 @@ import {
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import type { SplitVirtqueue } from "../host/front-end/split-virtqueue.ts";
 import { VHOST_USER_CONFIG_F_WRITABLE } from "../host/protocol/messages.ts";
+import { skipWithout } from "./support/skip.ts";
 import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";
 import { until } from "./support/until.ts";
 import { Vringd } from "./support/vringd.ts";
@@ -73,7 +74,10 @@ describe("the writeback field", () => {
 });
 
 /** Whether writes are stable when they complete, for whoever has not told this daemon that they need not be. */
-describe("a driver that was there before the daemon", { skip: whyNoStrace(), timeout: 60_000 }, () => {
+describe("a driver that was there before the daemon", {
+  skip: skipWithout(whyNoStrace()),
+  timeout: 60_000,
+}, () => {
   let directory: string;
   let trace: string;
   let daemon: Vringd;
@@ -184,7 +188,7 @@ describe("a driver that was there before the daemon", { skip: whyNoStrace(), tim
   });
 });
 
-describe("the system calls of a request", { skip: whyNoStrace(), timeout: 60_000 }, () => {
+describe("the system calls of a request", { skip: skipWithout(whyNoStrace()), timeout: 60_000 }, () => {
   let directory: string;
   let trace: string;
   let daemon: Vringd;

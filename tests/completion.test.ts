@@ -5,7 +5,8 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { isInstalled, ShellSession } from "./support/shell-session.ts";
+import { ShellSession } from "./support/shell-session.ts";
+import { type Lack, skipWithout, whyNoProgram } from "./support/skip.ts";
 import { PROGRAM } from "./support/vringd.ts";
 
 const TOOLBOX = join(dirname(PROGRAM), "vringd.mjs");
@@ -22,7 +23,8 @@ for (const shell of ["bash", "zsh", "fish"]) {
   writeFileSync(join(directory, `script.${shell}`), script);
 }
 
-const noTerminal = isInstalled("script") ? undefined : "script(1), which gives a terminal, is not installed";
+/** It gives a terminal. */
+const noTerminal = whyNoProgram("script");
 
 /** Typed, and what becomes of it with a Tab. */
 const COMPLETED: [typed: string, line: string][] = [
@@ -53,8 +55,8 @@ const SILENT = [
   "vringd completion --engine",
 ];
 
-function completesLines(start: () => Promise<ShellSession>, skip: string | undefined): void {
-  const options = { skip: skip ?? false, timeout: 240_000 };
+function completesLines(start: () => Promise<ShellSession>, ...lacks: Lack[]): void {
+  const options = { skip: skipWithout(...lacks), timeout: 240_000 };
   test("completes options, values, paths and subcommands", options, async () => {
     await using session = await start();
     for (const [typed, line] of COMPLETED) assert.equal((await session.type(`${typed}\t`)).line, line);
@@ -88,10 +90,11 @@ describe("completion in bash where = divides no words", () =>
 describe("completion in bash with bash-completion", () =>
   completesLines(
     () => bash(`source ${BASH_COMPLETION}`),
-    noTerminal ?? (existsSync(BASH_COMPLETION) ? undefined : "bash-completion is not installed"),
+    noTerminal,
+    !existsSync(BASH_COMPLETION) && "bash-completion is not installed",
   ));
 
-const noZsh = noTerminal ?? (isInstalled("zsh") ? undefined : "zsh is not installed");
+const noZsh = whyNoProgram("script", "zsh");
 
 function zsh(...load: string[]): Promise<ShellSession> {
   const showLine = `show() { print; print -r -- "<<$BUFFER>>" }; zle -N show; bindkey '^T' show`;
@@ -112,7 +115,7 @@ describe("completion in zsh, found in $fpath", () => {
   completesLines(() => zsh("fpath=($PWD/functions $fpath)", "autoload -U compinit && compinit -u -D"), noZsh);
 });
 
-describe("completion in fish", { skip: isInstalled("fish") ? false : "fish is not installed" }, () => {
+describe("completion in fish", { skip: skipWithout(whyNoProgram("fish")) }, () => {
   /** Words that are offered for the last one. */
   function offered(typed: string): string[] {
     const script = 'source ./script.fish; complete -C "$argv[1]"';

@@ -8,6 +8,7 @@ import { AVAIL_IDX } from "../assembly/spec/virtqueue.ts";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import type { SplitVirtqueue } from "../host/front-end/split-virtqueue.ts";
 import { Observed } from "./support/observed.ts";
+import { skipWithout } from "./support/skip.ts";
 import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";
 import { until } from "./support/until.ts";
 import { Vringd } from "./support/vringd.ts";
@@ -124,7 +125,7 @@ describe("the control socket's file", { timeout: 180_000 }, () => {
     assert.equal(existsSync(observed.controlSocket), false);
   });
 
-  test("never has a wider mode, whatever the umask", { skip: whyNoStrace() }, async () => {
+  test("never has a wider mode, whatever the umask", { skip: skipWithout(whyNoStrace()) }, async () => {
     const trace = `/dev/shm/vringd-test-trace-${process.pid}`;
     const under = [
       "sh",

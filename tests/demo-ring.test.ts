@@ -9,8 +9,9 @@ import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import type { Browser, BrowserContextOptions, Page } from "playwright-core";
-import { chromiumSkip, launchChromium } from "./support/browser.ts";
+import { launchChromium, whyNoChromium } from "./support/browser.ts";
 import { FAINT_TEXTS } from "./support/contrast.ts";
+import { skipWithout } from "./support/skip.ts";
 import { PROGRAM } from "./support/vringd.ts";
 
 const TOOLBOX = join(dirname(PROGRAM), "vringd.mjs");
@@ -90,7 +91,7 @@ test("the server has one page, for its own names, and ends on SIGTERM", async ()
   assert.deepEqual(await end(served, "SIGTERM"), [143, null]);
 });
 
-describe("the page", { skip: chromiumSkip() }, () => {
+describe("the page", { skip: skipWithout(whyNoChromium()) }, () => {
   let browser: Browser;
   before(async () => {
     toolbox("--output", FILE);

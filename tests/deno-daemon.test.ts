@@ -7,11 +7,12 @@ import { QUIET } from "./support/core-runs.ts";
 import { KillRun, noTotals } from "./support/kill-run.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { tellSeed } from "./support/random.ts";
-import { findDeno, skipWithout } from "./support/runtimes.ts";
+import { findDeno } from "./support/runtimes.ts";
+import { skipWithout } from "./support/skip.ts";
 import { PROGRAM, Vringd } from "./support/vringd.ts";
 
 const deno = findDeno();
-const skip = skipWithout(deno);
+const skip = skipWithout(deno.missing);
 
 /** Few: what recovers is the core, which is the same everywhere. */
 const KILLS = 3;

@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { Disk, type DiskOptions } from "../host/device/disk.ts";
 import { createLog } from "../host/log.ts";
+import { whyNoDirect } from "./support/machine.ts";
+import { skipWithout } from "./support/skip.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "disk-"));
 after(() => rmSync(directory, { recursive: true }));
@@ -63,12 +65,11 @@ test("options take precedence over what the file says", async () => {
   });
 });
 
-test("O_DIRECT comes with its alignment and a second descriptor for what it refuses", async (t) => {
+test("O_DIRECT comes with its alignment and a second descriptor for what it refuses", {
+  skip: skipWithout(whyNoDirect(directory)),
+}, async () => {
   const path = makeFile("direct.img", 1 << 20);
-  const disk = await open(path, { direct: true }).catch((error: Error) => {
-    t.skip(error.message);
-  });
-  if (!disk) return;
+  const disk = await open(path, { direct: true });
   assert.ok(disk.directMask >= 511);
   assert.equal(disk.directMask & (disk.directMask + 1), 0, "a power of two less one");
   assert.ok(disk.blockSize >= 512);

@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { after, describe, test } from "node:test";
 import { textWidth } from "../host/toolbox/terminal.ts";
 import { BackendFiles } from "./support/backend-files.ts";
+import { skipWithout } from "./support/skip.ts";
 import { straceTo, whyNoStrace } from "./support/strace.ts";
 import { onTerminal, type ToolboxOptions, toolbox } from "./support/toolbox.ts";
 import { PROGRAM, Vringd } from "./support/vringd.ts";
@@ -128,7 +129,7 @@ function refusing(call: string, error: string): ToolboxOptions {
   return { under: straceTo("/dev/null", "-e", `trace=${call}`, "-e", inject) };
 }
 
-describe("doctor, where the kernel refuses", { skip: whyNoStrace(), timeout: 120_000 }, () => {
+describe("doctor, where the kernel refuses", { skip: skipWithout(whyNoStrace()), timeout: 120_000 }, () => {
   const kernels: [error: string, advice: RegExp][] = [
     ["ENOSYS", /built without it|seccomp/],
     ["EINVAL", /Linux 6\.5 or later|seccomp/],

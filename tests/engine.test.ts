@@ -1,23 +1,12 @@
 // Which engine serves, and what becomes of the daemon when the kernel refuses it.
 import assert from "node:assert/strict";
-import { closeSync, constants, openSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { describe, test } from "node:test";
 import { FrontEnd } from "../host/front-end/front-end.ts";
+import { whyNoDirect } from "./support/machine.ts";
+import { skipWithout } from "./support/skip.ts";
 import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";
 import { Vringd } from "./support/vringd.ts";
-
-/** Why tests with O_DIRECT can't run there: tmpfs has it since Linux 6.6. */
-function whyNoDirect(directory: string): string | false {
-  const path = `${directory}/vringd-direct-${process.pid}`;
-  try {
-    closeSync(openSync(path, constants.O_CREAT | constants.O_RDWR | constants.O_DIRECT));
-    return false;
-  } catch (error) {
-    return `no O_DIRECT in ${directory}: ${(error as Error).message}`;
-  } finally {
-    rmSync(path, { force: true });
-  }
-}
 
 /** Has the kernel answer one kind of system call with an error. */
 function refusing(call: string, error: string, when = ""): string[] {
@@ -31,7 +20,9 @@ for (const engine of ["io_uring", "threads"]) {
   });
 }
 
-test("an image in memory needs no threads of the kernel's", { skip: whyNoDirect("/dev/shm") }, async () => {
+test("an image in memory needs no threads of the kernel's", {
+  skip: skipWithout(whyNoDirect("/dev/shm")),
+}, async () => {
   await using daemon = await Vringd.start();
   await using frontEnd = await FrontEnd.connect(daemon.socketPath);
   const block = Buffer.alloc(4096, "vringd");
@@ -44,7 +35,7 @@ test("an image in memory needs no threads of the kernel's", { skip: whyNoDirect(
   );
 });
 
-describe("the threads engine", { skip: whyNoStrace() || whyNoDirect("/var/tmp") }, () => {
+describe("the threads engine", { skip: skipWithout(whyNoStrace(), whyNoDirect("/var/tmp")) }, () => {
   for (const { direct, what, isDoneAtOnce } of [
     { direct: false, what: "reads what the page cache has at once", isDoneAtOnce: true },
     {
@@ -70,7 +61,7 @@ describe("the threads engine", { skip: whyNoStrace() || whyNoDirect("/var/tmp") 
   }
 });
 
-describe("a kernel that refuses", { skip: whyNoStrace() }, () => {
+describe("a kernel that refuses", { skip: skipWithout(whyNoStrace()) }, () => {
   test("io_uring gets its work done by threads, and the log says why", async () => {
     await using daemon = await Vringd.start({ under: refusing("io_uring_setup", "EPERM") });
     assert.match(await daemon.waitForLog(/engine=threads /), /whyNotUring="io_uring_setup: EPERM"/);

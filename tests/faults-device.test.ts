@@ -17,6 +17,7 @@ import type { Fault, FileOperation, OperationName } from "./support/faulty-disk.
 import { whyNoFuse } from "./support/fuse.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { type Random, tellSeed } from "./support/random.ts";
+import { skipWithout } from "./support/skip.ts";
 
 const EINTR = 4;
 const EIO = 5;
@@ -42,7 +43,7 @@ const REQUESTS: [name: string, operation: OperationName, request: BlkRequest][] 
 const RETRIES_MAX = 64;
 
 for (const engine of ["io_uring", "threads"] as const) {
-  describe(`storage that fails, with ${engine},`, { skip: whyNoFuse(), timeout: 60_000 }, () => {
+  describe(`storage that fails, with ${engine},`, { skip: skipWithout(whyNoFuse()), timeout: 60_000 }, () => {
     for (const [name, operation, request] of REQUESTS) {
       test(`makes ${name} an error at once, and the next one is as good as ever`, async () => {
         await using rig = await FaultRig.start({ engine });

@@ -6,6 +6,7 @@ import { VIRTIO_BLK_S_OK, VIRTIO_BLK_T_OUT } from "../assembly/spec/virtio-blk.t
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { FaultRig } from "./support/fault-rig.ts";
 import { whyNoFuse } from "./support/fuse.ts";
+import { skipWithout } from "./support/skip.ts";
 import { until } from "./support/until.ts";
 import type { Vringd } from "./support/vringd.ts";
 
@@ -13,7 +14,10 @@ import type { Vringd } from "./support/vringd.ts";
 const MANY = 100;
 
 for (const engine of ["io_uring", "threads"] as const) {
-  describe(`storage that doesn't answer, with ${engine},`, { skip: whyNoFuse(), timeout: 60_000 }, () => {
+  describe(`storage that doesn't answer, with ${engine},`, {
+    skip: skipWithout(whyNoFuse()),
+    timeout: 60_000,
+  }, () => {
     for (const threads of [1, 2]) {
       test(`holds up its own request and no other, with ${threads} workers`, async () => {
         await using rig = await FaultRig.start({

@@ -14,6 +14,7 @@ import {
 } from "../assembly/spec/virtio-blk.ts";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { findLockHolder } from "../host/linux/lock-holder.ts";
+import { skipWithout } from "./support/skip.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const MIB = 1 << 20;
@@ -91,7 +92,7 @@ function whyNot(make: () => Disposable): string | false {
 }
 
 test("a lock on a file of the same inode in another file system is nobody's", {
-  skip: whyNot(() => new SmallTmpfs(MIB)),
+  skip: skipWithout(whyNot(() => new SmallTmpfs(MIB))),
 }, async () => {
   using first = new SmallTmpfs(MIB);
   using second = new SmallTmpfs(MIB);
@@ -116,7 +117,7 @@ for (const engine of ["io_uring", "threads"]) {
   describe(`with ${engine}`, { timeout: 60_000 }, () => {
     const noTmpfs = whyNot(() => new SmallTmpfs(MIB));
     test("a write that finds the file system full is an error, and others go on", {
-      skip: noTmpfs,
+      skip: skipWithout(noTmpfs),
     }, async () => {
       using tmpfs = new SmallTmpfs(2 * MIB);
       const image = join(tmpfs.path, "disk.img");
@@ -160,7 +161,9 @@ for (const engine of ["io_uring", "threads"]) {
     });
 
     const noLoop = whyNot(() => new LoopDevice(MIB));
-    test("bad sectors of a device are errors, and its good ones go on", { skip: noLoop }, async () => {
+    test("bad sectors of a device are errors, and its good ones go on", {
+      skip: skipWithout(noLoop),
+    }, async () => {
       using device = new LoopDevice(8 * MIB);
       const args = [`--blk-file=${device.path}`, `--engine=${engine}`, "--direct"];
       await using daemon = await Vringd.start({ args });

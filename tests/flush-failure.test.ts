@@ -15,6 +15,7 @@ import { VHOST_USER_CONFIG_F_WRITABLE } from "../host/protocol/messages.ts";
 import { FaultRig } from "./support/fault-rig.ts";
 import { FaultyDisk, type OperationName } from "./support/faulty-disk.ts";
 import { whyNoFuse } from "./support/fuse.ts";
+import { skipWithout } from "./support/skip.ts";
 
 const SECTOR = Buffer.alloc(512, "data");
 const EIO = 5;
@@ -40,7 +41,7 @@ const writeThrough = (frontEnd: FrontEnd) =>
   });
 
 for (const engine of ["io_uring", "threads"] as const) {
-  describe(`a flush by ${engine}`, { skip: whyNoFuse(), timeout: 60_000 }, () => {
+  describe(`a flush by ${engine}`, { skip: skipWithout(whyNoFuse()), timeout: 60_000 }, () => {
     for (const errno of [EIO, ENOSPC]) {
       test(`that failed with errno ${errno} fails all later ones, of all workers, until the image is opened anew`, async () => {
         await using rig = await FaultRig.start({ engine, args: ["--threads=2"], frontEnd: { queues: 2 } });
@@ -86,7 +87,9 @@ for (const engine of ["io_uring", "threads"] as const) {
   });
 }
 
-test("a flush of a FileDisk that failed fails all later ones", { skip: whyNoFuse() }, async () => {
+test("a flush of a FileDisk that failed fails all later ones", {
+  skip: skipWithout(whyNoFuse()),
+}, async () => {
   using storage = new FaultyDisk();
   const disk = await FileDisk.open({ path: storage.path, lock: "off" });
   try {

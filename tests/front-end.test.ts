@@ -6,9 +6,10 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { BLK_CONFIG_NUM_QUEUES, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_IN } from "../assembly/spec/virtio-blk.ts";
 import { FrontEnd, type FrontEndOptions } from "../host/front-end/front-end.ts";
-import { hasStorageDaemon, StorageDaemon } from "./support/storage-daemon.ts";
+import { skipWithout, whyNoProgram } from "./support/skip.ts";
+import { StorageDaemon } from "./support/storage-daemon.ts";
 
-const skip = hasStorageDaemon() ? false : "qemu-storage-daemon is not installed";
+const skip = skipWithout(whyNoProgram("qemu-storage-daemon"));
 
 const CAPACITY = 32768;
 

@@ -1,9 +1,9 @@
-// `npm run fuzz`: the core alone, as C under libFuzzer and AddressSanitizer, with inputs that are guests, kernels and crashes.
+// `npm run fuzz`: the core alone, as C under libFuzzer, with inputs that are guests, kernels and crashes.
 import { spawnSync } from "node:child_process";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { BUILD, buildFuzzer, checkTools, FUZZER, FuzzError, runTool } from "./fuzz/build.ts";
+import { BUILD, buildFuzzer, CHECKED_FUZZER, checkTools, FUZZER, FuzzError, runTool } from "./fuzz/build.ts";
 import { emptyDirectory, packCorpus, unpackCorpus } from "./fuzz/corpus.ts";
 import { measureCoverage, tellCoverage } from "./fuzz/coverage.ts";
 import { PLANTED_BUGS } from "./fuzz/planted-bugs.ts";
@@ -37,8 +37,9 @@ function tell({ executions, executionsPerSecond, covered, counters, fuelMax, cra
 
 async function fuzzCore(): Promise<void> {
   const fuzzer = await buildFuzzer(FUZZER);
-  const seconds = Number(values.seconds);
-  const totals = await fuzz({ fuzzer, corpus, crashes: CRASHES, seconds, jobs: Number(values.jobs) });
+  const checkedFuzzer = await buildFuzzer(CHECKED_FUZZER);
+  const [seconds, jobs] = [Number(values.seconds), Number(values.jobs)];
+  const totals = await fuzz({ fuzzer, checkedFuzzer, corpus, crashes: CRASHES, seconds, jobs });
   console.log(tell(totals));
   if (totals.reason === "") return;
   console.log(totals.reason);
@@ -47,7 +48,7 @@ async function fuzzCore(): Promise<void> {
 }
 
 async function reproduce(input: string): Promise<void> {
-  const fuzzer = await buildFuzzer(FUZZER);
+  const fuzzer = await buildFuzzer(CHECKED_FUZZER);
   const { status } = spawnSync(fuzzer, [input], {
     env: { ...process.env, FUZZ_TRACE: "1" },
     stdio: "inherit",

@@ -14,8 +14,8 @@ import {
   runUmlGuest,
   umlUnavailable,
 } from "./support/guest.ts";
-import { skipReason } from "./support/guest-skip.ts";
 import { readOverlay } from "./support/overlay-contents.ts";
+import { skipWithout } from "./support/skip.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const DISK_SIZE = 256 << 20;
@@ -57,7 +57,7 @@ async function contentsOf(disk: MemoryDisk): Promise<Uint8Array> {
   return bytes;
 }
 
-describe("a user-mode-linux guest", { skip: skipReason(umlUnavailable()) }, () => {
+describe("a user-mode-linux guest", { skip: skipWithout(umlUnavailable()) }, () => {
   test("keeps a file system on a disk in memory", () =>
     withMemoryDisk(false, async (socketPath, disk) => {
       const result = await runUmlGuest({ socketPath, timeoutMs, script: ext4RoundTrip });
@@ -82,7 +82,7 @@ describe("a user-mode-linux guest", { skip: skipReason(umlUnavailable()) }, () =
   });
 });
 
-describe("a QEMU guest", { skip: skipReason(qemuUnavailable()) }, () => {
+describe("a QEMU guest", { skip: skipWithout(qemuUnavailable()) }, () => {
   test("keeps a file system on a disk in memory, on four packed rings", () =>
     withMemoryDisk(true, async (socketPath, disk) => {
       const result = await runQemuGuest({

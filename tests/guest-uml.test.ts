@@ -12,10 +12,10 @@ import {
   runUmlGuest,
   umlUnavailable,
 } from "./support/guest.ts";
-import { skipReason } from "./support/guest-skip.ts";
+import { skipWithout } from "./support/skip.ts";
 import { Vringd } from "./support/vringd.ts";
 
-const skip = skipReason(umlUnavailable());
+const skip = skipWithout(umlUnavailable());
 const DISK_SIZE = 256 << 20;
 
 async function run(daemon: Vringd, script: string): Promise<GuestResult> {

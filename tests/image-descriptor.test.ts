@@ -17,6 +17,7 @@ import { after, test } from "node:test";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { O_PATH, openFlags } from "../host/linux/status-flags.ts";
 import { LoopDevice, loopUnavailable, run } from "./support/loop-device.ts";
+import { skipWithout } from "./support/skip.ts";
 import { tryToStart } from "./support/start-attempt.ts";
 import { Vringd } from "./support/vringd.ts";
 
@@ -43,7 +44,7 @@ const NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "
 const cantBecome = process.getuid?.() === 0 ? false : "only root can open what nobody may";
 
 for (const name of ["fd:4", "/dev/fd/4", "/proc/self/fd/4"]) {
-  test(`${name} serves what the process itself may not open`, { skip: cantBecome }, async () => {
+  test(`${name} serves what the process itself may not open`, { skip: skipWithout(cantBecome) }, async () => {
     const fd = openSync(image, constants.O_RDWR);
     try {
       const [near, far] = (await import("../host/linux/unix-socket.ts")).unixPair();
@@ -118,7 +119,9 @@ test("its image is locked against others", async () => {
   }
 });
 
-test("a device that the host has mounted is refused, whoever opened it", { skip: loopUnavailable() }, () => {
+test("a device that the host has mounted is refused, whoever opened it", {
+  skip: skipWithout(loopUnavailable()),
+}, () => {
   using device = new LoopDevice();
   run("mkfs.ext4", "-q", "-F", device.path);
   const point = mkdtempSync(join(directory, "mount-"));

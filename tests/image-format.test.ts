@@ -1,6 +1,5 @@
 // A raw disk is asked for, not guessed: images of other formats are refused, and guests write what they like.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +8,7 @@ import { imageFormatOf } from "../host/device/image-format.ts";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { LoopDevice, loopUnavailable, run } from "./support/loop-device.ts";
 import { NbdServer, nbdUnavailable } from "./support/nbd-server.ts";
+import { skipWithout, whyNoProgram } from "./support/skip.ts";
 import { tryToStart } from "./support/start-attempt.ts";
 import { Vringd } from "./support/vringd.ts";
 
@@ -50,9 +50,7 @@ async function guestWrites(path: string, bytes: Uint8Array): Promise<void> {
   await frontEnd.disk().flush();
 }
 
-const hasQemuImg = spawnSync("qemu-img", ["--version"]).status === 0;
-
-describe("what qemu-img makes", { skip: hasQemuImg ? false : "no qemu-img" }, () => {
+describe("what qemu-img makes", { skip: skipWithout(whyNoProgram("qemu-img")) }, () => {
   const made: [format: string, name: RegExp, options?: string][] = [
     ["qcow", /^a qcow image$/],
     ["qcow2", /^a qcow2 image$/],
@@ -130,7 +128,9 @@ describe("a guest that writes another format's first bytes into its own disk", {
     isRefused(path, /is a qcow2 image/);
   });
 
-  test("is not locked out of a device, which has no attributes", { skip: loopUnavailable() }, async () => {
+  test("is not locked out of a device, which has no attributes", {
+    skip: skipWithout(loopUnavailable()),
+  }, async () => {
     using device = new LoopDevice();
     await guestWrites(device.path, QCOW2);
     isServed(device.path);
@@ -141,7 +141,7 @@ describe("a guest that writes another format's first bytes into its own disk", {
   });
 
   test("is not locked out of an export, and one of a qcow2 file is refused", {
-    skip: nbdUnavailable(),
+    skip: skipWithout(nbdUnavailable()),
   }, async () => {
     await using server = await NbdServer.start({ args: () => ["memory", "1M"] });
     await guestWrites(server.uri("disk"), QCOW2);
@@ -151,7 +151,7 @@ describe("a guest that writes another format's first bytes into its own disk", {
 });
 
 test("a device that holds a LUKS volume is its guest's from the first day", {
-  skip: loopUnavailable(),
+  skip: skipWithout(loopUnavailable()),
 }, () => {
   using device = new LoopDevice();
   writeFileSync(device.path, LUKS);
@@ -159,7 +159,9 @@ test("a device that holds a LUKS volume is its guest's from the first day", {
   isRefused(makeFile(LUKS), /is a LUKS volume, no raw disk/);
 });
 
-test("where nothing can be recorded, the log says what to do", { skip: loopUnavailable() }, () => {
+test("where nothing can be recorded, the log says what to do", {
+  skip: skipWithout(loopUnavailable()),
+}, () => {
   using device = new LoopDevice();
   const nowhere = { env: { STATE_DIRECTORY: "/proc/none" } };
   assert.match(tryToStart([`--blk-file=${device.path}`], nowhere).stderr, / info .*give --format=raw/);

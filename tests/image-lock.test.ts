@@ -11,6 +11,7 @@ import { StartError } from "../host/errors.ts";
 import { close } from "../host/linux/libc.ts";
 import { send, unixPair } from "../host/linux/unix-socket.ts";
 import type { Log } from "../host/log.ts";
+import { skipWithout, whyNoProgram } from "./support/skip.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "image-lock-"));
@@ -221,9 +222,7 @@ describe("the daemon", () => {
   });
 });
 
-const hasQemu = spawnSync("qemu-io", ["--version"]).status === 0;
-
-describe("with QEMU", { skip: hasQemu ? false : "qemu-io is not installed" }, () => {
+describe("with QEMU", { skip: skipWithout(whyNoProgram("qemu-io")) }, () => {
   let holder: ChildProcess;
 
   before(async () => {

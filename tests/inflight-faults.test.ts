@@ -5,12 +5,16 @@ import { SPLIT_USED_IDX } from "../assembly/spec/inflight.ts";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { close } from "../host/linux/libc.ts";
 import { createMemfd } from "../host/linux/memfd.ts";
+import { skipWithout } from "./support/skip.ts";
 import { failing, whyNoStrace } from "./support/strace.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const ATTEMPTS = 20;
 
-describe("an inflight region that the kernel refuses", { skip: whyNoStrace(), timeout: 60_000 }, () => {
+describe("an inflight region that the kernel refuses", {
+  skip: skipWithout(whyNoStrace()),
+  timeout: 60_000,
+}, () => {
   let daemon: Vringd;
   before(async () => {
     daemon = await Vringd.start({ byteLength: 8 << 20 });

@@ -19,7 +19,7 @@ import { after, before, describe, test } from "node:test";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import manifest from "../package.json" with { type: "json" };
 import { Installation, unprivileged } from "./support/installation.ts";
-import { isInstalled } from "./support/shell-session.ts";
+import { skipWithout, whyNoProgram } from "./support/skip.ts";
 import { Vringd } from "./support/vringd.ts";
 
 /** Nobody else may read what is written under it. */
@@ -95,7 +95,7 @@ describe("the installed package", { timeout: 300_000 }, () => {
     assert.deepEqual(daemon.imageBytes(8, 8), bytes);
   });
 
-  test("has a page for man", { skip: isInstalled("man") ? false : "man is not installed" }, () => {
+  test("has a page for man", { skip: skipWithout(whyNoProgram("man")) }, () => {
     const manual = join(installation.prefix, "share/man");
     const found = spawnSync("man", ["-M", manual, "-w", "vringd-blk"], { encoding: "utf8" });
     assert.equal(found.stdout, `${installation.path("build/man/vringd-blk.1")}\n`);
@@ -106,9 +106,7 @@ describe("the installed package", { timeout: 300_000 }, () => {
     assert.match(page.stdout, /^NAME\n +vringd - /m);
   });
 
-  const noSystemd = isInstalled("systemd-analyze") ? false : "systemd-analyze is not installed";
-
-  test("has units that systemd understands", { skip: noSystemd }, () => {
+  test("has units that systemd understands", { skip: skipWithout(whyNoProgram("systemd-analyze")) }, () => {
     const units = join(home, "units");
     mkdirSync(units);
     cpSync(installation.path("host/systemd"), units, { recursive: true });

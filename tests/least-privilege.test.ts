@@ -8,6 +8,7 @@ import { FrontEnd } from "../host/front-end/front-end.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { ask, Observed } from "./support/observed.ts";
 import { tellSeed } from "./support/random.ts";
+import { skipWithout } from "./support/skip.ts";
 import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";
 import { Vringd } from "./support/vringd.ts";
 
@@ -53,7 +54,7 @@ for (const engine of ["io_uring", "threads"]) {
       });
     }
 
-    test("reaches for nothing new once it is ready", { skip: whyNoStrace() }, async (t) => {
+    test("reaches for nothing new once it is ready", { skip: skipWithout(whyNoStrace()) }, async (t) => {
       const directory = mkdtempSync(join(tmpdir(), "vringd-test-"));
       try {
         const trace = join(directory, "trace");

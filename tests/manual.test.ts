@@ -9,7 +9,7 @@ import { tableOf, withSubcommands } from "../host/option-table.ts";
 import { parseProse } from "../host/packaging/manual/prose.ts";
 import { block } from "../host/packaging/manual/roff.ts";
 import { commandLine as toolboxCommandLine } from "../host/toolbox/cli.ts";
-import { isInstalled } from "./support/shell-session.ts";
+import { skipWithout, whyNoProgram } from "./support/skip.ts";
 import { PROGRAM } from "./support/vringd.ts";
 
 const MAN = join(dirname(PROGRAM), "man");
@@ -74,7 +74,7 @@ test("prose is paragraphs, literal blocks and terms", () => {
   );
 });
 
-describe("man", { skip: isInstalled("man") ? false : "man is not installed" }, () => {
+describe("man", { skip: skipWithout(whyNoProgram("man")) }, () => {
   for (const file of readdirSync(MAN)) {
     test(`formats ${file} without a warning, in ${WIDTH} columns`, () => {
       const { status, stdout, stderr } = spawnSync("man", ["--warnings", "-l", join(MAN, file)], {
@@ -91,9 +91,7 @@ describe("man", { skip: isInstalled("man") ? false : "man is not installed" }, (
   }
 });
 
-const noMandoc = isInstalled("mandoc") ? false : "mandoc is not installed";
-
-test("mandoc has nothing to complain of", { skip: noMandoc }, () => {
+test("mandoc has nothing to complain of", { skip: skipWithout(whyNoProgram("mandoc")) }, () => {
   for (const file of readdirSync(MAN)) {
     const { stdout } = spawnSync("mandoc", ["-Tlint", "-Wwarning", join(MAN, file)], { encoding: "utf8" });
     // We give no date: a page depends on its source alone.

@@ -19,6 +19,7 @@ import { VIRTIO_BLK_S_OK, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from "../assembly/
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { BlockSysfs } from "../host/linux/block-sysfs.ts";
 import { LoopDevice, loopUnavailable, run } from "./support/loop-device.ts";
+import { skipWithout } from "./support/skip.ts";
 import { tryToStart } from "./support/start-attempt.ts";
 import { until } from "./support/until.ts";
 import { Vringd } from "./support/vringd.ts";
@@ -58,7 +59,7 @@ async function writesAnywhere(daemon: Vringd): Promise<void> {
   assert.ok(data.equals(out));
 }
 
-const skip = loopUnavailable();
+const skip = skipWithout(loopUnavailable());
 
 describe("a block device", { skip, timeout: 240_000 }, () => {
   for (const engine of ["io_uring", "threads"]) {

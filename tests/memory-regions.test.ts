@@ -1,6 +1,5 @@
 // Guest memory in every shape that a front-end may give it: many regions, odd offsets, changes under load, huge guests.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import {
@@ -27,7 +26,9 @@ import { describeRegion, Region, type RegionLayout } from "../host/front-end/mem
 import type { Segment } from "../host/front-end/virtqueue.ts";
 import { close, fcntl, ftruncate } from "../host/linux/libc.ts";
 import { createMemfd } from "../host/linux/memfd.ts";
+import { hugePageSize, whyNoHugePages } from "./support/machine.ts";
 import { type Random, tellSeed } from "./support/random.ts";
+import { skipWithout } from "./support/skip.ts";
 import { until } from "./support/until.ts";
 import { Vringd } from "./support/vringd.ts";
 
@@ -356,11 +357,8 @@ for (const engine of ["io_uring", "threads"]) {
       await frontEnd.disk().read(0, 8);
     });
 
-    test("may be of huge pages", async (t) => {
-      const free = Number(/HugePages_Free:\s+(\d+)/.exec(readFileSync("/proc/meminfo", "latin1"))?.[1] ?? 0);
-      const pageSize =
-        1024 * Number(/Hugepagesize:\s+(\d+)/.exec(readFileSync("/proc/meminfo", "latin1"))?.[1]);
-      if (free < 2) return t.skip("the machine has no huge pages to give");
+    test("may be of huge pages", { skip: skipWithout(whyNoHugePages(2)) }, async (t) => {
+      const pageSize = hugePageSize();
       const layout = { ...layoutAt(20 * GIB, 2 * pageSize), hugePages: true };
       await using frontEnd = await connect([MAIN, layout]);
       await copiesThroughDisk(frontEnd, tellSeed(t), {

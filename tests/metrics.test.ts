@@ -11,10 +11,8 @@ import { FrontEnd } from "../host/front-end/front-end.ts";
 import dashboard from "../host/observability/grafana-dashboard.json" with { type: "json" };
 import { formatMetricsAddress, parseMetricsAddress } from "../host/observability/metrics-address.ts";
 import { ask, askPort } from "./support/observed.ts";
+import { skipWithout, whyNoProgram } from "./support/skip.ts";
 import { Vringd } from "./support/vringd.ts";
-
-const isInstalled = (program: string) => spawnSync(program, ["--version"]).status === 0;
-const skipUnless = (program: string) => (isInstalled(program) ? false : `${program} is not installed`);
 
 const SCRAPE_TIMEOUT_MS = 30_000;
 
@@ -102,7 +100,7 @@ describe("the metrics of a daemon", { timeout: 180_000 }, () => {
     for (const path of ["/", "/v1/quit", "/v1/status"]) assert.equal((await askPort(port, path)).status, 404);
   });
 
-  test("pass promtool", { skip: skipUnless("promtool") }, async () => {
+  test("pass promtool", { skip: skipWithout(whyNoProgram("promtool")) }, async () => {
     const { text } = await askPort(port, "/metrics");
     const { status, stdout, stderr } = spawnSync("promtool", ["check", "metrics"], {
       input: text,
@@ -111,7 +109,7 @@ describe("the metrics of a daemon", { timeout: 180_000 }, () => {
     assert.deepEqual([status, stdout, stderr], [0, "", ""]);
   });
 
-  test("are read by Prometheus", { skip: skipUnless("prometheus") }, async () => {
+  test("are read by Prometheus", { skip: skipWithout(whyNoProgram("prometheus")) }, async () => {
     const directory = mkdtempSync(join(tmpdir(), "vringd-test-"));
     const own = await freePort();
     writeFileSync(

@@ -6,13 +6,13 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { BLK_CONFIG_BLK_SIZE } from "../assembly/spec/virtio-blk.ts";
 import { FrontEnd } from "../host/front-end/front-end.ts";
-import { skipReason } from "./support/guest-skip.ts";
 import { IMAGE_SIZE, KillRun, noTotals, tellTotals } from "./support/kill-run.ts";
 import { NbdServer, nbdUnavailable } from "./support/nbd-server.ts";
 import { tellSeed } from "./support/random.ts";
+import { skipWithout } from "./support/skip.ts";
 import { PROGRAM, Vringd } from "./support/vringd.ts";
 
-const skip = skipReason(nbdUnavailable());
+const skip = skipWithout(nbdUnavailable());
 
 /** A file, served one connection after the other: what a killed daemon had sent is done before its successor's turn. */
 async function startServer(

@@ -7,12 +7,12 @@ import { describe, test } from "node:test";
 import type { BlockDisk } from "../host/disk/block-disk.ts";
 import { openNbdDisk } from "../host/disk/nbd/disk.ts";
 import { StartError } from "../host/errors.ts";
-import { skipReason } from "./support/guest-skip.ts";
 import { LineLog } from "./support/nbd-log.ts";
 import { NbdServer, type NbdServerOptions, nbdUnavailable } from "./support/nbd-server.ts";
 import { Random, tellSeed } from "./support/random.ts";
+import { skipWithout } from "./support/skip.ts";
 
-const skip = skipReason(nbdUnavailable());
+const skip = skipWithout(nbdUnavailable());
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const SIZE = 16 * MIB;

@@ -11,13 +11,11 @@ import {
   startQemuGuest,
   verifiedLoad,
 } from "./support/guest.ts";
-import { findProgram } from "./support/guest-image.ts";
-import { skipReason } from "./support/guest-skip.ts";
 import { NbdServer, type NbdServerOptions, nbdUnavailable } from "./support/nbd-server.ts";
+import { skipWithout, whyNoProgram } from "./support/skip.ts";
 import { Vringd } from "./support/vringd.ts";
 
-const noFio = findProgram("fio") === undefined ? "fio is not installed" : undefined;
-const skip = skipReason(qemuUnavailable() ?? nbdUnavailable() ?? noFio);
+const skip = skipWithout(qemuUnavailable(), nbdUnavailable(), whyNoProgram("fio"));
 const DISK_SIZE = 256 << 20;
 
 const imageOf = (directory: string) => join(directory, "disk.img");

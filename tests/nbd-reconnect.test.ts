@@ -6,15 +6,15 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BlockDisk } from "../host/disk/block-disk.ts";
 import { openNbdDisk } from "../host/disk/nbd/disk.ts";
-import { skipReason } from "./support/guest-skip.ts";
 import { DEFAULT_FLAGS, FakeNbdServer } from "./support/nbd-fake.ts";
 import { LineLog } from "./support/nbd-log.ts";
 import { NbdServer, type NbdServerOptions, nbdUnavailable } from "./support/nbd-server.ts";
 import { VolatileExport } from "./support/nbd-volatile.ts";
 import { type Random, tellSeed } from "./support/random.ts";
+import { skipWithout } from "./support/skip.ts";
 import { until } from "./support/until.ts";
 
-const skip = skipReason(nbdUnavailable());
+const skip = skipWithout(nbdUnavailable());
 const SECTOR = 512;
 const SIZE = 1 << 20;
 

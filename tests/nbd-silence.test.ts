@@ -8,13 +8,13 @@ import type { BlockDisk } from "../host/disk/block-disk.ts";
 import { openNbdDisk } from "../host/disk/nbd/disk.ts";
 import { getsockopt } from "../host/linux/libc.ts";
 import { limitSilence } from "../host/linux/tcp.ts";
-import { skipReason } from "./support/guest-skip.ts";
 import { FakeNbdServer, type Peer } from "./support/nbd-fake.ts";
 import { LineLog } from "./support/nbd-log.ts";
 import { NbdServer, nbdUnavailable } from "./support/nbd-server.ts";
+import { skipWithout } from "./support/skip.ts";
 import { until } from "./support/until.ts";
 
-const skip = skipReason(nbdUnavailable());
+const skip = skipWithout(nbdUnavailable());
 const SECTOR = 512;
 const FLUSH = 3;
 

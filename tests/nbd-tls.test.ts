@@ -8,15 +8,14 @@ import { after, describe, test } from "node:test";
 import { openNbdDisk } from "../host/disk/nbd/disk.ts";
 import { StartError } from "../host/errors.ts";
 import { makeCertificates } from "./support/certificates.ts";
-import { skipReason } from "./support/guest-skip.ts";
 import { FakeNbdServer } from "./support/nbd-fake.ts";
 import { LineLog } from "./support/nbd-log.ts";
 import { NbdServer, nbdUnavailable } from "./support/nbd-server.ts";
 import { Random } from "./support/random.ts";
+import { skipWithout, whyNoProgram } from "./support/skip.ts";
 import { until } from "./support/until.ts";
 
-const noOpenssl = spawnSync("openssl", ["version"]).status === 0 ? undefined : "no openssl";
-const skip = skipReason(nbdUnavailable() ?? noOpenssl);
+const skip = skipWithout(nbdUnavailable(), whyNoProgram("openssl"));
 const SIZE = 1 << 20;
 
 const pki = mkdtempSync(join(tmpdir(), "vringd-pki-"));

@@ -7,6 +7,7 @@ import { FrontEnd } from "../host/front-end/front-end.ts";
 import { addressOf, close } from "../host/linux/libc.ts";
 import { readPeer } from "../host/linux/peer-notifier.ts";
 import { isWritable } from "../host/linux/readiness.ts";
+import { skipWithout } from "./support/skip.ts";
 import { straceTo, whyNoStrace } from "./support/strace.ts";
 import { blockingEventfd, pipe } from "./support/strange-files.ts";
 import { until } from "./support/until.ts";
@@ -32,7 +33,9 @@ const kinds: [name: string, make: () => [readable: number, writable: number]][] 
 ];
 
 for (const [kind, make] of kinds) {
-  describe(`a blocking ${kind} that is filled behind the daemon's look`, { skip: whyNoStrace() }, () => {
+  describe(`a blocking ${kind} that is filled behind the daemon's look`, {
+    skip: skipWithout(whyNoStrace()),
+  }, () => {
     test("holds up no worker", { timeout: 60_000 }, async () => {
       const [readable, writable] = make();
       await using daemon = await Vringd.start({ args: ["--engine=threads"], under: SLOW_LOOKS });

@@ -1,6 +1,6 @@
 // `vringd ctl` and `vringd top`, as their users call them.
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -11,6 +11,7 @@ import type { QueueRates } from "../host/toolbox/top/rates.ts";
 import { viewLines } from "../host/toolbox/top/view.ts";
 import { formatMib, formatSpan } from "../host/toolbox/units.ts";
 import { Observed } from "./support/observed.ts";
+import { skipWithout, whyNoProgram } from "./support/skip.ts";
 import { until } from "./support/until.ts";
 import { PROGRAM, Vringd } from "./support/vringd.ts";
 
@@ -131,7 +132,9 @@ describe("the toolbox and a running daemon", { timeout: 240_000 }, () => {
     assert.match(stderr, /^vringd: \/nonexistent\.control: there is no such socket\n$/);
   });
 
-  test("top draws on a terminal, in 80 columns, until q is pressed", { skip: noScript() }, async () => {
+  test("top draws on a terminal, in 80 columns, until q is pressed", {
+    skip: skipWithout(whyNoProgram("script")),
+  }, async () => {
     const screen = new Terminal(
       `stty cols 80 rows 20; exec ${process.execPath} ${TOOLBOX} top --timeout=50`,
       environment(),
@@ -148,7 +151,9 @@ describe("the toolbox and a running daemon", { timeout: 240_000 }, () => {
       assert.ok(line.length <= 80, `${line.length}: ${JSON.stringify(line)}`);
   });
 
-  test("top leaves the terminal as it was when a signal ends it", { skip: noScript() }, async () => {
+  test("top leaves the terminal as it was when a signal ends it", {
+    skip: skipWithout(whyNoProgram("script")),
+  }, async () => {
     const command = `stty cols 80 rows 20; echo $$; exec ${process.execPath} ${TOOLBOX} top --timeout=50`;
     const screen = new Terminal(command, environment());
     await until(() => /vm1[^\r\n]*all/.test(screen.output), "a frame is drawn", 40_000);
@@ -157,7 +162,7 @@ describe("the toolbox and a running daemon", { timeout: 240_000 }, () => {
     assert.ok(screen.output.includes(LEFT));
   });
 
-  test("NO_COLOR is heeded", { skip: noScript() }, async () => {
+  test("NO_COLOR is heeded", { skip: skipWithout(whyNoProgram("script")) }, async () => {
     const command = `stty cols 80 rows 20; exec ${process.execPath} ${TOOLBOX} top --once --timeout=50`;
     const coloured = new Terminal(command, environment());
     await coloured.ended;
@@ -204,10 +209,6 @@ class Terminal {
   press(key: string): void {
     this.child.stdin.write(key);
   }
-}
-
-function noScript(): string | false {
-  return spawnSync("script", ["--version"]).status === 0 ? false : "script(1) is not installed";
 }
 
 /** Text without its commands to the terminal. */

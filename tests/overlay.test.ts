@@ -20,6 +20,7 @@ import { type BlockDisk, MemoryDisk, OverlayDisk, StartError } from "vringd";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { tellSeed } from "./support/random.ts";
+import { skipWithout } from "./support/skip.ts";
 import { whyNoStrace } from "./support/strace.ts";
 import { Vringd } from "./support/vringd.ts";
 
@@ -93,7 +94,7 @@ describe("--overlay", () => {
     ["renames with flags", "renameat2:error=EINVAL"],
     ["renames with flags, nor hard links", "renameat2:error=ENOSYS", "link,linkat:error=EPERM"],
   ]) {
-    test(`is made where there are no ${what}`, { skip: whyNoStrace() }, async () => {
+    test(`is made where there are no ${what}`, { skip: skipWithout(whyNoStrace()) }, async () => {
       const inject = injections.flatMap((injection) => ["-e", `inject=${injection}`]);
       const strace = ["strace", "-D", "-f", "-o", "/dev/null", "-e", `trace=${calls}`, ...inject];
       await using daemon = await Vringd.start({ overlay: true, under: strace });

@@ -12,7 +12,8 @@ import * as m from "../host/protocol/messages.ts";
 import { textWidth } from "../host/toolbox/terminal.ts";
 import { BackendFiles } from "./support/backend-files.ts";
 import { allHaveLeft } from "./support/footprint.ts";
-import { hasStorageDaemon, StorageDaemon } from "./support/storage-daemon.ts";
+import { skipWithout, whyNoProgram } from "./support/skip.ts";
+import { StorageDaemon } from "./support/storage-daemon.ts";
 import { numbers, StubBackEnd } from "./support/stub-back-end.ts";
 import { onTerminal, toolbox } from "./support/toolbox.ts";
 import { until } from "./support/until.ts";
@@ -132,7 +133,7 @@ test("probe tells a read-only disk from others", { timeout: 60_000 }, async () =
   assert.match(serial!, /^[0-9a-f]{20}$/);
 });
 
-const skip = hasStorageDaemon() ? false : "qemu-storage-daemon is not installed";
+const skip = skipWithout(whyNoProgram("qemu-storage-daemon"));
 
 test("probe tells all of qemu-storage-daemon", { skip, timeout: 60_000 }, async () => {
   const image = files.write("qsd.img", Buffer.alloc(IMAGE_SIZE, "untouched"));
@@ -155,7 +156,7 @@ test("probe tells all of qemu-storage-daemon", { skip, timeout: 60_000 }, async 
 const GPU = "/usr/lib/qemu/vhost-user-gpu";
 
 test("probe finds that QEMU's vhost-user-gpu is no block device", {
-  skip: !existsSync(GPU) && `no ${GPU}`,
+  skip: skipWithout(!existsSync(GPU) && `no ${GPU}`),
 }, async () => {
   const socketPath = files.path("gpu.sock");
   const gpu = spawn(GPU, ["-s", socketPath], { stdio: "ignore" });

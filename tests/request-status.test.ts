@@ -30,9 +30,11 @@ import {
 } from "../host/front-end/blk-driver.ts";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import type { Segment } from "../host/front-end/virtqueue.ts";
+import { whyNoDirect } from "./support/machine.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { tellSeed } from "./support/random.ts";
-import { Vringd } from "./support/vringd.ts";
+import { skipWithout } from "./support/skip.ts";
+import { diskDirectory, memoryDirectory, Vringd } from "./support/vringd.ts";
 
 const OK = VIRTIO_BLK_S_OK;
 const IOERR = VIRTIO_BLK_S_IOERR;
@@ -275,24 +277,19 @@ for (const engine of ["io_uring", "threads"]) {
   for (const onDisk of [false, true]) {
     const where = onDisk ? "a disk's file system" : "memory";
 
-    describe(`O_DIRECT on ${where}, served by ${engine}`, { timeout: 60_000 }, () => {
-      let daemon: Vringd | undefined;
-      let reason: string | undefined;
+    const skip = skipWithout(whyNoDirect(onDisk ? diskDirectory() : memoryDirectory()));
+
+    describe(`O_DIRECT on ${where}, served by ${engine}`, { skip, timeout: 60_000 }, () => {
+      let daemon: Vringd;
 
       before(async () => {
         const args = [`--engine=${engine}`, "--direct", "--block-size=512"];
-        try {
-          daemon = await Vringd.start({ onDisk, args });
-          closeSync(openSync(daemon.imagePath, constants.O_RDWR | constants.O_DIRECT));
-        } catch (error) {
-          if (!/no O_DIRECT/.test((error as Error).message)) throw error;
-          reason = `${where} has no O_DIRECT`;
-        }
+        daemon = await Vringd.start({ onDisk, args });
+        closeSync(openSync(daemon.imagePath, constants.O_RDWR | constants.O_DIRECT));
       });
       after(() => daemon?.[Symbol.asyncDispose]());
 
       test("takes guest buffers at any address", async (t) => {
-        if (daemon === undefined) return t.skip(reason);
         await using frontEnd = await FrontEnd.connect(daemon.socketPath);
         const random = tellSeed(t);
         const { memory } = frontEnd;
@@ -321,7 +318,6 @@ for (const engine of ["io_uring", "threads"]) {
       });
 
       test("keeps a mixed load in odd pieces right", async (t) => {
-        if (daemon === undefined) return t.skip(reason);
         await using frontEnd = await FrontEnd.connect(daemon.socketPath, { queueSize: 256 });
         await MixedLoad.run(frontEnd.disk(), {
           random: tellSeed(t),

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { allRuntimes } from "./support/core-runs.ts";
-import { skipWithout } from "./support/runtimes.ts";
+import { skipWithout } from "./support/skip.ts";
 
 /** What tests/runtimes/scenario.ts tells of a ring. Four writes, the third of which is done when the device crashes. */
 const storyOf = (format: string, lastBase: string) => [
@@ -25,7 +25,7 @@ const STORY = [...storyOf("split", "0x8"), ...storyOf("packed", "0x80188018")];
 
 for (const { name, needs, run } of allRuntimes()) {
   describe(`The core in ${name}`, () => {
-    const skip = skipWithout(...needs);
+    const skip = skipWithout(...needs.map(({ missing }) => missing));
 
     test("With memory of its own it serves a disk, and survives a crash.", { skip }, async () => {
       assert.deepEqual((await run("plain")).split("\n"), STORY);

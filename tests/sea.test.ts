@@ -8,6 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import manifest from "../package.json" with { type: "json" };
 import { ROOT } from "./support/installation.ts";
+import { skipWithout } from "./support/skip.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const BUILD_TIMEOUT_MS = 240_000;
@@ -17,7 +18,7 @@ const FUSE = "NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2";
 const canHold = readFileSync(process.execPath).includes(FUSE);
 
 describe("the single executable", {
-  skip: canHold ? false : `${process.execPath} can't hold an application`,
+  skip: skipWithout(!canHold && `${process.execPath} can't hold an application`),
   timeout: BUILD_TIMEOUT_MS + 120_000,
 }, () => {
   let directory: string;

@@ -21,6 +21,7 @@ import { SILENT } from "../host/log.ts";
 import { diskChoice, type FileOptions } from "../host/serve-options.ts";
 import { LoopDevice, loopUnavailable, run } from "./support/loop-device.ts";
 import { NbdServer, nbdUnavailable } from "./support/nbd-server.ts";
+import { skipWithout } from "./support/skip.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "serial-"));
 after(() => rmSync(directory, { recursive: true }));
@@ -81,7 +82,7 @@ test("a disk in memory, which is another at each start, has none", async () => {
 });
 
 test("exports have theirs by server and name, whatever connections there are", {
-  skip: nbdUnavailable(),
+  skip: skipWithout(nbdUnavailable()),
 }, async () => {
   await using server = await NbdServer.start({ args: () => ["memory", "1M"] });
   const serial = await serialOf(server.uri("a"));
@@ -90,7 +91,9 @@ test("exports have theirs by server and name, whatever connections there are", {
   assert.notEqual(await serialOf(server.uri("b")), serial);
 });
 
-test("a loop device has its file's, at whatever number", { skip: loopUnavailable() }, async () => {
+test("a loop device has its file's, at whatever number", {
+  skip: skipWithout(loopUnavailable()),
+}, async () => {
   using first = new LoopDevice();
   using other = new LoopDevice();
   const serial = await serialOf(first.path);

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FrontEnd } from "../host/front-end/front-end.ts";
+import { skipWithout } from "./support/skip.ts";
 import { straceTo, whyNoStrace } from "./support/strace.ts";
 import { PROGRAM, Vringd } from "./support/vringd.ts";
 
@@ -87,7 +88,9 @@ describe("the daemon", { timeout: 120_000 }, () => {
     });
   }
 
-  test("makes fewer than one system call a queued request", { skip: whyNoStrace() }, async (t) => {
+  test("makes fewer than one system call a queued request", {
+    skip: skipWithout(whyNoStrace()),
+  }, async (t) => {
     const directory = mkdtempSync(join(tmpdir(), "vringd-trace-"));
     try {
       const path = join(directory, "counts");

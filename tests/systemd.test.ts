@@ -10,6 +10,7 @@ import { FrontEnd } from "../host/front-end/front-end.ts";
 import { MixedLoad } from "./support/mixed-load.ts";
 import { Observed } from "./support/observed.ts";
 import { tellSeed } from "./support/random.ts";
+import { skipWithout, whyNoProgram } from "./support/skip.ts";
 import { straceTo, traceLines, whyNoStrace } from "./support/strace.ts";
 import { PROGRAM } from "./support/vringd.ts";
 
@@ -20,14 +21,12 @@ const SOCKET = "vringd-blk@.socket";
 /** In tenths, as systemd-analyze takes it: 0 is best, 100 worst, and what it calls safe ends at 20. */
 const EXPOSURE_MAX = 10;
 
-const hasSystemd = spawnSync("systemd-analyze", ["--version"]).status === 0;
-
 function analyze(...args: string[]): { status: number | null; output: string } {
   const { status, stdout, stderr } = spawnSync("systemd-analyze", args, { encoding: "utf8" });
   return { status, output: stdout + stderr };
 }
 
-describe("the systemd units", { skip: hasSystemd ? false : "systemd-analyze is not installed" }, () => {
+describe("the systemd units", { skip: skipWithout(whyNoProgram("systemd-analyze")) }, () => {
   let directory: string;
   let service: string;
 
@@ -62,7 +61,7 @@ describe("the systemd units", { skip: hasSystemd ? false : "systemd-analyze is n
 
   for (const engine of ["io_uring", "threads"]) {
     test(`forbid no system call that the daemon makes, with ${engine}`, {
-      skip: whyNoStrace(),
+      skip: skipWithout(whyNoStrace()),
     }, async (t) => {
       const forbidden = forbiddenCalls(readFileSync(service, "utf8"));
       const trace = join(directory, `trace-${engine}`);

@@ -4,11 +4,15 @@ import { randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { PidsLimit, whyNoPidsLimit } from "./support/pids-limit.ts";
+import { skipWithout } from "./support/skip.ts";
 import { Vringd } from "./support/vringd.ts";
 
 const SECTORS = 64;
 
-describe("a daemon that may make no more threads", { skip: whyNoPidsLimit(), timeout: 60_000 }, () => {
+describe("a daemon that may make no more threads", {
+  skip: skipWithout(whyNoPidsLimit()),
+  timeout: 60_000,
+}, () => {
   const sets = [
     { name: "io_uring, from the first write on", args: ["--engine=io_uring"], writesBefore: 0 },
     { name: "io_uring, amid its work", args: ["--engine=io_uring"], writesBefore: 200 },

@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { SECTOR_SIZE } from "../assembly/spec/virtio-blk.ts";
 import type { BlkDriver } from "../host/front-end/blk-driver.ts";
 import { FrontEnd } from "../host/front-end/front-end.ts";
+import { INSTALLED_QEMU, qemuVersion, reconnectOption } from "./support/qemu-releases.ts";
 
 const DISK_SIZE = 1024 ** 3;
 const WRITE_SIZE = 1024 ** 2;
@@ -15,6 +16,8 @@ const WRITES = 32;
 const READS = 100_000;
 const READ_SIZE = 4096;
 const DEPTH = 32;
+/** Whose options are told where none is installed. */
+const NEWEST_QEMU = [11, 0] as const;
 
 const directory = mkdtempSync(join(tmpdir(), "vringd-"));
 const image = join(directory, "scratch.img");
@@ -79,14 +82,17 @@ function pattern(i: number): Buffer {
 }
 
 function invitation(): string {
+  const reconnect = reconnectOption(qemuVersion(INSTALLED_QEMU) ?? NEWEST_QEMU, 1);
   return `The disk is ready for a guest. It appears there as another virtio disk of 1 GiB.
 
 QEMU:
   qemu-system-x86_64 -machine q35,accel=kvm:tcg,memory-backend=mem -m 1G \\
     -object memory-backend-memfd,id=mem,size=1G,share=on \\
     -drive file=YOUR-GUEST.qcow2,if=virtio \\
-    -chardev socket,id=vringd,path=${socketPath} \\
+    -chardev socket,id=vringd,path=${socketPath},${reconnect} \\
     -device vhost-user-blk-pci,chardev=vringd,num-queues=1
+
+(QEMU up to 9.1 takes reconnect=1, later ones reconnect-ms=1000.)
 
 Cloud Hypervisor:
   cloud-hypervisor --cpus boot=1 --memory size=1G,shared=on \\

@@ -5,7 +5,8 @@ import { Worker } from "node:worker_threads";
 import { asp } from "@as-pect/cli";
 import { tally } from "./reporter.mjs";
 
-const TIME_LIMIT_MS = 120_000;
+/** As much as it takes beside guests, on a machine that has other things to do, too. */
+const TIME_LIMIT_MS = 480_000;
 
 chdir(fileURLToPath(new URL("../..", import.meta.url)));
 watch(TIME_LIMIT_MS);

@@ -34,18 +34,30 @@ export interface Variant {
   directory: string;
   /** Of asc: the plain artefact's, or none, so that each function of the source is one. */
   optimize: boolean;
-  /** Compiler flags for the core and for the program. */
+  /** Compiler flags for the core, for what is around it, and for the program. */
   coreFlags: readonly string[];
+  harnessFlags: readonly string[];
   linkFlags: readonly string[];
   patch?: Patch;
   /** Where the harness is compiled already, but for the part that knows the core's globals. */
   harness?: string;
 }
 
+/** The core's accesses have a hook that checks each, so this finds what the core does wrong. */
 export const FUZZER: Variant = {
   directory: BUILD,
   optimize: true,
+  coreFlags: ["-fsanitize=fuzzer-no-link"],
+  harnessFlags: [],
+  linkFlags: ["-fsanitize=fuzzer"],
+};
+
+/** Three times slower: finds what C makes of the core, and the harness, do wrong. */
+export const CHECKED_FUZZER: Variant = {
+  directory: join(BUILD, "checked"),
+  optimize: true,
   coreFlags: ["-fsanitize=address,fuzzer-no-link"],
+  harnessFlags: ["-fsanitize=address"],
   linkFlags: ["-fsanitize=address,fuzzer"],
 };
 
@@ -113,10 +125,10 @@ async function patchedSource(directory: string, { file, from, to }: Patch): Prom
 }
 
 /** The harness is not instrumented: what leads the fuzzer on is the core. */
-function compileHarness({ directory, coreFlags, linkFlags, harness }: Variant): void {
+function compileHarness({ directory, coreFlags, harnessFlags, linkFlags, harness }: Variant): void {
   const common = ["-g", "-O2", `-I${directory}`, `-I${SOURCES}`];
   runTool(directory, "clang-14", [...common, ...coreFlags, "-c", "core.wasm.c", "-o", "core.wasm.o"]);
-  const cxxFlags = ["-std=c++17", "-Wall", "-Wextra", "-Wno-sign-compare", "-fsanitize=address"];
+  const cxxFlags = ["-std=c++17", "-Wall", "-Wextra", "-Wno-sign-compare", ...harnessFlags];
   const own = harness === undefined ? UNITS : [CORE_UNIT];
   const units = own.map((name) => join(SOURCES, `${name}.cc`));
   runTool(directory, "clang++-14", [...common, ...cxxFlags, "-c", ...units]);

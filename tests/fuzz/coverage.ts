@@ -3,14 +3,14 @@ import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { BUILD, buildFuzzer, runTool, type Variant } from "./build.ts";
-import { SANITIZER_OPTIONS } from "./session.ts";
 
 /** Without optimisation, so that the functions of the source are those of the binary. */
 const VARIANT: Variant = {
   directory: join(BUILD, "coverage"),
   optimize: false,
   coreFlags: ["-fprofile-instr-generate", "-fcoverage-mapping"],
-  linkFlags: ["-fprofile-instr-generate", "-fsanitize=address,fuzzer"],
+  harnessFlags: [],
+  linkFlags: ["-fprofile-instr-generate", "-fsanitize=fuzzer"],
 };
 
 /** Of the core's source, longer names first: one may begin as another does. */
@@ -35,7 +35,7 @@ export async function measureCoverage(corpus: string): Promise<FunctionCoverage[
   const fuzzer = await buildFuzzer(VARIANT);
   const { directory } = VARIANT;
   spawnSync(fuzzer, ["-runs=0", corpus], {
-    env: { ...process.env, ...SANITIZER_OPTIONS, LLVM_PROFILE_FILE: join(directory, "raw.profile") },
+    env: { ...process.env, LLVM_PROFILE_FILE: join(directory, "raw.profile") },
     stdio: "ignore",
   });
   runTool(directory, "llvm-profdata-14", ["merge", "raw.profile", "-o", "profile"]);

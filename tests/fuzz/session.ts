@@ -10,8 +10,13 @@ export const INPUT_LENGTH_MAX = 1024;
 /** libFuzzer's status after SIGINT. */
 const INTERRUPTED = 72;
 
+/** What AddressSanitizer has of the jobs' time: it makes an execution three times as slow, and finds other things. */
+const CHECKED_SHARE = 1 / 16;
+
 export interface SessionOptions {
   fuzzer: string;
+  /** The same with AddressSanitizer, if it is to have its share. */
+  checkedFuzzer?: string;
   corpus: string;
   crashes: string;
   seconds: number;
@@ -36,7 +41,7 @@ interface Outcome {
   text: string;
 }
 
-export const SANITIZER_OPTIONS = {
+const SANITIZER_OPTIONS = {
   // Stacks of allocations are costly, and nothing here is about the heap of the harness.
   ASAN_OPTIONS: "malloc_context_size=0:detect_leaks=0",
 };
@@ -60,11 +65,34 @@ export function startFuzzer(
   return { child, end };
 }
 
-export async function fuzz({ fuzzer, corpus, crashes, seconds, jobs }: SessionOptions): Promise<Totals> {
+/** A part of a job's time, with one of the fuzzers. */
+interface Stint {
+  fuzzer: string;
+  seconds: number;
+}
+
+/** What is less than a whole job comes at the end of the last one: it begins with the inputs that the others have kept. */
+function planJobs({ fuzzer, checkedFuzzer, seconds, jobs }: SessionOptions): Stint[][] {
+  const checkedJobs = checkedFuzzer === undefined ? 0 : jobs * CHECKED_SHARE;
+  const whole = Math.floor(checkedJobs);
+  const rest = Math.min(Math.ceil((checkedJobs - whole) * seconds), seconds - 1);
+  const plan = Array.from({ length: jobs }, (_, job): Stint[] => [
+    { fuzzer: job < whole ? checkedFuzzer! : fuzzer, seconds },
+  ]);
+  if (rest > 0) {
+    plan[jobs - 1] = [
+      { fuzzer, seconds: seconds - rest },
+      { fuzzer: checkedFuzzer!, seconds: rest },
+    ];
+  }
+  return plan;
+}
+
+export async function fuzz(options: SessionOptions): Promise<Totals> {
+  const { corpus, crashes } = options;
   const before = new Set(await readdir(crashes));
   const args = [
     "-use_value_profile=1",
-    `-max_total_time=${seconds}`,
     `-max_len=${INPUT_LENGTH_MAX}`,
     `-timeout=${INPUT_TIMEOUT_S}`,
     `-artifact_prefix=${crashes}/`,
@@ -72,15 +100,24 @@ export async function fuzz({ fuzzer, corpus, crashes, seconds, jobs }: SessionOp
     corpus,
   ];
   const start = performance.now();
-  const runs = Array.from({ length: jobs }, () => startFuzzer(fuzzer, args));
-  const ends = runs.map(({ end }) => end);
-  // One that fails ends all.
-  for (const end of ends) {
-    void end.then(({ status }) => {
-      if (status !== 0) for (const { child } of runs) child.kill("SIGINT");
-    });
-  }
-  const outcomes = await Promise.all(ends);
+  const running = new Set<ChildProcess>();
+  const outcomes: Outcome[] = [];
+  let hasFailed = false;
+  const work = async (stints: readonly Stint[]) => {
+    for (const { fuzzer, seconds } of stints) {
+      if (hasFailed) return;
+      const { child, end } = startFuzzer(fuzzer, [`-max_total_time=${seconds}`, ...args]);
+      running.add(child);
+      const outcome = await end;
+      running.delete(child);
+      outcomes.push(outcome);
+      if (outcome.status === 0) continue;
+      // One that fails ends all.
+      hasFailed = true;
+      for (const other of running) other.kill("SIGINT");
+    }
+  };
+  await Promise.all(planJobs(options).map(work));
   const elapsed = (performance.now() - start) / 1000;
   const found = (await readdir(crashes)).filter((name) => !before.has(name));
   return { ...total(outcomes, elapsed), crashes: found, seconds: elapsed };

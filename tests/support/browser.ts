@@ -8,12 +8,8 @@ const PLAYWRIGHT = "playwright-core";
 const PATHS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 const path = PATHS.find((candidate) => existsSync(candidate));
 
-/** For the `skip` option of a test: false, or why. VRINGD_TEST_RUNTIMES is "required" or unset. */
-export function chromiumSkip(): string | false {
-  if (path !== undefined) return false;
-  const reason = "Chromium is not installed";
-  if (process.env.VRINGD_TEST_RUNTIMES === "required") throw new Error(`runtimes are required: ${reason}`);
-  return reason;
+export function whyNoChromium(): string | undefined {
+  return path === undefined ? "Chromium is not installed" : undefined;
 }
 
 /** With a profile of its own, which goes when it is closed. */

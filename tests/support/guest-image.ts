@@ -1,18 +1,9 @@
 // What a guest boots from, built of the host's own programs: an initramfs, or a root file system on the disk.
 import { execFileSync } from "node:child_process";
-import {
-  accessSync,
-  chmodSync,
-  constants,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, delimiter, dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
+import { findProgram, whyNoProgram } from "./skip.ts";
 
 /** Starts what the guest's init has to say to the test, anywhere on a console line. */
 export const MARK = "@guest";
@@ -59,23 +50,7 @@ export function makeRootImage(path: string, sizeMiB = 128, programs: readonly st
 
 /** The reason why no image can be made here. */
 export function imageUnavailable(): string | undefined {
-  const missing = ["setpriv", ...PROGRAMS].find((name) => findProgram(name) === undefined);
-  return missing && `${missing} is not installed`;
-}
-
-export function findProgram(name: string): string | undefined {
-  // An ordinary user's PATH lacks the directories that mkfs.ext4 and blkdiscard are in.
-  const directories = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/sbin"];
-  return directories.map((directory) => join(directory, name)).find(isExecutable);
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
+  return whyNoProgram("setpriv", ...PROGRAMS);
 }
 
 /** The first process. All that MAIN needs is below /run, which moves to the disk's root together with it. */

@@ -1,10 +1,10 @@
 // Guests of QEMU: Debian's own kernel on an emulated PC, with the disk as a vhost-user-blk-pci device.
 import { once } from "node:events";
-import { accessSync, constants, existsSync, readdirSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { buildInitramfs, findProgram, imageUnavailable } from "./guest-image.ts";
+import { buildInitramfs, imageUnavailable } from "./guest-image.ts";
 import {
   DEFAULT_MEMORY_MIB,
   type GuestOptions,
@@ -13,8 +13,14 @@ import {
   type Launch,
   makeGuestDirectory,
 } from "./guest-process.ts";
+import {
+  INSTALLED_QEMU,
+  type Qemu,
+  type QemuVersion,
+  qemuVersion,
+  reconnectOption,
+} from "./qemu-releases.ts";
 
-const QEMU = "qemu-system-x86_64";
 const MAX_CPUS = 4;
 /** The second line saves a third of the boot time under emulation. */
 const KERNEL_ARGUMENTS =
@@ -22,6 +28,8 @@ const KERNEL_ARGUMENTS =
   "mitigations=off nokaslr edd=off tsc=reliable no_timer_check cryptomgr.notests";
 
 export interface QemuGuestOptions extends GuestOptions {
+  /** This machine's own unless told otherwise. */
+  qemu?: Qemu;
   packed?: boolean;
   queues?: number;
   queueSize?: number;
@@ -33,10 +41,9 @@ export interface QemuGuestOptions extends GuestOptions {
 }
 
 /** The reason why startQemuGuest cannot work here. */
-export function qemuUnavailable(): string | undefined {
-  if (findProgram(QEMU) === undefined) return `${QEMU} is not installed`;
-  if (findKernel() === undefined) return "/boot has no kernel that can be read and has its modules installed";
-  return imageUnavailable();
+export function qemuUnavailable(qemu = INSTALLED_QEMU): string | undefined {
+  const isWhole = qemuVersion(qemu) !== undefined && qemu.findKernel() !== undefined;
+  return isWhole ? imageUnavailable() : `no QEMU of ${qemu.owner} with its kernel: ${qemu.recipe}`;
 }
 
 export async function runQemuGuest(options: QemuGuestOptions): Promise<GuestResult> {
@@ -46,16 +53,19 @@ export async function runQemuGuest(options: QemuGuestOptions): Promise<GuestResu
 
 /** Gives the guest as soon as QEMU is started; what goes on in it, waitFor tells. */
 export async function startQemuGuest(options: QemuGuestOptions): Promise<QemuGuest> {
-  const kernel = findKernel();
-  if (kernel === undefined) throw new Error(qemuUnavailable());
+  const { qemu = INSTALLED_QEMU, timeoutMs } = options;
+  const version = qemuVersion(qemu);
+  const kernel = qemu.findKernel();
+  if (version === undefined || kernel === undefined) throw new Error(qemuUnavailable(qemu));
   const directory = makeGuestDirectory();
   const modules = ["virtio_pci", "virtio_blk", "ext4"];
   const initramfs = buildInitramfs({ ...options, modulesDirectory: kernel.modulesDirectory, modules });
   writeFileSync(join(directory, "initramfs"), initramfs);
 
   const monitor = await QmpMonitor.listen(join(directory, "qmp"));
-  const args = qemuArguments(options, kernel.path, directory);
-  return new QemuGuest({ command: QEMU, args, directory, timeoutMs: options.timeoutMs }, monitor);
+  const [command, ...before] = qemu.command as [string, ...string[]];
+  const args = [...before, ...qemuArguments(options, version, kernel.path, directory)];
+  return new QemuGuest({ command, args, directory, timeoutMs }, monitor);
 }
 
 interface PromiseSettler {
@@ -134,10 +144,15 @@ class QmpMonitor {
   }
 }
 
-function qemuArguments(options: QemuGuestOptions, kernelPath: string, directory: string): string[] {
+function qemuArguments(
+  options: QemuGuestOptions,
+  version: QemuVersion,
+  kernelPath: string,
+  directory: string,
+): string[] {
   const { socketPath, queues = 1, memoryMiB = DEFAULT_MEMORY_MIB, reconnectSeconds } = options;
   const chardev = ["socket", "id=disk", `path=${socketPath}`];
-  if (reconnectSeconds !== undefined) chardev.push(`reconnect=${reconnectSeconds}`);
+  if (reconnectSeconds !== undefined) chardev.push(reconnectOption(version, reconnectSeconds));
   const device = ["vhost-user-blk-pci", "chardev=disk", `num-queues=${queues}`];
   device.push(`packed=${options.packed ? "on" : "off"}`);
   if (options.queueSize !== undefined) device.push(`queue-size=${options.queueSize}`);
@@ -148,7 +163,7 @@ function qemuArguments(options: QemuGuestOptions, kernelPath: string, directory:
     ["-serial", "stdio"],
     ["-machine", "q35,memory-backend=memory"],
     ["-accel", process.env.VRINGD_GUEST_ACCEL ?? "tcg"],
-    ["-cpu", "max"],
+    ["-cpu", cpuModel(version)],
     // Linux uses no more queues than it has processors.
     ["-smp", String(Math.min(queues, MAX_CPUS))],
     ["-m", `${memoryMiB}M`],
@@ -164,26 +179,7 @@ function qemuArguments(options: QemuGuestOptions, kernelPath: string, directory:
   ].flat();
 }
 
-/** The newest cloud kernel, which boots soonest, or else the newest one. */
-function findKernel(): { path: string; modulesDirectory: string } | undefined {
-  const files = existsSync("/boot") ? readdirSync("/boot") : [];
-  const releases = files
-    .filter((name) => name.startsWith("vmlinuz-"))
-    .map((name) => name.slice("vmlinuz-".length))
-    .sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
-  const kernels = releases
-    .map((release) => ({ path: `/boot/vmlinuz-${release}`, modulesDirectory: `/lib/modules/${release}` }))
-    .filter(
-      ({ path, modulesDirectory }) => isReadable(path) && isReadable(`${modulesDirectory}/modules.dep`),
-    );
-  return kernels.findLast(({ path }) => path.includes("cloud")) ?? kernels.at(-1);
-}
-
-function isReadable(path: string): boolean {
-  try {
-    accessSync(path, constants.R_OK);
-    return true;
-  } catch {
-    return false;
-  }
+/** QEMU 7.2 emulates cmpxchg16b wrongly with more than one CPU, and kernels since 6.2 allocate memory by it. */
+function cpuModel([major]: QemuVersion): string {
+  return major < 8 ? "qemu64,-cx16" : "max";
 }

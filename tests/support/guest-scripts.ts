@@ -1,4 +1,5 @@
 // What guests do with the disk. Each script fails by its exit status and reports what the host can compare.
+import { VIRTIO_F_RING_PACKED } from "../../assembly/spec/virtqueue.ts";
 
 /** Makes an ext4 file system, fills it, and finds everything again after a check and a new mount. */
 export const ext4RoundTrip = `
@@ -85,20 +86,6 @@ sync
 report BOOTS $boots
 `;
 
-/** Writes without end on the first boot; on the second, after a reset, checks that the disk still works. */
-export const resetUnderLoad = `
-if [ "$(dd if="$DISK" bs=6 count=1 2>/dev/null | tr -d '\\0')" != booted ]; then
-  printf booted | dd of="$DISK" conv=notrunc,fsync 2>/dev/null
-  report BOOT first
-  while :; do dd if=/dev/urandom of="$DISK" bs=64k seek=16 count=256 conv=notrunc,fsync 2>/dev/null; done
-fi
-report BOOT second
-dd if=/dev/urandom of=noise bs=1M count=4 2>/dev/null
-dd if=noise of="$DISK" bs=1M seek=1 conv=notrunc,fsync 2>/dev/null
-blockdev --flushbufs "$DISK"
-dd if="$DISK" bs=1M skip=1 count=4 2>/dev/null | cmp - noise
-`;
-
 /** Waits for a line on the console before each round of writing and reading back; "end" ends it. */
 export const roundsOnDemand = `
 round=0
@@ -114,9 +101,36 @@ done
 `;
 
 /**
- * Keeps an ext4 file system busy with fio, which verifies what it wrote, until "end" comes over the console; then
- * looks for anything that the kernel had to complain of. A second boot, after a reset, goes on with the same file
- * system. Needs the program fio.
+ * Rounds of fio, which verifies what it wrote, until "end" comes over the console. Needs the program fio. Descriptor 3
+ * is there because a shell gives a background command no standard input by itself.
+ */
+function fioUntilEnd(directory: string): string {
+  return `
+exec 3<&0
+(while read -r line && [ "$line" != end ]; do :; done; touch /run/end) <&3 &
+round=0
+while [ ! -e /run/end ]; do
+  rm -f ${directory}/job.*
+  fio --name=job --directory=${directory} --numjobs=2 --size=6M --bs=4k --bsrange=4k-64k --rw=randwrite --fsync=40 \
+    --ioengine=libaio --iodepth=16 --direct=1 --fallocate=none --refill_buffers=1 \
+    --verify=crc32c --verify_fatal=1 --verify_state_save=0 --group_reporting --minimal > fio.out 2>&1 ||
+    { cat fio.out; report FIO failed; exit 1; }
+  round=$((round + 1))
+  report ROUND $round
+done
+`;
+}
+
+/** Looks for anything that the kernel had to complain of. */
+const noComplaints = `
+if dmesg | grep -E "I/O error|EXT4-fs (error|warning)|[Rr]emounting|JBD2.*(error|abort)|blocked for more"; then
+  exit 1
+fi
+`;
+
+/**
+ * Keeps an ext4 file system busy until "end" comes over the console. A second boot, after a reset, goes on with the
+ * same file system. Needs the program fio.
  */
 export const verifiedLoad = `
 mkdir -p disk
@@ -126,23 +140,40 @@ if ! mount -t ext4 "$DISK" disk 2>/dev/null; then
   mkfs.ext4 -q -F "$DISK"
   mount -t ext4 "$DISK" disk
 fi
-exec 3<&0
-(while read -r line && [ "$line" != end ]; do :; done; touch /run/end) <&3 &
 report BOOT $boot
-round=0
-while [ ! -e /run/end ]; do
-  rm -f disk/job.*
-  fio --name=job --directory=disk --numjobs=2 --size=6M --bs=4k --bsrange=4k-64k --rw=randwrite --fsync=40 \
-    --ioengine=libaio --iodepth=16 --direct=1 --fallocate=none --refill_buffers=1 \
-    --verify=crc32c --verify_fatal=1 --verify_state_save=0 --group_reporting --minimal > fio.out 2>&1 ||
-    { cat fio.out; report FIO failed; exit 1; }
-  round=$((round + 1))
-  report ROUND $round
-done
-grep -q "^$DISK .* ext4 rw" /proc/mounts
+${fioUntilEnd("disk")}grep -q "^$DISK .* ext4 rw" /proc/mounts
 umount disk
 e2fsck -f -n "$DISK"
-if dmesg | grep -E "I/O error|EXT4-fs (error|warning)|[Rr]emounting|JBD2.*(error|abort)|blocked for more"; then
-  exit 1
+${noComplaints}`;
+
+/**
+ * Runs from the disk: makes files on the first boot, finds them whole on the second, after a reset, and keeps the file
+ * system busy until "end" comes over the console. Needs the program fio on the disk.
+ */
+export const lifeOnDisk = `
+grep -q "^$DISK / ext4 rw" /proc/mounts
+report PACKED $(negotiated ${VIRTIO_F_RING_PACKED})
+report QUEUES $(ls /sys/block/\${DISK#/dev/}/mq | wc -l)
+boot=second
+if [ -e /files/sums ]; then
+  (cd /files && sha256sum -c -s sums)
+else
+  boot=first
+  mkdir -p /files/small /load
+  cd /files
+  dd if=/dev/urandom of=random bs=1M count=4 2>/dev/null
+  cat random random random random > big
+  number=0
+  while [ $number -lt 100 ]; do
+    dd if=random of=small/$number bs=3000 skip=$number count=1 2>/dev/null
+    number=$((number + 1))
+  done
+  find . -type f | sort | xargs sha256sum > /run/sums
+  cp /run/sums sums
+  sync
+  cd /run
 fi
-`;
+report BOOT $boot
+${fioUntilEnd("/load")}
+grep -q "^$DISK / ext4 rw" /proc/mounts
+${noComplaints}`;

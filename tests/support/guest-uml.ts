@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { accessSync, constants, statfsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { buildInitramfs, findProgram, imageUnavailable } from "./guest-image.ts";
+import { buildInitramfs, imageUnavailable } from "./guest-image.ts";
 import {
   DEFAULT_MEMORY_MIB,
   type GuestOptions,
@@ -11,6 +11,7 @@ import {
   type GuestResult,
   makeGuestDirectory,
 } from "./guest-process.ts";
+import { findProgram } from "./skip.ts";
 
 const VIRTIO_ID_BLOCK = 2;
 

@@ -10,3 +10,4 @@ export {
 } from "./guest-qemu.ts";
 export * from "./guest-scripts.ts";
 export { runUmlGuest, startUmlGuest, umlUnavailable } from "./guest-uml.ts";
+export { QEMUS, type Qemu } from "./qemu-releases.ts";

@@ -31,14 +31,6 @@ export function findCompiler(): Program {
   return clang.path === undefined ? found("gcc", []) : clang;
 }
 
-/** For the `skip` option of a test: false, or why. With VRINGD_TEST_RUNTIMES=required that is an error instead. */
-export function skipWithout(...programs: readonly Program[]): string | false {
-  const missing = programs.flatMap((program) => program.missing ?? []);
-  if (missing.length === 0) return false;
-  if (process.env.VRINGD_TEST_RUNTIMES === "required") throw new Error(`required: ${missing.join(", ")}`);
-  return missing.join(", ");
-}
-
 function inPackages(scope: string, file: string): string[] {
   const directory = join(PACKAGES, scope);
   if (!existsSync(directory)) return [];

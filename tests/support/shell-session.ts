@@ -1,14 +1,10 @@
 // A shell on a terminal of its own, to press keys in.
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { until } from "./until.ts";
 
 /** zsh looks at all its functions first, which takes its time on a busy machine. */
 const START_TIMEOUT_MS = 60_000;
 const TYPE_TIMEOUT_MS = 30_000;
-
-export function isInstalled(program: string): boolean {
-  return spawnSync(program, ["--version"], { stdio: "ignore" }).error === undefined;
-}
 
 export class ShellSession {
   private output = "";

@@ -4,10 +4,6 @@ import { once } from "node:events";
 
 const PROGRAM = "qemu-storage-daemon";
 
-export function hasStorageDaemon(): boolean {
-  return storageDaemonVersion() !== undefined;
-}
-
 /** Undefined where there is no such program. */
 export function storageDaemonVersion(program = PROGRAM): string | undefined {
   const { status, stdout } = spawnSync(program, ["--version"], { encoding: "utf8" });

@@ -50,8 +50,8 @@ export interface VringdOptions {
 export type Ending = number | NodeJS.Signals;
 
 const IMAGE_SIZE = 64 << 20;
-const START_TIMEOUT_MS = 20_000;
-const STOP_TIMEOUT_MS = 10_000;
+const START_TIMEOUT_MS = 60_000;
+const STOP_TIMEOUT_MS = 60_000;
 /** What the child finds a handed-down descriptor at: the first behind the standard ones. */
 const INHERITED_FD = 3;
 
@@ -239,11 +239,11 @@ function makeDirectory(onDisk: boolean): string {
 }
 
 /** Not /tmp: that is memory on many systems. */
-function diskDirectory(): string {
+export function diskDirectory(): string {
   return isWritable("/var/tmp") ? "/var/tmp" : join(build, "tests");
 }
 
-function memoryDirectory(): string {
+export function memoryDirectory(): string {
   return isWritable("/dev/shm") ? "/dev/shm" : tmpdir();
 }
 
