@@ -48,6 +48,15 @@ export function allocateAt(address: number, byteLength: number, options?: { read
   libc.checked("mmap", libc.mmap(address, byteLength, protection, flags, -1, 0));
 }
 
+/** Whether as much address space is left. */
+export function hasAddressSpace(byteLength: number): boolean {
+  const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  const address = libc.mmap(0, byteLength, PROT_NONE, flags, -1, 0);
+  if (address === -1) return false;
+  unmap(address, byteLength);
+  return true;
+}
+
 export function unmap(address: number, byteLength: number): void {
   libc.checked("munmap", libc.munmap(address, byteLength));
 }

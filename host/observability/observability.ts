@@ -1,7 +1,9 @@
 // All that lets others look at a running daemon, opened and closed as one. Loaded only if somebody may look.
 import type { Server } from "node:http";
+import { BoundedWarning } from "../bounded-warning.ts";
 import { reasonOf, StartError } from "../errors.ts";
 import type { LeveledLog } from "../log.ts";
+import type { AccessChoice } from "../protocol/entrance.ts";
 import { Attention } from "./attention.ts";
 import { controlRoutes } from "./control.ts";
 import { closeNow, createBoundedServer } from "./http-server.ts";
@@ -13,7 +15,9 @@ import type { Subject } from "./subject.ts";
 export interface ObservabilityOptions {
   /** Where the control socket is to be. */
   controlSocket?: string | undefined;
+  controlAccess?: AccessChoice;
   metrics?: MetricsAddress | undefined;
+  metricsAccess?: AccessChoice;
 }
 
 export class Observability {
@@ -40,12 +44,13 @@ export class Observability {
     try {
       if (controlSocket !== undefined) {
         const routes = controlRoutes(subject, attention, metrics, log, quit);
-        await observability.listen(createBoundedServer(routes, log), { path: controlSocket });
+        const address = { path: controlSocket };
+        await observability.listen(createBoundedServer(routes, log), address, options.controlAccess);
         log.info({ controlSocket }, "control socket is open");
       }
       if (address !== undefined) {
         const routes = { "/metrics": { GET: () => metrics.answer() } };
-        await observability.listen(createBoundedServer(routes, log), address);
+        await observability.listen(createBoundedServer(routes, log), address, options.metricsAccess);
         log.info({ metrics: formatMetricsAddress(address) }, "metrics are open");
       }
       return observability;
@@ -65,11 +70,14 @@ export class Observability {
     }
   }
 
-  private async listen(server: Server, address: MetricsAddress): Promise<void> {
+  private async listen(server: Server, address: MetricsAddress, access?: AccessChoice): Promise<void> {
     const remove =
-      "path" in address ? await listenPrivately(server, address.path) : await listenAtPort(server, address);
-    // Such as no more descriptors for whoever comes.
-    server.on("error", (error) => this.log.warn({ reason: error.message }, "a look from outside failed"));
+      "path" in address
+        ? await listenPrivately(server, address.path, access)
+        : await listenAtPort(server, address);
+    // Such as no more descriptors for whoever comes: Node refuses that one, and says so.
+    const failures = new BoundedWarning(this.log);
+    server.on("error", (error) => failures.warn({ reason: reasonOf(error) }, "a look from outside failed"));
     this.open.push({ server, remove });
   }
 }
