@@ -103,7 +103,7 @@ const BLOCK_SIZES = [512, 1024, 2048, 4096];
 export function commandLine(): Command {
   const command = newProgram(NAME)
     .description("Serves a file or a block device as a virtual machine's disk, over vhost-user.")
-    .usage("--blk-file=PATH (--socket-path=PATH | --connect=PATH | --fd=N) [options]");
+    .usage("--blk-file=PATH (--socket-path=PATH|--connect=PATH|--fd=N) ...");
 
   command
     .optionsGroup("Where the virtual machine connects:")
@@ -311,7 +311,7 @@ function entranceOf({ socketPath, connect, fd }: CommandLine): DaemonOptions["en
   const [entrance, other] = given;
   if (entrance === undefined)
     throw new UsageError(
-      "--socket-path, --connect or --fd is missing: where we and the virtual machine meet",
+      "--socket-path or --fd is missing, or --connect: where the virtual machine connects",
     );
   if (other === undefined) return entrance;
   const names = [entrance, other].map((each) =>

@@ -103,11 +103,7 @@ export class Connection {
   private takeFds(received: socket.Received, what: string, isFirstByte: boolean): void {
     if (isFirstByte) this.fds = received.fds;
     else closeAll(received.fds);
-    if (received.truncated)
-      throw new ProtocolError(
-        what,
-        "its descriptors did not all arrive: is the limit of open files reached?",
-      );
+    if (received.truncated) throw new ProtocolError(what, "its descriptors did not all arrive");
   }
 
   private async sendWhole(bytes: Buffer, fds: readonly number[]): Promise<void> {
