@@ -20,6 +20,10 @@ import { StartError } from "./errors.ts";
 import { createLog, LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./log.ts";
 import { type MetricsAddress, parseMetricsAddress } from "./observability/metrics-address.ts";
 import { printable, programArguments } from "./paths.ts";
+import { nameProcess } from "./process/name.ts";
+import { isTooManyFiles, TOO_MANY_FILES } from "./process/open-files.ts";
+import { writeError } from "./process/output.ts";
+import type { AccessChoice } from "./protocol/entrance.ts";
 
 const NAME = "vringd-blk";
 
@@ -31,10 +35,16 @@ const QUEUE_SIZE_MAX = 1024;
 const RANGE_SEGMENTS_MAX = 256;
 const LOCK_TIMEOUT_MAX = 3600;
 const POLL_US_MAX = 1000;
+/** (gid_t)-1 means none. */
+const GID_MAX = 0xffffffff;
 
 interface CommandLine {
   socketPath?: string;
+  socketGroup?: string;
+  socketMode?: number;
+  connect?: string;
   fd?: number;
+  once?: true;
   blkFile?: string;
   overlay?: string;
   readOnly?: true;
@@ -54,7 +64,11 @@ interface CommandLine {
   threads?: number;
   pollUs: number;
   controlSocket?: string;
+  controlSocketGroup?: string;
+  controlSocketMode?: number;
   metrics?: MetricsAddress;
+  metricsGroup?: string;
+  metricsMode?: number;
   logLevel: LogLevel;
   logFormat: LogFormat;
 }
@@ -71,22 +85,51 @@ function metricsAddress(text: string): MetricsAddress {
   throw new UsageError(`--metrics takes ${allowed}, where only this machine can ask, not "${text}"`);
 }
 
+function fileMode(option: string): (text: string) => number {
+  return (text) => {
+    if (/^0?[0-7]{3}$/.test(text)) return Number.parseInt(text, 8);
+    throw new UsageError(`${option} takes an octal mode such as 660, not "${text}"`);
+  };
+}
+
+function groupName(option: string): (text: string) => string {
+  return (text) => {
+    if (text !== "" && (!/^\d+$/.test(text) || Number(text) < GID_MAX)) return text;
+    throw new UsageError(`${option} takes the name or the number of a group, not "${text}"`);
+  };
+}
+
 const BLOCK_SIZES = [512, 1024, 2048, 4096];
 
 /** All options, for whoever reads them: this program, its manual page, and shells. */
 export function commandLine(): Command {
   const command = newProgram(NAME)
     .description("Serves a file or a block device as a virtual machine's disk, over vhost-user.")
-    .usage("--blk-file=PATH (--socket-path=PATH | --fd=N) [options]");
+    .usage("--blk-file=PATH (--socket-path=PATH|--connect=PATH|--fd=N) ...");
 
   command
     .optionsGroup("Where the virtual machine connects:")
-    .option("--socket-path <PATH>", "listen on a Unix socket at this path")
+    .option(
+      "--socket-path <PATH>",
+      "listen on a Unix socket at this path, or at an abstract name, @NAME, for this user and root",
+    )
+    .option(
+      "--socket-group <GROUP>",
+      "give the socket to this group, by name or number, and mode 660",
+      groupName("--socket-group"),
+    )
+    .option(
+      "--socket-mode <OCTAL>",
+      "give the socket this mode (default: what the umask leaves)",
+      fileMode("--socket-mode"),
+    )
+    .option("--connect <PATH>", "connect to a front-end that listens there, and again whenever it has gone")
     .option(
       "--fd <N>",
       "use this open descriptor, of a listening or a connected socket",
       wholeNumber(0, 0x7fffffff, "--fd"),
-    );
+    )
+    .option("--once", "end when the first front-end has left");
 
   command
     .optionsGroup("The disk:")
@@ -181,9 +224,29 @@ export function commandLine(): Command {
       "answer questions, and take commands, at a Unix socket of this user's (vringd ctl, vringd top)",
     )
     .option(
+      "--control-socket-group <GROUP>",
+      "let this group do the same, which can end the daemon, and give mode 660",
+      groupName("--control-socket-group"),
+    )
+    .option(
+      "--control-socket-mode <OCTAL>",
+      "mode of the control socket (default: 600)",
+      fileMode("--control-socket-mode"),
+    )
+    .option(
       "--metrics <ADDRESS>",
       "let Prometheus in, at unix:PATH or at 127.0.0.1:PORT; never from another machine",
       metricsAddress,
+    )
+    .option(
+      "--metrics-group <GROUP>",
+      "group of the socket for metrics, which then has mode 660",
+      groupName("--metrics-group"),
+    )
+    .option(
+      "--metrics-mode <OCTAL>",
+      "mode of the socket for metrics (default: 600)",
+      fileMode("--metrics-mode"),
     );
 
   command
@@ -219,14 +282,14 @@ function readCommandLine(): CommandLine {
 }
 
 function daemonOptions(line: CommandLine): DaemonOptions {
-  const { socketPath, fd, blkFile, controlSocket, metrics, numQueues } = line;
-  if (socketPath !== undefined && fd !== undefined)
-    throw new UsageError("--socket-path and --fd exclude each other");
+  const { blkFile, controlSocket, metrics, numQueues } = line;
   if (blkFile === undefined) throw new UsageError("--blk-file is missing: the file or block device to serve");
-  if ([socketPath, blkFile, line.overlay, controlSocket].includes(""))
+  if ([line.socketPath, line.connect, blkFile, line.overlay, controlSocket].includes(""))
     throw new UsageError("a path is empty");
   return {
     entrance: entranceOf(line),
+    access: accessTo("--socket", line.socketGroup, line.socketMode, "--socket-path", line.socketPath),
+    once: line.once ?? false,
     disk: {
       path: blkFile,
       overlay: line.overlay,
@@ -244,21 +307,66 @@ function daemonOptions(line: CommandLine): DaemonOptions {
     blk: { queueCount: numQueues, queueSize: line.queueSize, packed: line.packed ?? false },
     engine: line.engine,
     pollUs: line.pollUs,
-    observability: { controlSocket, metrics },
+    observability: { controlSocket, metrics, ...accessToLook(line) },
     // More threads than queues would have nothing to do.
     threads: Math.min(line.threads ?? availableParallelism(), numQueues, WORKERS_MAX),
   };
 }
 
-function entranceOf({ socketPath, fd }: CommandLine): DaemonOptions["entrance"] {
-  if (socketPath !== undefined) return { socketPath };
-  if (fd !== undefined) return { fd };
-  throw new UsageError("--socket-path or --fd is missing: where the virtual machine connects");
+function entranceOf({ socketPath, connect, fd }: CommandLine): DaemonOptions["entrance"] {
+  const given: DaemonOptions["entrance"][] = [];
+  if (socketPath !== undefined) given.push({ socketPath });
+  if (connect !== undefined) given.push({ connect });
+  if (fd !== undefined) given.push({ fd });
+  const [entrance, other] = given;
+  if (entrance === undefined)
+    throw new UsageError(
+      "--socket-path or --fd is missing, or --connect: where the virtual machine connects",
+    );
+  if (other === undefined) return entrance;
+  const names = [entrance, other].map((each) =>
+    "fd" in each ? "--fd" : "connect" in each ? "--connect" : "--socket-path",
+  );
+  throw new UsageError(`${names.join(" and ")} exclude each other`);
+}
+
+function accessToLook(
+  line: CommandLine,
+): Pick<DaemonOptions["observability"], "controlAccess" | "metricsAccess"> {
+  const { controlSocket, controlSocketGroup, controlSocketMode, metrics, metricsGroup, metricsMode } = line;
+  const metricsPath = metrics && "path" in metrics ? metrics.path : undefined;
+  return {
+    controlAccess: accessTo(
+      "--control-socket",
+      controlSocketGroup,
+      controlSocketMode,
+      "--control-socket",
+      controlSocket,
+    ),
+    metricsAccess: accessTo("--metrics", metricsGroup, metricsMode, "--metrics=unix:PATH", metricsPath),
+  };
+}
+
+/** `prefix`: of the options that say who may connect; they mean nothing without a socket that is a file. */
+function accessTo(
+  prefix: string,
+  group: string | undefined,
+  mode: number | undefined,
+  option: string,
+  path: string | undefined,
+): AccessChoice {
+  if (group === undefined && mode === undefined) return {};
+  const name = group === undefined ? `${prefix}-mode` : `${prefix}-group`;
+  if (path === undefined) throw new UsageError(`${name} is of no use without ${option}`);
+  if (path.startsWith("@"))
+    throw new UsageError(`${name} and ${path} exclude each other: an abstract name has no group and no mode`);
+  return { group, mode };
 }
 
 async function main(): Promise<void> {
   const line = readCommandLine();
   const options = daemonOptions(line);
+  nameProcess(NAME);
   const [log, { runDaemon }] = await Promise.all([
     createLog(line.logLevel, line.logFormat),
     // Loads koffi, which costs as much time as all the rest.
@@ -271,15 +379,27 @@ function fail(error: unknown): void {
   if (error instanceof CommanderError) return; // --help and --version
   const isUsage = error instanceof UsageError;
   const isExpected = isUsage || error instanceof StartError;
-  const sentence = isExpected ? printable(error.message) : ((error as Error).stack ?? error);
-  process.stderr.write(`${NAME}: ${sentence}${isUsage ? " (see --help)" : ""}\n`);
+  const sentence = isExpected ? printable(error.message) : unexpected(error as NodeJS.ErrnoException);
+  writeError(`${NAME}: ${sentence}${isUsage ? " (see --help)" : ""}\n`);
   process.exitCode = isUsage ? STATUS_USAGE : STATUS_FAILED;
   if (!isUsage) exitSoon();
 }
 
+function unexpected(error: NodeJS.ErrnoException): string {
+  if (isTooManyFiles(error)) return TOO_MANY_FILES;
+  return error.stack ?? String(error);
+}
+
 /** A worker that got further than the failure, and waits in native code, would keep the process for ever. */
 function exitSoon(): void {
-  setTimeout(async () => (await import("./linux/libc.ts")).exitNow(STATUS_FAILED), EXIT_MS).unref();
+  setTimeout(async () => {
+    try {
+      (await import("./linux/libc.ts")).exitNow(STATUS_FAILED);
+    } catch {
+      // What can't be loaded has started no worker.
+      process.exit(STATUS_FAILED);
+    }
+  }, EXIT_MS).unref();
 }
 
 export function run(): void {

@@ -11,10 +11,28 @@ const HELP_WIDTH = 80;
 /** The command line can't be understood. The message is one sentence. */
 export class UsageError extends Error {}
 
+/** Refuses a second value for an option that has one: the first would be dropped without a word. */
+class StrictCommand extends Command {
+  override createCommand(name?: string): Command {
+    return new StrictCommand(name);
+  }
+
+  override addOption(option: Option): this {
+    super.addOption(option);
+    const takesOneValue = (option.required || option.optional) && !option.variadic;
+    if (!takesOneValue) return this;
+    let isGiven = false;
+    return this.on(`option:${option.name()}`, () => {
+      if (isGiven) throw new UsageError(`${option.long ?? option.short} is given twice, and takes one value`);
+      isGiven = true;
+    });
+  }
+}
+
 /** A program that throws what is wrong with its options, and whose subcommands take after it. */
 export function newProgram(name: string): Command {
   return (
-    new Command(name)
+    new StrictCommand(name)
       .exitOverride()
       // Their arguments would leave no room for what they are.
       .configureHelp({ subcommandTerm: (subcommand) => subcommand.name() })

@@ -8,20 +8,30 @@ import type { Disk } from "./device/disk.ts";
 import { type DiskChoice, openDisk as openAnyDisk } from "./device/open-disk.ts";
 import { reasonOf, StartError } from "./errors.ts";
 import { exitNow } from "./linux/libc.ts";
+import { hasAddressSpace } from "./linux/mapping.ts";
 import { connectServiceManager, type Tell } from "./linux/service-manager.ts";
 import type { Log } from "./log.ts";
 import type { LimitedLog } from "./log-limiter.ts";
 import { GuestMemory } from "./memory/guest-memory.ts";
 import { InflightRegion } from "./memory/inflight-region.ts";
+import { NO_ADDRESSES } from "./memory/linear-memory.ts";
 import type { Observability, ObservabilityOptions } from "./observability/observability.ts";
+import { statusOf } from "./observability/status.ts";
 import type { Subject } from "./observability/subject.ts";
+import { isTooManyFiles, TOO_MANY_FILES } from "./process/open-files.ts";
+import { isHangupIgnored, onStatusSignal } from "./process/signals.ts";
+import { leaveDeletedDirectory } from "./process/working-directory.ts";
 import type { Connection } from "./protocol/connection.ts";
-import { adopt, type FrontEnds, listenAt, vacateSocketPath } from "./protocol/listener.ts";
+import { type AccessChoice, type Entrance, prepareEntrance } from "./protocol/entrance.ts";
+import type { FrontEnds } from "./protocol/listener.ts";
 import { Session } from "./session/session.ts";
 
 export interface DaemonOptions {
-  /** Where front-ends come in: a path to listen at, or a descriptor that was handed down. */
-  entrance: { socketPath: string } | { fd: number };
+  entrance: Entrance;
+  /** Who may connect to `entrance`, where that is a socket of our own. */
+  access: AccessChoice;
+  /** End when the first front-end has left. */
+  once: boolean;
   disk: DiskChoice;
   blk: BlkOptions;
   engine: DataPlaneOptions["engine"];
@@ -40,26 +50,29 @@ const SHUTDOWN_MS = 5000;
 export async function runDaemon(options: DaemonOptions, log: LimitedLog): Promise<void> {
   const stopping = abortOnSignal(log);
   endOnBug(log);
+  leaveDeletedDirectory(options);
   const tell = connectServiceManager();
   stopping.addEventListener("abort", () => tell("STOPPING=1", "STATUS=stopping"));
-  const { entrance } = options;
-  // Asked first: it is cheaper to refuse than to find the image in use by the same daemon.
-  if ("socketPath" in entrance) vacateSocketPath(entrance.socketPath);
-  const adopted = "fd" in entrance ? adopt(entrance.fd) : undefined;
+  const { entrance, once } = options;
+  const openEntrance = prepareEntrance(entrance, options.access, log);
   const disk = await openDisk(options.disk, stopping, log);
   if (disk === undefined) return;
-  // Before the workers have started: whoever connects meanwhile waits in the backlog.
-  const frontEnds = adopted ?? listenAt((entrance as { socketPath: string }).socketPath);
+  let frontEnds: FrontEnds | undefined;
   let observability: Observability | undefined;
   try {
-    await using device = await Device.open(disk, options, log);
-    observability = await observe(options.observability, device.subject(entrance), log);
+    const memory = Device.reserveMemory(disk, options.threads);
+    // Before the workers have started: whoever connects meanwhile waits in the backlog.
+    frontEnds = openEntrance();
+    await using device = await Device.open(disk, memory, options, log);
+    const subject = device.subject(entrance);
+    observability = await observe(options.observability, subject, log);
+    onStatusSignal(() => logStatus(subject, log));
     log.info({ ...entrance, file: disk.path, sectors: String(disk.capacitySectors) }, "ready");
     tell("READY=1");
-    await serveAll(frontEnds, device, stopping, tell, log);
+    await serveAll(frontEnds, device, { stopping, once }, tell, log);
   } finally {
     observability?.close();
-    frontEnds.close();
+    frontEnds?.close();
     await disk.close();
     log.flush();
   }
@@ -73,6 +86,15 @@ async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): P
     if (stopping.aborted) return undefined;
     throw error;
   }
+}
+
+/** What `vringd ctl` calls status, whatever the level: it was asked for. */
+function logStatus(subject: Subject, log: LimitedLog): void {
+  const { level } = log;
+  const status = statusOf(subject, level);
+  log.level = "info";
+  log.info({ status }, "status");
+  log.level = level;
 }
 
 /** Costs nothing if nobody is to look. */
@@ -89,7 +111,7 @@ async function observe(
 export async function serveAll(
   frontEnds: FrontEnds,
   device: { serve(connection: Connection, stopping: AbortSignal, log: Log): Promise<unknown> },
-  stopping: AbortSignal,
+  { stopping, once }: { stopping: AbortSignal; once: boolean },
   tell: Tell,
   log: Log,
 ): Promise<void> {
@@ -102,6 +124,7 @@ export async function serveAll(
       if (connection === undefined) return;
       tell("STATUS=serving a front-end");
       await device.serve(connection, stopping, log);
+      if (once && connection.hasSpoken) return;
     }
   } finally {
     close();
@@ -126,16 +149,23 @@ export class Device {
     this.features = deviceFeatures(disk, blk.packed);
   }
 
+  /** Throws StartError where limits leave no room for it, or for the workers' own: V8 ends the process for that. */
+  static reserveMemory(disk: Disk, threads: number): GuestMemory {
+    const count = threadsFor(disk, threads);
+    const memory = new GuestMemory(count);
+    if (!disk.object && !hasAddressSpace(count * WORKER_ADDRESSES)) throw new StartError(NO_ADDRESSES);
+    return memory;
+  }
+
   static async open(
     disk: Disk,
+    memory: GuestMemory,
     { blk, engine, ...options }: DeviceOptions,
     log: Log,
     onDiskFailure: OnDiskFailure = () => {},
   ): Promise<Device> {
     const { queueCount } = blk;
-    // An object belongs to the thread that it was given in.
-    const threads = disk.object ? 1 : options.threads;
-    const memory = new GuestMemory(threads);
+    const threads = threadsFor(disk, options.threads);
     try {
       const planeOptions = { ...options, queueCount, threads, engine };
       const failures = new FailureLog(log, {
@@ -148,7 +178,7 @@ export class Device {
       });
       return new Device(disk, memory, new InflightRegion(memory.linear), dataPlane, failures, blk);
     } catch (error) {
-      throw new StartError(`can't start with --engine=${engine}: ${reasonOf(error)}`);
+      throw new StartError(`can't start with --engine=${engine}: ${whyNoWorkers(error)}`);
     }
   }
 
@@ -187,6 +217,21 @@ export class Device {
   }
 }
 
+/** What V8 reserves for a thread: its code range, heap and stacks. */
+const WORKER_ADDRESSES = 704 << 20;
+
+/** An object belongs to the thread that it was given in. */
+function threadsFor(disk: Disk, threads: number): number {
+  return disk.object ? 1 : threads;
+}
+
+function whyNoWorkers(error: unknown): string {
+  const { syscall } = error as NodeJS.ErrnoException;
+  // Node gives each thread the directory of its process.
+  if (syscall === "uv_cwd") return "the working directory is gone: change to another one first";
+  return isTooManyFiles(error as NodeJS.ErrnoException) ? TOO_MANY_FILES : reasonOf(error);
+}
+
 function difference(after: Counters, before: Counters): Record<string, number> {
   const entries = Object.entries(after).map(([name, value]) => [
     name,
@@ -214,6 +259,7 @@ function abortOnSignal(log: Log): AbortSignal {
       exitNow(1);
     }, SHUTDOWN_MS).unref();
   };
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, stop);
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, stop);
+  process.on("SIGHUP", isHangupIgnored() ? () => {} : stop);
   return controller.signal;
 }

@@ -1,5 +1,6 @@
 // Log lines on stderr: for people, or as JSON for machines. No line is written for a request of the guest that ends well.
-import { writeSync } from "node:fs";
+import { constants, openSync, writeSync } from "node:fs";
+import { isatty } from "node:tty";
 import { LimitedLog } from "./log-limiter.ts";
 import { printable } from "./paths.ts";
 
@@ -47,9 +48,20 @@ function withoutControls(line: string): string {
 
 const STDERR = 2;
 
+/** Pipes and sockets are no longer waited for once Node has looked at them; a terminal that was stopped (^S) would be. */
+const output = isatty(STDERR) ? openTerminal() : STDERR;
+
+function openTerminal(): number {
+  try {
+    return openSync("/proc/self/fd/2", constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } catch {
+    return STDERR;
+  }
+}
+
 function writeLine(line: string): void {
   try {
-    writeSync(STDERR, line);
+    writeSync(output, line);
   } catch {
     // A full pipe or a closed terminal must not end the disk.
   }

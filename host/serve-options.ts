@@ -7,6 +7,7 @@ import type { BlockDisk } from "./disk/block-disk.ts";
 import { StartError } from "./errors.ts";
 import type { Log } from "./log.ts";
 import { textOfBytes } from "./paths.ts";
+import type { AccessChoice, Entrance } from "./protocol/entrance.ts";
 
 /** A file or a block device to serve. */
 export interface FileOptions {
@@ -39,14 +40,22 @@ export interface FileOptions {
   overlay?: string | Buffer;
 }
 
-/** What to serve, where, and how. Either `socketPath` or `fd`. */
+/** What to serve, where, and how. One of `socketPath`, `connect` and `fd`. */
 export interface ServeOptions {
   /** An object of yours, or a file. */
   disk: BlockDisk | FileOptions;
-  /** Listen on a Unix socket at this path. */
+  /** Listen on a Unix socket at this path; or at an abstract name, "@NAME", for front-ends of root or the same user. */
   socketPath?: string;
+  /** Mode of the socket at `socketPath`, such as 0o660. Left out: what the umask leaves; with `socketGroup` 0o660. */
+  socketMode?: number;
+  /** Group of the socket at `socketPath`, by name or number. Left out: the process's own. */
+  socketGroup?: string | number;
+  /** Connect to a front-end that listens at this path or abstract name, and again whenever it has gone. */
+  connect?: string;
   /** Take this descriptor, of a listening or a connected Unix stream socket. It is closed in the end. */
   fd?: number;
+  /** Close when the first front-end has left. Left out: false. */
+  once?: boolean;
   /** Queues that the guest may use, 1 to 256. Left out: 256. */
   queues?: number;
   /** Queue size to expect, 4 to 1024: requests may have two segments less. Left out: 128. */
@@ -86,9 +95,6 @@ function textOf(path: string | Buffer): string {
 /** Throws StartError for what no back-end can do. */
 export function deviceOptions(options: ServeOptions): DeviceOptions {
   const { queues = QUEUES_MAX, queueSize = 128, packed = false, engine = "auto", pollUs = 32 } = options;
-  if ((options.socketPath === undefined) === (options.fd === undefined)) {
-    throw new StartError("give either socketPath or fd: where front-ends connect");
-  }
   const threads = options.threads ?? Math.min(availableParallelism(), WORKERS_MAX);
   checkRange("queues", queues, 1, QUEUES_MAX);
   checkRange("queueSize", queueSize, 4, 1024);
@@ -96,6 +102,25 @@ export function deviceOptions(options: ServeOptions): DeviceOptions {
   checkRange("pollUs", pollUs, 0, 1000);
   const blk = { queueCount: queues, queueSize, packed };
   return { blk, engine, threads: Math.min(threads, queues), pollUs };
+}
+
+/** Throws StartError unless there is one. */
+export function entranceOf({ socketPath, connect, fd }: ServeOptions): Entrance {
+  const given: Entrance[] = [];
+  if (socketPath !== undefined) given.push({ socketPath });
+  if (connect !== undefined) given.push({ connect });
+  if (fd !== undefined) given.push({ fd });
+  const [entrance, ...others] = given;
+  if (entrance !== undefined && others.length === 0) return entrance;
+  throw new StartError("give one of socketPath, connect and fd: where we and front-ends meet");
+}
+
+export function accessOf({ socketPath, socketMode: mode, socketGroup: group }: ServeOptions): AccessChoice {
+  if (mode === undefined && group === undefined) return {};
+  if (socketPath === undefined)
+    throw new StartError("socketMode and socketGroup are for a socket at socketPath");
+  if (mode !== undefined) checkRange("socketMode", mode, 0, 0o777);
+  return { mode, group: group === undefined ? undefined : String(group) };
 }
 
 function checkRange(name: string, value: number, min: number, max: number): void {

@@ -11,8 +11,16 @@ import { SystemError } from "./linux/libc.ts";
 import { type Log, SILENT } from "./log.ts";
 import { LimitedLog } from "./log-limiter.ts";
 import type { Connection } from "./protocol/connection.ts";
-import { adopt, type FrontEnds, listenAt, vacateSocketPath } from "./protocol/listener.ts";
-import { deviceOptions, diskChoice, type FileOptions, type ServeOptions } from "./serve-options.ts";
+import { prepareEntrance } from "./protocol/entrance.ts";
+import type { FrontEnds } from "./protocol/listener.ts";
+import {
+  accessOf,
+  deviceOptions,
+  diskChoice,
+  entranceOf,
+  type FileOptions,
+  type ServeOptions,
+} from "./serve-options.ts";
 
 /** What was done, over all rings: since the server started, or for one front-end. */
 export interface Stats {
@@ -137,10 +145,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const log = new LimitedLog(options.log ?? SILENT);
   const how = deviceOptions(options);
   signal?.throwIfAborted();
-  const { socketPath, fd } = options;
-  // Asked first: it is cheaper to refuse than to find the image in use by the same program.
-  if (socketPath !== undefined) vacateSocketPath(socketPath);
-  const adopted = fd === undefined ? undefined : adopt(fd);
+  const openEntrance = prepareEntrance(entranceOf(options), accessOf(options), log);
   const stopping = new AbortController();
   const abort = () => stopping.abort();
   signal?.addEventListener("abort", abort);
@@ -149,16 +154,19 @@ export async function serve(options: ServeOptions): Promise<Server> {
     const disk = await openAny(options.disk, stopping.signal, log);
     undo.unshift(() => disk.close());
     undo.push(() => log.flush());
-    const frontEnds = adopted ?? listenAt(socketPath!);
+    const memory = Device.reserveMemory(disk, how.threads);
+    const frontEnds = openEntrance();
     undo.unshift(() => frontEnds.close());
     let server: Server | undefined;
-    const device = await Device.open(disk, how, log, (failure) => {
+    const device = await Device.open(disk, memory, how, log, (failure) => {
       server?.emit("requestFailed", failure.operation, errorOf(failure));
     });
-    server = new Server(device, stopping, (self) => run(self, device, frontEnds, stopping.signal, log, undo));
+    const ends = { stopping: stopping.signal, once: options.once ?? false };
+    server = new Server(device, stopping, (self) => run(self, device, frontEnds, ends, log, undo));
     return server;
   } catch (error) {
-    adopted?.close();
+    // A descriptor that was handed over is closed, however far we got.
+    if (options.fd !== undefined) openEntrance().close();
     await endAll(undo);
     signal?.throwIfAborted();
     throw error;
@@ -169,18 +177,18 @@ async function run(
   server: Server,
   device: Device,
   frontEnds: FrontEnds,
-  stopping: AbortSignal,
+  ends: { stopping: AbortSignal; once: boolean },
   log: Log,
   undo: readonly (() => unknown)[],
 ): Promise<void> {
   const serveOne = async (connection: Connection) => {
     const before = device.dataPlane.counters();
     server.emit("connect");
-    const fault = await device.serve(connection, stopping, log);
+    const fault = await device.serve(connection, ends.stopping, log);
     server.emit("disconnect", difference(device.dataPlane.counters(), before), fault);
   };
   try {
-    await serveAll(frontEnds, { serve: serveOne }, stopping, () => {}, log);
+    await serveAll(frontEnds, { serve: serveOne }, ends, () => {}, log);
     await device[Symbol.asyncDispose]();
   } finally {
     await endAll(undo);

@@ -197,7 +197,7 @@ describe("the daemon", () => {
     await using first = await Vringd.start({ args });
     const second = Vringd.start({ args });
     await assert.rejects(second, {
-      message: new RegExp(`in use by node\\S* \\(process ${first.pid}\\)`),
+      message: new RegExp(`in use by vringd-blk .* \\(process ${first.pid}\\)`),
     });
   });
 
@@ -208,7 +208,7 @@ describe("the daemon", () => {
       for (const { value } of winners) await value[Symbol.asyncDispose]();
       assert.equal(winners.length, 1);
       const loser = starts.find((start) => start.status === "rejected");
-      assert.match(String(loser?.reason), /is in use by node\S* \(process \d+\)/);
+      assert.match(String(loser?.reason), /is in use by vringd-blk .* \(process \d+\)/);
     }
   });
 

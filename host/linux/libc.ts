@@ -31,6 +31,7 @@ export const fstatfs = declare("int fstatfs(int fd, void *buffer)");
 export const ftruncate = declare("int ftruncate(int fd, int64_t length)");
 export const getpeername = declare("int getpeername(int fd, void *address, void *length)");
 export const getsockopt = declare("int getsockopt(int fd, int level, int name, void *value, void *length)");
+export const getgrnam = declare("void *getgrnam(const char *name)");
 export const ioctl = declare("int ioctl(int fd, unsigned long request, void *argument)");
 export const listen = declare("int listen(int fd, int backlog)");
 export const madvise = declare("int madvise(uintptr_t address, size_t length, int advice)");

@@ -1,5 +1,6 @@
 // Who holds a lock: open file description locks name no process, but /proc shows them beside each descriptor (proc(5)).
 import { fstatSync, readdirSync, readFileSync } from "node:fs";
+import { basename } from "node:path";
 
 export interface Process {
   pid: number;
@@ -19,7 +20,24 @@ export function findLockHolder(fd: number): Process | undefined {
   const file = lockedName(fd);
   const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
   const pid = pids.find((candidate) => holdsLock(candidate, file) && !isEnding(candidate));
-  return pid === undefined ? undefined : { pid: Number(pid), name: read(`/proc/${pid}/comm`).trim() };
+  return pid === undefined ? undefined : { pid: Number(pid), name: nameOf(pid) };
+}
+
+const INTERPRETERS = /^(node|nodejs|deno|bun|python[\d.]*|perl|ruby|java|sh|bash|dash)$/;
+const COMMAND_LENGTH_MAX = 100;
+
+/** What its user would know it by: an interpreter's name says nothing, nor does ours say which disk it is. */
+function nameOf(pid: string): string {
+  const name = read(`/proc/${pid}/comm`).trim();
+  const words = Buffer.from(read(`/proc/${pid}/cmdline`), "latin1")
+    .toString()
+    .split("\0")
+    .join(" ")
+    .trim();
+  const isTold = INTERPRETERS.test(name) || INTERPRETERS.test(basename(words.split(" ")[0]!));
+  if (words === "" || !(isTold || words.startsWith("vringd-blk "))) return name;
+  const line = words.replace(/\p{Cc}/gu, "?");
+  return line.length > COMMAND_LENGTH_MAX ? `${line.slice(0, COMMAND_LENGTH_MAX)}...` : line;
 }
 
 /** The name, in parentheses, may hold anything. Behind it: the state, which is field 3, and so on. */

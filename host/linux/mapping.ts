@@ -76,6 +76,15 @@ export function allocateForGuestAt(address: number, byteLength: number): void {
   excludeFromCoreDumps(address, byteLength);
 }
 
+/** Whether as much address space is left. */
+export function hasAddressSpace(byteLength: number): boolean {
+  const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  const address = libc.mmap(0, byteLength, PROT_NONE, flags, -1, 0);
+  if (address === -1) return false;
+  unmap(address, byteLength);
+  return true;
+}
+
 export function unmap(address: number, byteLength: number): void {
   libc.checked("munmap", libc.munmap(address, byteLength));
 }

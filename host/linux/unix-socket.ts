@@ -1,5 +1,14 @@
 // Unix stream sockets that carry descriptors beside bytes (unix(7), SCM_RIGHTS).
-import { fchmodSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  fstatSync,
+  openSync,
+  unlinkSync,
+} from "node:fs";
 import { bytesOfText } from "../paths.ts";
 import * as libc from "./libc.ts";
 import { addStatusFlags } from "./status-flags.ts";
@@ -22,6 +31,8 @@ const MSG_CMSG_CLOEXEC = 0x40000000;
 const EAGAIN = 11;
 const EINTR = 4;
 const ENOTCONN = 107;
+const ENOENT = 2;
+const ECONNABORTED = 103;
 
 /** The longest path that fits sockaddr_un with its closing NUL. */
 export const SOCKET_PATH_MAX = 107;
@@ -29,10 +40,15 @@ export const SOCKET_PATH_MAX = 107;
 /** Descriptors in one message: SCM_MAX_FD of the kernel. */
 const FDS_MAX = 253;
 
-/** A path that begins with "@" is a name in the abstract namespace, whose first byte is 0 (unix(7)). */
-function addressOfName(name: string): Buffer {
-  if (!name.startsWith("@")) return addressOfPath(name);
-  const address = addressOfPath(name).subarray(0, -1);
+/** A path that begins with "@" is a name in the abstract namespace: no file, so no owner and no mode (unix(7)). */
+export function isAbstract(path: string): boolean {
+  return path.startsWith("@");
+}
+
+/** The first byte of an abstract name is 0, and it ends where the address does. */
+function addressOf(pathOrName: string): Buffer {
+  if (!isAbstract(pathOrName)) return addressOfPath(pathOrName);
+  const address = addressOfPath(pathOrName).subarray(0, -1);
   address[2] = 0;
   return address;
 }
@@ -59,20 +75,62 @@ function closeOnFailure<T>(fd: number, action: (fd: number) => T): T {
   }
 }
 
-/** A listening socket at `path`, which must not exist yet. The umask takes its bits from `mode`. */
-export function listenUnix(path: string, mode?: number): number {
-  const address = addressOfPath(path);
+/** Who may connect to a socket that is a file. What is left out is as the umask and the process have it. */
+export interface SocketAccess {
+  mode?: number | undefined;
+  gid?: number | undefined;
+}
+
+/** Until its file has its group, it is its owner's alone. */
+const OWNER_ONLY = 0o600;
+
+/** A listening socket at `path`, which must not exist yet, or at an abstract name, which nobody else may have. */
+export function listenUnix(path: string, access: SocketAccess = {}): number {
+  const address = addressOf(path);
+  const isOpenToAll = access.mode === undefined && access.gid === undefined;
   return closeOnFailure(createSocket(), (fd) => {
-    // bind() gives the file the socket's own mode, so there is no moment at which it has another.
-    if (mode !== undefined) fchmodSync(fd, mode);
+    // bind() gives the file the socket's own mode, so there is no moment at which it has a wider one.
+    if (!isOpenToAll) fchmodSync(fd, OWNER_ONLY);
     libc.checked("bind", libc.bind(fd, address, address.length));
-    libc.checked("listen", libc.listen(fd, 8));
+    if (!isOpenToAll && !isAbstract(path)) {
+      try {
+        giveAccess(path, access);
+      } catch (error) {
+        unlinkSync(path);
+        throw error;
+      }
+    }
+    // Nobody can connect before this, either.
+    libc.checked("listen", libc.listen(fd, BACKLOG));
     return fd;
   });
 }
 
+/** Front-ends that wait for their turn. */
+const BACKLOG = 8;
+
+/** O_PATH of open(2), which Node has no name for: the file itself, whatever it is. */
+const O_PATH = 0o10000000;
+const S_IFSOCK = 0o140000;
+
+/** By a descriptor: what others may have put in the path's place since must not get our group and mode. */
+function giveAccess(path: string, { mode, gid }: SocketAccess): void {
+  const file = openSync(path, O_PATH | constants.O_NOFOLLOW);
+  try {
+    const stats = fstatSync(file);
+    if ((stats.mode & constants.S_IFMT) !== S_IFSOCK || stats.uid !== process.geteuid!())
+      throw new libc.SystemError("open", ENOENT);
+    const itself = `/proc/self/fd/${file}`;
+    if (gid !== undefined) chownSync(itself, -1, gid);
+    if (mode !== undefined) chmodSync(itself, mode);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** What is listening at the other end shows the credentials that it had when it began to listen. */
 export function connectUnix(path: string): number {
-  const address = addressOfPath(path);
+  const address = addressOf(path);
   return closeOnFailure(createSocket(), (fd) => {
     libc.checked("connect", libc.connect(fd, address, address.length));
     return fd;
@@ -81,7 +139,7 @@ export function connectUnix(path: string): number {
 
 /** What sends datagrams to a socket, as far as it takes them without waiting. It is open until the process ends. */
 export function datagramTo(name: string): (bytes: Uint8Array) => void {
-  const address = addressOfName(name);
+  const address = addressOf(name);
   const fd = closeOnFailure(createSocket(SOCK_DGRAM), (socket) => {
     libc.checked("connect", libc.connect(socket, address, address.length));
     return socket;
@@ -94,8 +152,8 @@ export function acceptUnix(fd: number): number | undefined {
   const accepted = libc.accept4(fd, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (accepted >= 0) return accepted;
   const errno = libc.errno();
-  // A connection that was aborted before it was accepted (ECONNABORTED) is as none.
-  if (errno === EAGAIN || errno === EINTR || errno === 103) return undefined;
+  // A connection that was aborted before it was accepted is as none.
+  if (errno === EAGAIN || errno === EINTR || errno === ECONNABORTED) return undefined;
   throw new libc.SystemError("accept", errno);
 }
 
@@ -137,6 +195,16 @@ export function setNonBlocking(fd: number): void {
 /** The process at the other end, as it was when it connected. */
 export function peerPid(fd: number): number {
   return socketOption(fd, SO_PEERCRED, 12).readInt32LE(0);
+}
+
+/** The user at the other end: as it was when it connected, or began to listen. struct ucred: pid, uid, gid. */
+export function peerUser(fd: number): number {
+  return socketOption(fd, SO_PEERCRED, 12).readUInt32LE(4);
+}
+
+/** Whether the other end is root's or our own user's: all that guards a socket without a file. */
+export function isPeerTrusted(fd: number): boolean {
+  return [0, process.geteuid!()].includes(peerUser(fd));
 }
 
 function socketOption(fd: number, name: number, byteLength: number): Buffer {

@@ -9,11 +9,26 @@ import {
   ZEROES_PTR,
   ZEROES_SIZE,
 } from "../../assembly/spec/layout.ts";
+import { StartError } from "../errors.ts";
 import { addressOf } from "../linux/libc.ts";
 import { allocateAt, reserveAt } from "../linux/mapping.ts";
 
+/** Throws StartError where limits leave no room for it. */
+function reserve(): WebAssembly.Memory {
+  try {
+    return new WebAssembly.Memory({ initial: MEMORY_PAGES, maximum: MEMORY_PAGES, shared: true });
+  } catch (error) {
+    if (error instanceof RangeError) throw new StartError(NO_ADDRESSES);
+    throw error;
+  }
+}
+
+export const NO_ADDRESSES =
+  "there are not enough addresses for its memory: raise the limits (ulimit -v and -d, LimitAS=, LimitDATA=) " +
+  "to 16 GiB, or use fewer threads";
+
 export class LinearMemory {
-  readonly wasm = new WebAssembly.Memory({ initial: MEMORY_PAGES, maximum: MEMORY_PAGES, shared: true });
+  readonly wasm = reserve();
   /** Where it begins in this process: host address = hostAddress + pointer. */
   readonly hostAddress = addressOf(new Uint8Array(this.wasm.buffer));
   /** Only for addresses that are mapped: others fault, and outside of Wasm nothing catches that. */

@@ -88,9 +88,13 @@ async function handle(routes: Routes, request: IncomingMessage): Promise<Answer 
   const path = request.url!.replace(/\?.*/, "");
   const methods = Object.hasOwn(routes, path) ? routes[path]! : undefined;
   if (methods === undefined) throw new RequestError(404, `there is no ${path} here`);
-  const handler = methods[request.method!];
+  const method = request.method!;
+  // What GET answers, without its body (RFC 9110, 9.3.2), which Node leaves out by itself.
+  const handler = methods[method] ?? (method === "HEAD" ? methods.GET : undefined);
   if (handler === undefined) {
-    const allow = Object.keys(methods).join(", ");
+    const allow = Object.keys(methods)
+      .flatMap((each) => (each === "GET" ? ["GET", "HEAD"] : [each]))
+      .join(", ");
     throw new RequestError(405, `${path} takes ${allow}, not ${request.method}`, { allow });
   }
   return handler(await readBody(request), request.headers);

@@ -2,6 +2,7 @@
 import type { Server } from "node:http";
 import { reasonOf, StartError } from "../errors.ts";
 import type { LimitedLog } from "../log-limiter.ts";
+import type { AccessChoice } from "../protocol/entrance.ts";
 import { Attention } from "./attention.ts";
 import { controlRoutes } from "./control.ts";
 import { Events } from "./events.ts";
@@ -14,7 +15,9 @@ import type { Subject } from "./subject.ts";
 export interface ObservabilityOptions {
   /** Where the control socket is to be. */
   controlSocket?: string | undefined;
+  controlAccess?: AccessChoice;
   metrics?: MetricsAddress | undefined;
+  metricsAccess?: AccessChoice;
 }
 
 export class Observability {
@@ -42,13 +45,14 @@ export class Observability {
     try {
       if (controlSocket !== undefined) {
         const routes = controlRoutes(subject, attention, metrics, events, log, quit);
-        await observability.listen(createBoundedServer(routes, log), { path: controlSocket });
+        const address = { path: controlSocket };
+        await observability.listen(createBoundedServer(routes, log), address, options.controlAccess);
         log.observe = (entry) => events.add(entry);
         log.info({ controlSocket }, "control socket is open");
       }
       if (address !== undefined) {
         const routes = { "/metrics": { GET: () => metrics.answer() } };
-        await observability.listen(createBoundedServer(routes, log), address);
+        await observability.listen(createBoundedServer(routes, log), address, options.metricsAccess);
         log.info({ metrics: formatMetricsAddress(address) }, "metrics are open");
       }
       return observability;
@@ -70,11 +74,13 @@ export class Observability {
     }
   }
 
-  private async listen(server: Server, address: MetricsAddress): Promise<void> {
+  private async listen(server: Server, address: MetricsAddress, access?: AccessChoice): Promise<void> {
     const remove =
-      "path" in address ? await listenPrivately(server, address.path) : await listenAtPort(server, address);
-    // Such as no more descriptors for whoever comes.
-    server.on("error", (error) => this.log.warn({ reason: error.message }, "a look from outside failed"));
+      "path" in address
+        ? await listenPrivately(server, address.path, access)
+        : await listenAtPort(server, address);
+    // Such as no more descriptors for whoever comes: Node refuses that one, and says so.
+    server.on("error", (error) => this.log.warn({ reason: reasonOf(error) }, "a look from outside failed"));
     this.open.push({ server, remove });
   }
 }

@@ -1,14 +1,25 @@
-// A listening Unix socket for our own user alone.
+// A listening Unix socket for our own user, and for whom the operator lets in.
 import type { Server } from "node:http";
+import type { Socket } from "node:net";
 import { reasonOf, StartError } from "../errors.ts";
-import { listenUnix } from "../linux/unix-socket.ts";
+import { isAbstract, isPeerTrusted, listenUnix } from "../linux/unix-socket.ts";
+import { type AccessChoice, socketAccess } from "../protocol/entrance.ts";
 import { removeSocket, vacateSocketPath } from "../protocol/listener.ts";
 
+const OWNER_ONLY = 0o600;
+
 /** Makes `server` listen at `path`, and returns what removes the socket again. */
-export async function listenPrivately(server: Server, path: string): Promise<() => void> {
+export async function listenPrivately(
+  server: Server,
+  path: string,
+  choice: AccessChoice = {},
+): Promise<() => void> {
+  const access = socketAccess(path, choice);
   vacateSocketPath(path);
+  // Nothing else keeps others away from an abstract name.
+  if (isAbstract(path)) server.prependListener("connection", dropStranger);
   try {
-    const fd = listenUnix(path, 0o600);
+    const fd = listenUnix(path, { ...access, mode: access.mode ?? OWNER_ONLY });
     const remove = removeSocket(path);
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
@@ -18,4 +29,10 @@ export async function listenPrivately(server: Server, path: string): Promise<() 
   } catch (error) {
     throw new StartError(`can't listen on ${path}: ${reasonOf(error)}`);
   }
+}
+
+/** Before anything of it is read. */
+function dropStranger(socket: Socket): void {
+  const { fd } = (socket as unknown as { _handle: { fd: number } | null })._handle ?? {};
+  if (fd === undefined || fd < 0 || !isPeerTrusted(fd)) socket.destroy();
 }

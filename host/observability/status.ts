@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import manifest from "../../package.json" with { type: "json" };
 import type { RingState } from "../dataplane/statistics.ts";
+import type { Entrance } from "../protocol/entrance.ts";
 import { featureNames, protocolFeatureNames } from "./feature-names.ts";
 import type { Subject } from "./subject.ts";
 
@@ -15,7 +16,7 @@ export interface Status {
   threads: number;
   logLevel: string;
   disk: { path: string; sizeBytes: number; blockSizeBytes: number; readOnly: boolean; direct: boolean };
-  entrance: { socketPath: string } | { fd: number };
+  entrance: Entrance;
   frontEnd: { connectedSeconds: number; features: string[]; protocolFeatures: string[] } | null;
   rings: RingStatus[];
 }

@@ -1,9 +1,10 @@
 // What there is to observe: the running device, as it shows itself to those who only look.
 import type { DataPlane } from "../dataplane/data-plane.ts";
 import type { Disk } from "../device/disk.ts";
+import type { Entrance } from "../protocol/entrance.ts";
 
 export interface Subject {
-  entrance: { socketPath: string } | { fd: number };
+  entrance: Entrance;
   disk: Pick<Disk, "path" | "capacitySectors" | "blockSize" | "readOnly" | "directMask">;
   dataPlane: Pick<DataPlane, "engine" | "threads" | "faults" | "statistics" | "counters">;
   /** The front-end that is served now, if one is. */

@@ -20,6 +20,8 @@ export const PAYLOAD_MAX = 4096;
 const EPIPE = 32;
 
 export class Connection {
+  /** Whether a whole message has come: those who only try whether somebody listens send none. */
+  hasSpoken = false;
   private isClosed = false;
   private isInterrupted = false;
   /** Descriptors of the message that is still arriving. */
@@ -76,6 +78,7 @@ export class Connection {
     if (payload === undefined) return undefined;
     const fds = this.fds;
     this.fds = [];
+    this.hasSpoken = true;
     return { request: header.request, flags: header.flags, payload, fds };
   }
 

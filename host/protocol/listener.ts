@@ -1,10 +1,13 @@
 // Where front-ends come in: a socket of our own making, or one that we were started with.
 import { accessSync, constants, lstatSync, statSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { reasonOf, StartError } from "../errors.ts";
 import { close, SystemError } from "../linux/libc.ts";
 import { whenReadable } from "../linux/readiness.ts";
+import { SpareDescriptor } from "../linux/spare-descriptor.ts";
 import * as socket from "../linux/unix-socket.ts";
+import type { Log } from "../log.ts";
 import { bytesOfText, filePath } from "../paths.ts";
 import { Connection } from "./connection.ts";
 
@@ -15,84 +18,132 @@ export interface FrontEnds {
   close(): void;
 }
 
+/** After an accept that failed, before the next: what is short of now may be there again. */
+const RETRY_MS = 500;
+
 /** Those that connect to a listening socket. Whoever comes while another is served waits in its backlog. */
 class Listener implements FrontEnds {
-  private isClosed = false;
-  private endWait: (() => void) | undefined;
+  private readonly closing = new AbortController();
+  private readonly spare = new SpareDescriptor();
 
   constructor(
     private readonly fd: number,
     private readonly removeFile: () => void,
+    private readonly log: Log,
+    private readonly isWelcome: (fd: number) => boolean = () => true,
   ) {}
 
   async next(): Promise<Connection | undefined> {
-    while (!this.isClosed) {
-      const fd = socket.acceptUnix(this.fd);
-      if (fd !== undefined) return new Connection(fd);
-      await this.wait();
+    while (!this.closing.signal.aborted) {
+      const fd = await this.accept();
+      if (fd === undefined) await this.wait();
+      else if (fd !== REFUSED) return new Connection(fd);
     }
     return undefined;
   }
 
   close(): void {
-    if (this.isClosed) return;
-    this.isClosed = true;
-    this.endWait?.();
+    if (this.closing.signal.aborted) return;
+    this.closing.abort();
+    this.spare.close();
     this.removeFile();
     close(this.fd);
   }
 
+  /** Undefined if nobody is there. Whatever the kernel is short of, it is one front-end that goes without. */
+  private async accept(): Promise<number | typeof REFUSED | undefined> {
+    try {
+      const fd = socket.acceptUnix(this.fd);
+      if (fd === undefined || this.isWelcome(fd)) return fd;
+      close(fd);
+      this.log.warn("a front-end of another user was refused at an abstract socket");
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      const reason = reasonOf(error);
+      if (this.refuseWithSpare()) this.log.warn({ reason }, "a front-end was refused");
+      else {
+        this.log.warn({ reason }, "a front-end can't be accepted, and waits");
+        await sleep(RETRY_MS, undefined, { signal: this.closing.signal }).catch(() => {});
+      }
+    }
+    return REFUSED;
+  }
+
+  /** With no descriptor left, its connection would make the socket readable for ever, and nobody would tell it. */
+  private refuseWithSpare(): boolean {
+    return this.spare.lend(() => {
+      const fd = socket.acceptUnix(this.fd);
+      if (fd !== undefined) close(fd);
+    });
+  }
+
   private wait(): Promise<void> {
+    const { signal } = this.closing;
     return new Promise((resolve) => {
-      const watch = whenReadable(this.fd, () => this.endWait?.());
-      this.endWait = () => {
-        this.endWait = undefined;
+      const end = () => {
         watch.stop();
+        signal.removeEventListener("abort", end);
         resolve();
       };
+      const watch = whenReadable(this.fd, end);
+      signal.addEventListener("abort", end);
     });
   }
 }
 
-/** Listens at a path that vacateSocketPath() has found free. The file is made with the umask that we were started with. */
-export function listenAt(path: string): FrontEnds {
+const REFUSED = "refused";
+
+/** Listens at a path that vacateSocketPath() has found free. Without `access` the file's mode is the umask's. */
+export function listenAt(path: string, log: Log, access: socket.SocketAccess = {}): FrontEnds {
   try {
-    const fd = socket.listenUnix(path);
-    return new Listener(fd, removeSocket(path));
+    const fd = socket.listenUnix(path, access);
+    const isWelcome = socket.isAbstract(path) ? socket.isPeerTrusted : undefined;
+    return new Listener(fd, removeSocket(path), log, isWelcome);
   } catch (error) {
     throw new StartError(`can't listen on ${path}: ${reasonOf(error)}`);
   }
 }
 
 /** Front-ends from a descriptor: of a listening socket as many as come, of a connected one the one at its other end. */
-export function adopt(fd: number): FrontEnds {
+export function adopt(fd: number, log: Log): FrontEnds {
   const isListening = checkAdopted(fd);
   socket.setNonBlocking(fd);
-  if (isListening) return new Listener(fd, () => {});
+  if (isListening) return new Listener(fd, () => {}, log);
   const connections = [new Connection(fd)];
   return { next: async () => connections.pop(), close: () => connections.pop()?.close() };
 }
 
 /** Makes sure that nobody listens there, and removes the socket that a predecessor has left. */
 export function vacateSocketPath(path: string): void {
-  const { length } = bytesOfText(path);
-  if (length > socket.SOCKET_PATH_MAX) {
-    throw new StartError(
-      `the socket path has ${length} bytes, more than the ${socket.SOCKET_PATH_MAX} that a Unix socket can have: ${path}`,
-    );
-  }
+  checkSocketPath(path);
   try {
+    if (socket.isAbstract(path)) {
+      if (isAnswered(path)) throw inUse(path);
+      return;
+    }
     accessSync(filePath(dirname(path)), constants.W_OK);
     const stats = lstatSync(filePath(path), { throwIfNoEntry: false });
     if (stats === undefined) return;
     if (!stats.isSocket())
       throw new StartError(`${path} exists and is no socket; remove it or choose another path`);
-    if (isAnswered(path)) throw new StartError(`${path} is in use: another process listens there`);
+    if (isAnswered(path)) throw inUse(path);
     unlinkSync(filePath(path));
   } catch (error) {
     if (error instanceof StartError) throw error;
     throw new StartError(`can't use ${path} as the socket path: ${reasonOf(error)}`);
   }
+}
+
+export function checkSocketPath(path: string): void {
+  const { length } = bytesOfText(path);
+  if (length <= socket.SOCKET_PATH_MAX) return;
+  throw new StartError(
+    `the socket path has ${length} bytes, more than the ${socket.SOCKET_PATH_MAX} that a Unix socket can have: ${path}`,
+  );
+}
+
+function inUse(path: string): StartError {
+  return new StartError(`${path} is in use: another process listens there`);
 }
 
 function isAnswered(path: string): boolean {
@@ -110,6 +161,7 @@ function isAnswered(path: string): boolean {
 
 /** What will remove the socket that was just made at `path`. By then the path may be a successor's. */
 export function removeSocket(path: string): () => void {
+  if (socket.isAbstract(path)) return () => {};
   const made = statSync(filePath(path), { bigint: true });
   return () => {
     const now = lstatSync(filePath(path), { bigint: true, throwIfNoEntry: false });

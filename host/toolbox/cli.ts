@@ -66,11 +66,5 @@ export function run(): void {
       if (process.listenerCount(signal) === 0) process.exit(128 + constants.signals[signal]);
     });
   }
-  // A reader that has seen enough, such as head, is no failure.
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
-    process.exit();
-  });
-
   commandLine().parseAsync(programArguments(), { from: "user" }).catch(fail);
 }

@@ -1,5 +1,6 @@
 // A question to one control socket, with a bound on how long its answer may take.
-import { request } from "node:http";
+import { type RequestOptions, request } from "node:http";
+import { Socket } from "node:net";
 import { reasonOf } from "../errors.ts";
 
 const ANSWER_MAX = 16 << 20;
@@ -34,16 +35,17 @@ export function sentenceOf(socketPath: string, status: number, answer: string): 
   return `${socketPath}: ${value.error ?? status}`;
 }
 
-function exchange(
+async function exchange(
   { socketPath, timeoutMs }: Peer,
   method: string,
   path: string,
   body: string,
 ): Promise<{ status: number; answer: string }> {
+  const way = socketPath.startsWith("@") ? await wayToName(socketPath) : { socketPath, agent: false };
   return new Promise((resolve, reject) => {
     const fail = (reason: string) => reject(new ControlError(`${socketPath}: ${reason}`));
     const headers = { "content-length": Buffer.byteLength(body) };
-    const sent = request({ socketPath, method, path, headers, agent: false }, (response) => {
+    const sent = request({ method, path, headers, ...way }, (response) => {
       let answer = "";
       response.setEncoding("utf8").on("data", (part: string) => {
         answer += part;
@@ -61,6 +63,17 @@ function exchange(
     sent.on("error", (error) => fail(reasonFor(error)));
     sent.end(body);
   });
+}
+
+/** Node 20 itself fills abstract names up with zeroes, which makes them other names. */
+async function wayToName(name: string): Promise<RequestOptions> {
+  const { connectUnix } = await import("../linux/unix-socket.ts");
+  try {
+    const socket = new Socket({ fd: connectUnix(name) });
+    return { createConnection: () => socket };
+  } catch (error) {
+    throw new ControlError(`${name}: ${reasonFor(error as NodeJS.ErrnoException)}`);
+  }
 }
 
 export function reasonFor(error: NodeJS.ErrnoException): string {

@@ -35,6 +35,8 @@ export interface QemuGuestOptions extends GuestOptions {
   queueSize?: number;
   /** Connects again, this long after the back-end went away; without it QEMU does not come back. */
   reconnectSeconds?: number;
+  /** QEMU listens, and the back-end connects. */
+  isServer?: boolean;
   /** Further properties of the device, such as "discard=off,config-wce=off". */
   deviceProperties?: string;
   extraArgs?: readonly string[];
@@ -152,6 +154,7 @@ function qemuArguments(
 ): string[] {
   const { socketPath, queues = 1, memoryMiB = DEFAULT_MEMORY_MIB, reconnectSeconds } = options;
   const chardev = ["socket", "id=disk", `path=${socketPath}`];
+  if (options.isServer) chardev.push("server=on", "wait=off");
   if (reconnectSeconds !== undefined) chardev.push(reconnectOption(version, reconnectSeconds));
   const device = ["vhost-user-blk-pci", "chardev=disk", `num-queues=${queues}`];
   device.push(`packed=${options.packed ? "on" : "off"}`);

@@ -22,7 +22,7 @@ import { openConnection } from "../../host/front-end/requests.ts";
 import { until } from "./until.ts";
 
 export interface VringdOptions {
-  /** Beside --blk-file and --socket-path. */
+  /** Beside --blk-file and --socket-path, unless they are among these. */
   args?: readonly string[];
   /** A sparse image of this size. */
   byteLength?: number;
@@ -117,13 +117,15 @@ export class Vringd {
   async restart(args = this.options.args ?? []): Promise<void> {
     const { under = [], fd, overlay, program = [process.execPath, PROGRAM] } = this.options;
     const entrance = fd === undefined ? `--socket-path=${this.socketPath}` : `--fd=${INHERITED_FD}`;
+    const isGiven = (...names: string[]) =>
+      args.some((arg) => names.some((name) => arg.startsWith(`--${name}=`)));
     const command = [
       ...(hasGuard ? guard : []),
       ...under,
       ...program,
-      `--blk-file=${this.options.blkFile ?? this.imagePath}`,
-      ...(overlay ? [`--overlay=${this.changesPath}`] : []),
-      entrance,
+      ...(isGiven("blk-file") ? [] : [`--blk-file=${this.options.blkFile ?? this.imagePath}`]),
+      ...(overlay && !isGiven("overlay") ? [`--overlay=${this.changesPath}`] : []),
+      ...(isGiven("socket-path", "connect") ? [] : [entrance]),
       ...args,
     ];
     this.child = spawn(command[0]!, command.slice(1), {

@@ -38,8 +38,13 @@ export function statusLines(status: Status, width: number): string[] {
   return active.length === 0 ? lines : [...lines, "", ...ringTable(active, width)];
 }
 
+function placeOf(entrance: Status["entrance"]): string {
+  if ("fd" in entrance) return `descriptor ${entrance.fd}`;
+  return "connect" in entrance ? entrance.connect : entrance.socketPath;
+}
+
 function frontEndOf({ frontEnd, entrance }: Status): [string, string][] {
-  const where = "fd" in entrance ? `descriptor ${entrance.fd}` : entrance.socketPath;
+  const where = placeOf(entrance);
   if (frontEnd === null) return [["front-end", `none; awaited at ${where}`]];
   const { connectedSeconds, features, protocolFeatures } = frontEnd;
   return [
