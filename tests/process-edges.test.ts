@@ -123,7 +123,7 @@ function catches(pid: number, signal: number): boolean {
   }
 }
 
-describe("an output", { timeout: 120_000 }, () => {
+describe("an output", { timeout: 600_000 }, () => {
   const printed: [program: string, args: string[]][] = [
     [PROGRAM, ["--help"]],
     [PROGRAM, ["--version"]],
