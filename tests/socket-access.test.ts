@@ -146,15 +146,16 @@ describe("an abstract name", { timeout: 120_000 }, () => {
     assert.equal(await daemon.stop(), 0);
   });
 
-  test("hangs up on another user's front-end, with one line for many", {
+  test("hangs up on another user's front-end, with few lines for many", {
     skip: skipWithout(needsRoot),
   }, async () => {
     const name = newName();
     await using daemon = await Vringd.start({ args: [`--socket-path=${name}`] });
-    for (let i = 0; i < 3; i++) assert.equal(await answerToNobody(name), "");
+    for (let i = 0; i < 30; i++) assert.equal(await answerToNobody(name), "");
     await using frontEnd = await FrontEnd.connect(name);
     await frontEnd.disk().read(0, 8);
-    assert.equal(daemon.linesLike(/a front-end of another user was refused/).length, 1);
+    const told = daemon.linesLike(/a front-end of another user was refused/).length;
+    assert.ok(told > 0 && told < 20, `${told} lines`);
   });
 
   test("that another user holds is no front-end's to --connect to", {
