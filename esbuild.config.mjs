@@ -1,5 +1,5 @@
 // Bundles the programs into build/ and the tests into build/tests/, with what each set shares in chunks beside it.
-import { chmodSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { build } from "esbuild";
 import { ENTRIES } from "./host/packaging/entries.mjs";
@@ -7,7 +7,7 @@ import { writeNotices } from "./host/packaging/third-party.mjs";
 
 const programs = await bundle("build", ENTRIES);
 writeNotices("build/THIRD-PARTY.txt", programs);
-for (const program of ["vringd-blk", "vringd"]) chmodSync(`build/${program}.mjs`, 0o755);
+for (const program of ["vringd-blk", "vringd"]) makeExecutable(`build/${program}.mjs`);
 
 const PROGRAMS = ["run.ts", "soak.ts", "fuzz.ts"];
 /** Back-ends that tests start as programs of their own. */
@@ -37,6 +37,23 @@ await build({
   sourcemap: "external",
   logLevel: "warning",
 });
+
+/**
+ * Lets sh(1) start the program: Node gives every signal its default before it runs any code, and so whoever started it with
+ * SIGHUP ignored, such as nohup(1), would lose it with the terminal. The second line is a string and a comment to Node. SigIgn is a mask, whose lowest bit is SIGHUP's.
+ */
+function makeExecutable(path) {
+  const look = `while read -r key value; do case $key$value in SigIgn:*[13579bdf]) export VRINGD_SIGHUP_IGNORED=1;; esac; done`;
+  const header = `#!/bin/sh\n":" //; { ${look}; } 2>/dev/null </proc/self/status; exec node "$0" "$@"\n`;
+  writeFileSync(
+    path,
+    readFileSync(path, "utf8").replace(/^#!.*\n/, () => header),
+  );
+  chmodSync(path, 0o755);
+  // The header has a line more.
+  const map = JSON.parse(readFileSync(`${path}.map`, "utf8"));
+  writeFileSync(`${path}.map`, JSON.stringify({ ...map, mappings: `;${map.mappings}` }));
+}
 
 /** Test files get node:test with limits; the module that sets them, and the runner, get it as it is. */
 function boundTests() {

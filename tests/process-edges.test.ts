@@ -88,6 +88,7 @@ describe("a signal", { timeout: 120_000 }, () => {
   for (const [how, script] of [
     ["a shell that ignores it", `trap '' HUP; "$@" & echo $!; wait`],
     ["nohup in a shell", `nohup "$@"`],
+    ["nohup, of which nothing but the signal tells", `shift; exec env -u _ nohup "$@"`],
   ] as const) {
     test(`SIGHUP is ignored when started by ${how}`, async () => {
       const child = spawn("bash", ["-c", script, "bash", process.execPath, PROGRAM, ...DISK], {
