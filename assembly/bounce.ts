@@ -76,11 +76,14 @@ export function isCopied(request: Request, result: i32): bool {
   return result === <i32>request.bounceLength;
 }
 
-/** SUBMITTED once more, or how many bytes the disk has taken or given: whole blocks; 0 if none, which is an error. */
+/**
+ * SUBMITTED once more, or how many bytes the disk has taken or given; 0 if none, which is an error. Should they end within a block,
+ * what is left begins there, and no bounce buffer is of use to it.
+ */
 export function afterMove(request: Request, result: i32): i32 {
   if (result < 0 && doubtSync(request)) return submitMove(request);
   if (result <= 0 || result > <i32>request.bounceLength) return 0;
-  return result & ~(<i32>directMask());
+  return result;
 }
 
 function bufferOf(request: Request): u64 {

@@ -19,7 +19,9 @@ class StrictCommand extends Command {
 
   override addOption(option: Option): this {
     super.addOption(option);
-    const takesOneValue = (option.required || option.optional) && !option.variadic;
+    // A reader with a second parameter adds to what was given before.
+    const collects = option.variadic || (option.parseArg?.length ?? 0) > 1;
+    const takesOneValue = (option.required || option.optional) && !collects;
     if (!takesOneValue) return this;
     let isGiven = false;
     return this.on(`option:${option.name()}`, () => {

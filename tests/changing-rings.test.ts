@@ -58,7 +58,8 @@ for (const engine of ["io_uring", "threads"]) {
     let daemon: Vringd;
     before(async () => {
       daemon = await Vringd.start({
-        args: [`--engine=${engine}`, "--packed", "--num-queues=2", "--threads=2"],
+        // All lines of a kind: at info most are left out.
+        args: [`--engine=${engine}`, "--packed", "--num-queues=2", "--threads=2", "--log-level=debug"],
       });
     });
     after(() => daemon[Symbol.asyncDispose]());

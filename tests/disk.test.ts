@@ -116,7 +116,7 @@ test("a symbolic link is followed", async () => {
 test("a writer is refused while another has the file, unless nobody looks", async () => {
   const path = makeFile("locked.img", 512);
   const first = await open(path);
-  await assert.rejects(open(path), /is locked by no process/);
+  await assert.rejects(open(path), /is in use by this process itself/);
   const second = await open(path, { lock: "off" });
   second.close();
   first.close();

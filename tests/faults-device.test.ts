@@ -44,7 +44,7 @@ const RETRIES_MAX = 64;
 
 for (const engine of ["io_uring", "threads"] as const) {
   describe(`storage that fails, with ${engine},`, { skip: skipWithout(whyNoFuse()), timeout: 60_000 }, () => {
-    for (const [name, operation, request] of REQUESTS) {
+    for (const [name, operation, request] of REQUESTS.filter(([, each]) => each !== "sync")) {
       test(`makes ${name} an error at once, and the next one is as good as ever`, async () => {
         await using rig = await FaultRig.start({ engine });
         const { storage, driver } = rig;
@@ -57,7 +57,9 @@ for (const engine of ["io_uring", "threads"] as const) {
         storage.fault = () => undefined;
         assert.equal((await driver.request(request)).status, VIRTIO_BLK_S_OK);
       });
+    }
 
+    for (const [name, operation, request] of REQUESTS) {
       for (const [errnoName, errno] of [
         ["EINTR", EINTR],
         ["EAGAIN", EAGAIN],
@@ -80,7 +82,7 @@ for (const engine of ["io_uring", "threads"] as const) {
       });
     }
 
-    test("may fail a flush as often as it likes, and each is an error", async () => {
+    test("that fails a flush once has failed all later ones", async () => {
       await using rig = await FaultRig.start({ engine });
       const { storage, driver } = rig;
       await driver.write(0, Buffer.alloc(BYTES, 1));
@@ -88,9 +90,10 @@ for (const engine of ["io_uring", "threads"] as const) {
       for (let i = 0; i < 3; i++) {
         assert.equal((await driver.request({ type: VIRTIO_BLK_T_FLUSH })).status, VIRTIO_BLK_S_IOERR);
       }
-      assert.equal(storage.count("sync"), 3);
       storage.fault = () => undefined;
-      await driver.flush();
+      assert.equal((await driver.request({ type: VIRTIO_BLK_T_FLUSH })).status, VIRTIO_BLK_S_IOERR);
+      // What needs no flush goes on.
+      await driver.write(0, Buffer.alloc(BYTES, 2));
     });
 
     for (const [name, operation, request] of REQUESTS.filter(([, each]) => canBeShort(each, engine))) {

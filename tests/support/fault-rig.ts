@@ -24,7 +24,10 @@ export class FaultRig {
         args: [`--blk-file=${storage.path}`, `--engine=${engine}`, "--packed", ...args],
       });
       try {
-        return new FaultRig(storage, daemon, await FrontEnd.connect(daemon.socketPath, frontEnd));
+        const rig = new FaultRig(storage, daemon, await FrontEnd.connect(daemon.socketPath, frontEnd));
+        // The daemon's own look at the image is not the guest's doing.
+        storage.operations.length = 0;
+        return rig;
       } catch (error) {
         await daemon[Symbol.asyncDispose]();
         throw error;
