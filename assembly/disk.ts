@@ -47,6 +47,14 @@ export function directMask(): u64 {
   return load<u32>(DEVICE_PTR, DEVICE_DIRECT_MASK);
 }
 
+/**
+ * With O_DIRECT nothing is served that begins or ends within a block of the guest's: it would have to go through the page
+ * cache, beside direct writes of the same block.
+ */
+export function isPartOfBlock(bytes: u64): bool {
+  return directMask() !== 0 && (bytes & (blockBytes() - 1)) !== 0;
+}
+
 export function isReadOnly(): bool {
   return load<u32>(DEVICE_PTR, DEVICE_READ_ONLY) !== 0;
 }

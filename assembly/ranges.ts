@@ -3,6 +3,7 @@ import {
   areDiscardsMarked,
   imageFd,
   isInDisk,
+  isPartOfBlock,
   isWriteThrough,
   mayUnmap,
   memoryHostAddress,
@@ -88,7 +89,9 @@ function rangeStatus(request: Request): i32 {
   const limit = isDiscard ? DEVICE_MAX_DISCARD_SECTORS : DEVICE_MAX_WRITE_ZEROES_SECTORS;
   const sectorCount = load<u32>(range, RANGE_NUM_SECTORS);
   if (sectorCount > load<u32>(DEVICE_PTR + limit)) return VIRTIO_BLK_S_IOERR;
-  if (!isInDisk(load<u64>(range, RANGE_SECTOR), sectorCount)) return VIRTIO_BLK_S_IOERR;
+  const sector = load<u64>(range, RANGE_SECTOR);
+  if (!isInDisk(sector, sectorCount)) return VIRTIO_BLK_S_IOERR;
+  if (isPartOfBlock((sector | <u64>sectorCount) << SECTOR_SHIFT)) return VIRTIO_BLK_S_IOERR;
   const known: u32 = isDiscard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
   return (load<u32>(range, RANGE_FLAGS) & ~known) === 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_UNSUPP;
 }

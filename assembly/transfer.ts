@@ -1,6 +1,6 @@
 // Reads, writes and flushes: one operation at a time, until all has moved.
 import { afterMove, canBounce, isCopied, submitBounce, submitCopy, submitMove } from "./bounce.ts";
-import { imageFd, isInDisk, memoryHostAddress, unalignedFd } from "./disk.ts";
+import { imageFd, isInDisk, isPartOfBlock, memoryHostAddress, unalignedFd } from "./disk.ts";
 import { countMoved, Request, STAGE_FLUSH, STAGE_TRANSFER, SUBMITTED } from "./request.ts";
 import {
   IORING_FSYNC_DATASYNC,
@@ -37,6 +37,7 @@ export function startTransfer(request: Request, byteLength: u64): i32 {
   if (byteLength === 0) return VIRTIO_BLK_S_OK;
   request.fileOffset = request.sector << SECTOR_SHIFT;
   request.remaining = byteLength;
+  if (isPartOfBlock(request.fileOffset | byteLength)) return VIRTIO_BLK_S_IOERR;
   return submitTransfer(request);
 }
 

@@ -15,7 +15,14 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
-import { VIRTIO_BLK_S_OK, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from "../assembly/spec/virtio-blk.ts";
+import {
+  VIRTIO_BLK_S_IOERR,
+  VIRTIO_BLK_S_OK,
+  VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_WRITE_ZEROES,
+} from "../assembly/spec/virtio-blk.ts";
+import { encodeRanges } from "../host/front-end/blk-driver.ts";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { BlockSysfs } from "../host/linux/block-sysfs.ts";
 import { LoopDevice, loopUnavailable, run } from "./support/loop-device.ts";
@@ -98,6 +105,30 @@ describe("a block device", { skip, timeout: 240_000 }, () => {
       assert.ok((await disk.read(0, 8)).equals(expected));
     });
   }
+
+  test("of 4096-byte sectors is written past the page cache in whole sectors alone", async () => {
+    using device = new LoopDevice(16 << 20, "--sector-size=4096");
+    {
+      await using daemon = await start(device.path, "--direct");
+      await daemon.waitForLog(/served through the page cache .*--block-size=4096/);
+    }
+    await using daemon = await start(device.path, "--direct", "--block-size=4096");
+    assert.equal(daemon.linesLike(/page cache/).length, 0);
+    await using frontEnd = await FrontEnd.connect(daemon.socketPath);
+    const disk = frontEnd.disk();
+    await disk.write(8, Buffer.alloc(4096, 1));
+    assert.ok((await disk.read(8, 8)).equals(Buffer.alloc(4096, 1)));
+    const part = Buffer.alloc(512, 2);
+    for (const request of [
+      { type: VIRTIO_BLK_T_OUT, sector: 8, out: part },
+      { type: VIRTIO_BLK_T_OUT, sector: 9, out: Buffer.alloc(4096, 2) },
+      { type: VIRTIO_BLK_T_IN, sector: 8, inLength: 512 },
+      { type: VIRTIO_BLK_T_WRITE_ZEROES, out: encodeRanges([{ sector: 9, sectors: 8 }]) },
+    ]) {
+      assert.equal((await disk.request(request)).status, VIRTIO_BLK_S_IOERR);
+    }
+    assert.ok((await disk.read(8, 8)).equals(Buffer.alloc(4096, 1)));
+  });
 
   test("shows a guest what a file shows it: nothing depends on medium, --direct or name", async () => {
     const byteLength = 16 << 20;

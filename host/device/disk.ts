@@ -3,7 +3,7 @@ import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import type { BlockDisk } from "../disk/block-disk.ts";
 import { StartError } from "../errors.ts";
 import { blockDeviceFacts } from "../linux/block-device.ts";
-import { directIoAlignment } from "../linux/direct-io.ts";
+import { directIoAlignment, readsSectors } from "../linux/direct-io.ts";
 import { fileSize, S_IFBLK } from "../linux/file-status.ts";
 import { iovecOf, readHere } from "../linux/immediate-io.ts";
 import { addressOf, SystemError } from "../linux/libc.ts";
@@ -80,13 +80,16 @@ export class Disk {
       const identity = identityOf(image.fd);
       checkImage(image, byteLength, identity, options, log);
       const size = servedSize(path, byteLength, blockSize, readOnly, log);
+      const alignment = direct ? Math.max(directAlignment(image), SECTOR_SIZE) : 1;
+      const isDirect = direct && alignment <= blockSize;
+      if (direct && !isDirect) tellNotDirect(path, alignment, log);
       return new Disk(
         path,
-        image.fd,
+        isDirect ? image.fd : image.bufferedFd,
         image.bufferedFd,
         size / BigInt(SECTOR_SIZE),
         blockSize,
-        direct ? directAlignment(image) - 1 : 0,
+        isDirect ? alignment - 1 : 0,
         readOnly,
         options.discard === "unmap",
         options.rangeSegments,
@@ -122,7 +125,20 @@ export async function lockUnlessUnsupported(
 function directAlignment({ fd, status }: OpenImage): number {
   const known = directIoAlignment(fd);
   if (known !== undefined) return known;
-  return status.type === S_IFBLK ? blockDeviceFacts(fd).logicalBlockSize : DIRECT_ALIGNMENT_FALLBACK;
+  if (status.type === S_IFBLK) return blockDeviceFacts(fd).logicalBlockSize;
+  return readsSectors(fd) ? SECTOR_SIZE : DIRECT_ALIGNMENT_FALLBACK;
+}
+
+/**
+ * A guest may write a part of what O_DIRECT writes at the least. Through the page cache that is the kernel's doing; but only if
+ * all else goes that way, too, since a direct write throws away what the cache has of its page (open(2)).
+ */
+function tellNotDirect(file: string, alignment: number, log: Log): void {
+  const advice = `give the guest such blocks with --block-size=${alignment} to serve it past the page cache`;
+  log.warn(
+    { file, alignment, advice },
+    "O_DIRECT takes no blocks as small as the guest's: served through the page cache",
+  );
 }
 
 function byteLengthOf({ fd, status }: OpenImage): bigint {

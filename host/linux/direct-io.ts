@@ -1,5 +1,6 @@
 // How O_DIRECT wants addresses, offsets and lengths aligned (open(2), statx(2)).
 import * as libc from "./libc.ts";
+import { allocate, unmap } from "./mapping.ts";
 
 const AT_EMPTY_PATH = 0x1000;
 const STATX_DIOALIGN = 0x2000;
@@ -15,4 +16,15 @@ export function directIoAlignment(fd: number): number | undefined {
   if ((statx.readUInt32LE(0) & STATX_DIOALIGN) === 0) return undefined;
   const alignment = Math.max(statx.readUInt32LE(DIO_MEM_ALIGN), statx.readUInt32LE(DIO_OFFSET_ALIGN));
   return alignment === 0 ? undefined : alignment;
+}
+
+/** Whether O_DIRECT reads one sector of 512 bytes that is not the first: asked by doing it, where the kernel can't say. */
+export function readsSectors(fd: number): boolean {
+  const sector = 512;
+  const address = allocate(sector);
+  try {
+    return libc.pread(fd, address, sector, sector) >= 0;
+  } finally {
+    unmap(address, sector);
+  }
 }

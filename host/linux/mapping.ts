@@ -76,6 +76,12 @@ export function allocateForGuestAt(address: number, byteLength: number): void {
   excludeFromCoreDumps(address, byteLength);
 }
 
+/** Zeroed memory of this process alone, at a page's start. */
+export function allocate(byteLength: number): number {
+  const flags = MAP_PRIVATE | MAP_ANONYMOUS;
+  return libc.checked("mmap", libc.mmap(0, byteLength, PROT_READ_WRITE, flags, -1, 0));
+}
+
 /** Whether as much address space is left. */
 export function hasAddressSpace(byteLength: number): boolean {
   const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
