@@ -43,7 +43,7 @@ describe("an NBD server that stops answering", { timeout: 120_000, concurrency: 
       await using server = await NbdServer.start({ tcp, args: () => ["memory", "1M"] });
       await using disk = await open(server.uri("", "x-reconnect-timeout=2"), log);
       await disk.write!(0n, [sector(7)]);
-      server.signal("SIGSTOP");
+      await server.suspend();
       const waiting = [disk.read(0n, [sector()]), disk.write!(512n, [sector(8)]), disk.flush!()];
       for (const result of await Promise.allSettled(waiting)) {
         assert.ok(result.status === "rejected");
@@ -149,12 +149,12 @@ describe("an NBD server that stops answering", { timeout: 120_000, concurrency: 
   test("doesn't hold up the end of the disk, nor of the process", { skip }, async () => {
     await using server = await NbdServer.start({ args: () => ["memory", "8M"] });
     const disk = await open(server.uri("", "x-reconnect-timeout=60"));
-    server.signal("SIGSTOP");
+    await server.suspend();
     const write = assert.rejects(disk.write!(0n, [Buffer.alloc(4 << 20)]), { code: "EIO" });
     await disk.close!();
     await write;
     const idle = await open((await reopened(server)).uri());
-    server.signal("SIGSTOP");
+    await server.suspend();
     await idle.close!();
     const sockets = () => process.getActiveResourcesInfo().filter((name) => name === "PipeWrap").length;
     const before = sockets();

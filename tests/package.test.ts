@@ -41,8 +41,8 @@ const CONTENT: readonly (string | RegExp)[] = [
   /^assembly\/spec\/[a-z-]+\.ts$/,
 ];
 
-const SIZE_MAX = 400_000;
-const UNPACKED_SIZE_MAX = 1_600_000;
+const SIZE_MAX = 500_000;
+const UNPACKED_SIZE_MAX = 2_000_000;
 
 const isMatch = (wanted: string | RegExp, path: string) =>
   typeof wanted === "string" ? wanted === path : wanted.test(path);

@@ -9,7 +9,7 @@ import {
   openSync,
   unlinkSync,
 } from "node:fs";
-import { bytesOfText } from "../paths.ts";
+import { bytesOfText, filePath } from "../paths.ts";
 import * as libc from "./libc.ts";
 import { addStatusFlags } from "./status-flags.ts";
 
@@ -96,7 +96,7 @@ export function listenUnix(path: string, access: SocketAccess = {}): number {
       try {
         giveAccess(path, access);
       } catch (error) {
-        unlinkSync(path);
+        unlinkSync(filePath(path));
         throw error;
       }
     }
@@ -115,7 +115,7 @@ const S_IFSOCK = 0o140000;
 
 /** By a descriptor: what others may have put in the path's place since must not get our group and mode. */
 function giveAccess(path: string, { mode, gid }: SocketAccess): void {
-  const file = openSync(path, O_PATH | constants.O_NOFOLLOW);
+  const file = openSync(filePath(path), O_PATH | constants.O_NOFOLLOW);
   try {
     const stats = fstatSync(file);
     if ((stats.mode & constants.S_IFMT) !== S_IFSOCK || stats.uid !== process.geteuid!())

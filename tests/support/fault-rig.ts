@@ -7,6 +7,8 @@ import { Vringd } from "./vringd.ts";
 export interface FaultRigOptions {
   engine: "io_uring" | "threads";
   args?: readonly string[];
+  /** Instead of vringd-blk. */
+  program?: readonly string[];
   frontEnd?: FrontEndOptions;
 }
 
@@ -17,10 +19,11 @@ export class FaultRig {
     readonly frontEnd: FrontEnd,
   ) {}
 
-  static async start({ engine, args = [], frontEnd }: FaultRigOptions): Promise<FaultRig> {
+  static async start({ engine, args = [], program, frontEnd }: FaultRigOptions): Promise<FaultRig> {
     const storage = new FaultyDisk();
     try {
       const daemon = await Vringd.start({
+        ...(program && { program }),
         args: [`--blk-file=${storage.path}`, `--engine=${engine}`, "--packed", ...args],
       });
       try {

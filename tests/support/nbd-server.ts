@@ -1,7 +1,7 @@
 // NBD servers of others to try ours on: nbdkit and qemu-nbd, each in a directory of its own, that can be killed and started anew.
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -93,6 +93,15 @@ export class NbdServer {
     const ended = once(child, "exit");
     child.kill(signal);
     await ended;
+  }
+
+  /** Resolves once none of its threads runs any more: until then a signal has only been sent. */
+  async suspend(): Promise<void> {
+    this.signal("SIGSTOP");
+    const tasks = `/proc/${this.child!.pid}/task`;
+    const isStopped = (task: string) =>
+      /^State:\s+T/m.test(readFileSync(`${tasks}/${task}/status`, "latin1"));
+    await until(() => readdirSync(tasks).every(isStopped), "the server stops");
   }
 
   signal(signal: NodeJS.Signals): void {
