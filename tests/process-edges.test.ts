@@ -202,7 +202,7 @@ describe("a limit", { timeout: 300_000 }, () => {
         [...DISK, "--fd=99"].filter((arg) => !arg.startsWith("--socket-path")),
       );
       assert.match(stderr, SENTENCE);
-      assert.match(stderr, /raise the limit of open files|bad file descriptor/);
+      assert.match(stderr, /raise the limit of open files|--fd=99 is not open/);
       assert.equal(status, 1);
     });
   }
@@ -248,7 +248,8 @@ describe("a limit", { timeout: 300_000 }, () => {
     await using frontEnd = await FrontEnd.connect(daemon.socketPath);
     await frontEnd.disk().read(0, 8);
     assert.equal((await ask(observed.controlSocket, "GET", "/v1/status")).status, 200);
-    assert.equal(daemon.linesLike(/a front-end (was refused|can't be accepted)/).length, 1);
+    const told = daemon.linesLike(/a front-end (was refused|can't be accepted)/).length;
+    assert.ok(told < 25, `${told} lines`);
   });
 });
 
@@ -290,7 +291,7 @@ for (const [program, args, option] of [
   [PROGRAM, ["--blk-file=a", "--blk-file=b"], "--blk-file"],
   [PROGRAM, ["--num-queues=1", "--num-queues", "1"], "--num-queues"],
   [TOOLBOX, ["ctl", "x", "status", "--timeout=1", "--timeout=2"], "--timeout"],
-  [TOOLBOX, ["backends", "list", "--directory=a", "--directory=b"], "--directory"],
+  [TOOLBOX, ["backends", "list", "--type=gpu", "--type=fs"], "--type"],
 ] as const) {
   test(`${option} is refused when it is given twice (${dirname(args[0])}${args.join(" ")})`, () => {
     const { status, stderr } = shell(`exec "$@"`, program, args);

@@ -4,6 +4,7 @@ import * as layout from "../../assembly/spec/layout.ts";
 import type { Disk } from "../device/disk.ts";
 import { createEventfd, signalEventfd } from "../linux/eventfd.ts";
 import { close } from "../linux/libc.ts";
+import { closePeerSignals, openPeerSignals } from "../linux/peer-notifier.ts";
 import type { Log } from "../log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { QueueInflight } from "../memory/inflight-region.ts";
@@ -209,7 +210,12 @@ export class DataPlane {
           launch,
         ),
     );
-    const { engine, whyNotUring } = await allReady(workers);
+    const { engine, whyNotUring } = await allReady(workers).catch((error) => {
+      bounce?.close();
+      throw error;
+    });
+    // For the session, which signals in this thread.
+    openPeerSignals();
     log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "workers started");
     // An object's failures are told by its engine, which knows what was thrown.
     const watch = object ? undefined : new FailureWatch(memory.linear.wasm, count, onDiskFailure);
@@ -303,6 +309,7 @@ export class DataPlane {
     await Promise.all(this.workers.map((worker) => worker.quit()));
     this.failures?.lookAtAll();
     this.bounce?.close();
+    closePeerSignals();
   }
 
   /** Queues are dealt to the workers in turn. */

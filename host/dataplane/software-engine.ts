@@ -17,7 +17,7 @@ import {
   SQE_USER_DATA,
 } from "../../assembly/spec/io-uring.ts";
 import { REQUESTS_MAX, WORKER_RINGS, WORKER_SQES } from "../../assembly/spec/layout.ts";
-import { closePeerSignals, readPeer, signalPeer } from "../linux/peer-notifier.ts";
+import { closePeerSignals, openPeerSignals, readPeer, signalPeer } from "../linux/peer-notifier.ts";
 import { whenReadable, whenWritable } from "../linux/readiness.ts";
 import type { Core } from "./core.ts";
 import { BRIEF_WAIT_US, type Engine, type EngineName, type Patience } from "./engine.ts";
@@ -65,6 +65,7 @@ export abstract class SoftwareEngine implements Engine {
     this.view = new DataView(buffer);
     this.sqes = workerPtr + WORKER_SQES;
     this.cqes = workerPtr + WORKER_RINGS + CQES;
+    openPeerSignals();
   }
 
   /** Does what an SQE for the disk asks, and calls complete() then or later. False: its descriptor is not the disk's. */

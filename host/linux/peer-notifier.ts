@@ -40,9 +40,15 @@ export function signalPeer(fd: number): number {
   return result === -EINVAL ? writeNow(fd) : result;
 }
 
-/** Lets go of what signalPeer() keeps in this thread. */
+/** Takes now what signalPeer() needs in this thread: once descriptors have run out it would be too late. */
+export function openPeerSignals(): void {
+  completions.users++;
+  completions.open();
+}
+
+/** Lets go of it, unless somebody else in this thread has opened it, too. */
 export function closePeerSignals(): void {
-  completions.close();
+  if (--completions.users === 0) completions.close();
 }
 
 /** Reads what is there: a count or a negated errno. The peer may have taken back what it has signalled. */
@@ -109,6 +115,7 @@ const IOCB_FLAG_RESFD = 1;
  * no byte, complete when io_submit() returns.
  */
 class CompletionSignals {
+  users = 0;
   private readonly iocb = Buffer.alloc(IOCB_SIZE);
   private readonly list = new BigUint64Array(new ArrayBuffer(8));
   private readonly events = Buffer.alloc(IO_EVENT_SIZE);
@@ -135,7 +142,7 @@ class CompletionSignals {
     this.context = undefined;
   }
 
-  private open(): boolean {
+  open(): boolean {
     if (this.context !== undefined) return true;
     if (this.isRefused) return false;
     try {

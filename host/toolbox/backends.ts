@@ -114,7 +114,7 @@ function searching(command: Command): Command {
     .option(
       "--directory <PATH>",
       "search here instead; to be repeated, from general to specific",
-      (path, earlier: string[] = []) => [...earlier, path],
+      (path, earlier: string[] | undefined) => [...(earlier ?? []), path],
     )
     .option(...timeoutOption)
     .option(...jsonOption);
