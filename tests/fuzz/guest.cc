@@ -108,6 +108,18 @@ bool isCopy(uint32_t ptr, uint32_t length) {
   return ptr >= COPIES_PTR && copy < currentCopies() && (ptr - COPIES_PTR) % GUEST_PAGE + length <= GUEST_PAGE;
 }
 
+bool isStale(const Span& range) {
+  const uint32_t copies = WORKER_PTR + WORKER_COPIES;
+  for (uint32_t i = 0; i < currentCopies(); i++) {
+    const uint64_t gpa = memory::load<uint64_t>(copies + i * TABLE_ENTRY_SIZE + ENTRY_GPA);
+    if (!range.overlaps({gpa, GUEST_PAGE})) continue;
+    const uint64_t from = range.start - gpa < GUEST_PAGE ? range.start - gpa : 0;
+    const uint64_t end = gpa + from - range.start >= range.length ? from : std::min<uint64_t>(GUEST_PAGE, from + range.length - (gpa + from - range.start));
+    if (memcmp(memory::base + COPIES_PTR + i * GUEST_PAGE + from, memory::base + wholePtr(gpa) + from, end - from) != 0) return true;
+  }
+  return false;
+}
+
 std::vector<HostWrite> writeForCore() {
   std::vector<HostWrite> written;
   for (uint32_t i = 0; i < GUEST_WRITES_MAX; i++) {
