@@ -85,7 +85,7 @@ void beforeStore(uint32_t ptr, uint32_t length, bool isData) {
   memory::markDirty(ptr, length);
   if (offset < 0) return;
   memory::markDirty(WHOLE_PTR + (offset / REGION_SIZE) * WHOLE_STRIDE + offset % REGION_SIZE, length);
-  stores.push_back({static_cast<uint32_t>(offset), length, isData});
+  stores.push_back({static_cast<uint32_t>(offset), length, isData, -1});
 }
 
 /** The worker's steps so far, by which its host's clock goes. It passes unevenly, is at times set back, and at times there is none. */

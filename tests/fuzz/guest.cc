@@ -135,7 +135,8 @@ std::vector<HostWrite> writeForCore() {
     const bool isStatus = length == 1 && Span{WORKER_PTR, WORKER_STRIDE}.holds({source, length});
     if (!isStatus && !Span{DEVICE_PTR + DEVICE_ID, VIRTIO_BLK_ID_BYTES}.holds({source, length})) fail("%lu bytes to be written from 0x%lx", length, source);
     write(gpa, memory::base + source, static_cast<uint32_t>(length));
-    written.push_back({gpa, static_cast<uint32_t>(length), isStatus});
+    const int status = isStatus ? memory::load<uint8_t>(static_cast<uint32_t>(source)) : -1;
+    written.push_back({gpa, static_cast<uint32_t>(length), status});
   }
   return written;
 }

@@ -29,7 +29,8 @@ struct Span {
 struct HostWrite {
   uint64_t gpa;
   uint32_t length;
-  bool isStatus;
+  /** -1 if it is no status. */
+  int status;
 };
 
 namespace guest {

@@ -165,9 +165,9 @@ void Run::stepAwake() {
 void Run::writeForCore(uint32_t outcome) {
   if ((outcome & STEP_GUEST_WRITES) == 0) return;
   for (const HostWrite& write : guest::writeForCore()) {
-    const GuestStore store{guest::offsetOfGpa(write.gpa), write.length, true};
+    const GuestStore store{guest::offsetOfGpa(write.gpa), write.length, true, write.status};
     core::stores.push_back(store);
-    if (write.isStatus) core::storesOfHost.push_back(store);
+    if (write.status >= 0) core::storesOfHost.push_back(store);
   }
 }
 

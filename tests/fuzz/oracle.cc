@@ -353,11 +353,14 @@ std::vector<Taken>::iterator Queue::findOwed(uint16_t id, uint32_t length) {
 void Queue::checkStatus(const Taken& one) const {
   const Expectation& expectation = one.expectation;
   if (expectation.status < 0) return;
-  const auto writes = std::count_if(core::stores.begin(), core::stores.end(), [&](const GuestStore& store) {
-    return gpaSpan(store).overlaps({expectation.statusGpa, 1});
-  });
+  int status = memory::load<uint8_t>(guest::wholePtr(expectation.statusGpa));
+  uint32_t writes = 0;
+  for (const GuestStore& store : core::stores) {
+    if (!gpaSpan(store).overlaps({expectation.statusGpa, 1})) continue;
+    writes++;
+    if (store.status >= 0) status = store.status;
+  }
   if (writes == 0) fail("queue %u, chain %u: used without a status", index, one.chain.id);
-  const uint8_t status = memory::load<uint8_t>(guest::wholePtr(expectation.statusGpa));
   if (writes == 1 && status != expectation.status) {
     fail("queue %u, chain %u: status %u, and not %d", index, one.chain.id, status, expectation.status);
   }
