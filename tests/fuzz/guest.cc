@@ -108,16 +108,21 @@ bool isCopy(uint32_t ptr, uint32_t length) {
   return ptr >= COPIES_PTR && copy < currentCopies() && (ptr - COPIES_PTR) % GUEST_PAGE + length <= GUEST_PAGE;
 }
 
-bool isStale(const Span& range) {
+std::vector<Span> staleRanges() {
+  std::vector<Span> ranges;
   const uint32_t copies = WORKER_PTR + WORKER_COPIES;
   for (uint32_t i = 0; i < currentCopies(); i++) {
     const uint64_t gpa = memory::load<uint64_t>(copies + i * TABLE_ENTRY_SIZE + ENTRY_GPA);
-    if (!range.overlaps({gpa, GUEST_PAGE})) continue;
-    const uint64_t from = range.start - gpa < GUEST_PAGE ? range.start - gpa : 0;
-    const uint64_t end = gpa + from - range.start >= range.length ? from : std::min<uint64_t>(GUEST_PAGE, from + range.length - (gpa + from - range.start));
-    if (memcmp(memory::base + COPIES_PTR + i * GUEST_PAGE + from, memory::base + wholePtr(gpa) + from, end - from) != 0) return true;
+    const uint8_t* copy = memory::base + COPIES_PTR + i * GUEST_PAGE;
+    const uint8_t* now = memory::base + wholePtr(gpa);
+    if (memcmp(copy, now, GUEST_PAGE) == 0) continue;
+    for (uint32_t at = 0; at < GUEST_PAGE; at++) {
+      if (copy[at] == now[at]) continue;
+      if (!ranges.empty() && ranges.back().start + ranges.back().length == gpa + at) ranges.back().length++;
+      else ranges.push_back({gpa + at, 1});
+    }
   }
-  return false;
+  return ranges;
 }
 
 std::vector<HostWrite> writeForCore() {

@@ -46,8 +46,8 @@ void show(uint64_t gpa);
 std::vector<HostWrite> writeForCore();
 /** Whether these bytes are in a copy that the core may read. */
 bool isCopy(uint32_t ptr, uint32_t length);
-/** Whether the core may read a copy of some of these bytes that is not what guest memory holds by now. */
-bool isStale(const Span& range);
+/** Guest addresses of which the core may read a copy that is not what is there by now. */
+std::vector<Span> staleRanges();
 
 /** Index of the region that holds `gpa`, or -1. */
 int regionOf(uint64_t gpa);

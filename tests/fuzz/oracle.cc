@@ -162,11 +162,12 @@ void Queue::foresee() {
 
 /** The guest has written since the core was lent a copy to read the next chain from. */
 bool Queue::readsStale() const {
-  if (foreseen_.empty()) return false;
+  const std::vector<Span> stale = guest::staleRanges();
+  if (foreseen_.empty() || stale.empty()) return false;
   const Chain& next = foreseen_.front();
-  return std::any_of(next.sources.begin(), next.sources.end(), guest::isStale) ||
-         std::any_of(next.buffers.begin(), next.buffers.end(), [](const Buffer& buffer) {
-           return !buffer.isWritable && guest::isStale({buffer.gpa, buffer.length});
+  return std::any_of(next.sources.begin(), next.sources.end(), [&](const Span& part) { return touches(stale, part); }) ||
+         std::any_of(next.buffers.begin(), next.buffers.end(), [&](const Buffer& buffer) {
+           return !buffer.isWritable && touches(stale, {buffer.gpa, buffer.length});
          });
 }
 
