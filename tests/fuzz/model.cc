@@ -38,9 +38,8 @@ bool isGuestMemory(uint64_t gpa, uint64_t length) {
 /** False if the chain is broken by it. */
 bool addBuffer(Chain& chain, const Descriptor& descriptor) {
   const bool isWritable = (descriptor.flags & VIRTQ_DESC_F_WRITE) != 0;
-  const bool follows = std::any_of(chain.buffers.begin(), chain.buffers.end(),
-                                   [](const Buffer& buffer) { return buffer.isWritable && buffer.length > 0; });
-  if (follows && !isWritable) return false;
+  if (chain.hasWritable && !isWritable) return false;
+  if (isWritable && descriptor.length > 0) chain.hasWritable = true;
   chain.buffers.push_back({descriptor.gpa, descriptor.length, isWritable});
   return isGuestMemory(descriptor.gpa, descriptor.length);
 }

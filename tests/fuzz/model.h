@@ -26,6 +26,8 @@ struct Chain {
   uint16_t id = 0;
   uint32_t count = 0;
   bool isBroken = false;
+  /** Some of its buffers are writable and not empty. */
+  bool hasWritable = false;
   /** Those before the fault, if there is one. */
   std::vector<Buffer> buffers;
   /** Guest memory that says what the chain is, but for a packed ring's own descriptors. */
