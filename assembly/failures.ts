@@ -1,5 +1,5 @@
 // What the engine failed, for the host to tell: counts by kind of request and errno, and where it began.
-import { Request, STAGE_FLUSH, STAGE_TRANSFER } from "./request.ts";
+import { isRanges, Request, STAGE_FLUSH } from "./request.ts";
 import {
   FAILURE_COUNT,
   FAILURE_ERRNOS,
@@ -35,8 +35,8 @@ export function recordFailure(request: Request, result: i32): void {
 /** By the operation rather than by the request: with write-through, ranges end with a flush. */
 function kindOf(request: Request): u32 {
   if (request.stage === STAGE_FLUSH) return LATENCY_FLUSH;
-  if (request.stage === STAGE_TRANSFER) {
-    return request.type === VIRTIO_BLK_T_OUT ? LATENCY_WRITE : LATENCY_READ;
+  if (isRanges(request)) {
+    return request.type === VIRTIO_BLK_T_DISCARD ? LATENCY_DISCARD : LATENCY_WRITE_ZEROES;
   }
-  return request.type === VIRTIO_BLK_T_DISCARD ? LATENCY_DISCARD : LATENCY_WRITE_ZEROES;
+  return request.type === VIRTIO_BLK_T_OUT ? LATENCY_WRITE : LATENCY_READ;
 }

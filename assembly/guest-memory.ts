@@ -176,7 +176,9 @@ export function copyToGuest(gpa: u64, source: usize, byteLength: u32): i32 {
   while (byteLength > 0) {
     let span = <u32>windowSpan(gpa, byteLength);
     if (span !== 0) {
-      memory.copy(<usize>spanTarget, source, span);
+      // One byte is a status.
+      if (span === 1) store<u8>(<usize>spanTarget, load<u8>(source));
+      else memory.copy(<usize>spanTarget, source, span);
     } else {
       span = <u32>regionSpan(gpa, min<u32>(byteLength, hiddenBytes(gpa, byteLength)));
       if (span === 0) return FAULT_ADDRESS;

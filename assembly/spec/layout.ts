@@ -33,7 +33,7 @@ export const GUEST_PTR = 0x20000000;
 /** One past the last page for guest memory: the last 64 KiB stay unmapped, so that no sum of pointer and length wraps. */
 export const GUEST_END = 0xffff0000;
 
-/** Device block. Written by the host before the first ring starts; write-through may change at any time. The core writes one word. */
+/** Device block. Written by the host before the first ring starts; write-through may change at any time. Of the core are DEVICE_FLUSHED and DEVICE_SYNC_STATE. */
 export const DEVICE_SIZE = 128;
 export const DEVICE_CAPACITY_SECTORS = 0; // u64
 export const DEVICE_MEMORY_HOST_ADDRESS = 8; // u64: where linear memory begins in the host's address space

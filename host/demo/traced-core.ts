@@ -1,6 +1,8 @@
 // The core, and beside it a twin with a hook before each store to shared memory, which goes through every call first. So
 // the core that works is the very file that a daemon runs, and yet each of its stores is known: in order, and even before.
 import {
+  DEVICE_FLUSHED,
+  DEVICE_PTR,
   REQUEST_STRIDE,
   WORKER_IOVECS,
   WORKER_LEFTOVERS,
@@ -45,8 +47,9 @@ export const RING_ENTRIES = 64;
 /** I/O vectors of one request lie so far apart; none here has more than four. */
 const IOVECS_STRIDE = 0x4000;
 
-/** What a worker keeps in linear memory, as far as a few small requests reach. */
+/** What a process keeps in linear memory, as far as a few small requests reach. */
 const PRIVATE: readonly [ptr: number, byteLength: number][] = [
+  [DEVICE_PTR + DEVICE_FLUSHED, 4],
   [PRIVATE_PTR + WORKER_QUEUES, 256],
   [PRIVATE_PTR + WORKER_SCRATCH, 128],
   [PRIVATE_PTR + WORKER_SQES, RING_ENTRIES * 64],

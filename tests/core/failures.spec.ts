@@ -1,5 +1,7 @@
 // failures.ts: what the engine failed, by kind and errno, for the host to tell.
 import {
+  DEVICE_BOUNCE_FD,
+  DEVICE_DIRECT_MASK,
   DEVICE_READ_ONLY,
   DEVICE_WRITE_THROUGH,
   FAILURE_COUNT,
@@ -21,20 +23,27 @@ import {
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_T_DISCARD,
   VIRTIO_BLK_T_FLUSH,
+  VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "../../assembly/spec/virtio-blk.ts";
 import {
+  allocate,
+  beginRequest,
   CAPACITY,
+  endRequest,
   finish,
   offerPlain,
   offerRangeOf,
   offerRead,
   offerWrite,
   openCore,
+  readable,
   SplitDriver,
   setDevice,
   statusByte,
   turn,
+  writable,
 } from "./support.ts";
 
 const EIO: i32 = 5;
@@ -111,6 +120,27 @@ describe("a failure of the engine", () => {
     finish(-ENOSPC);
     expect(countOf(LATENCY_WRITE, ENOSPC)).toBe(1);
     expect(sectorOf(LATENCY_WRITE, ENOSPC)).toBe(12);
+  });
+
+  test("of a bounce buffer's copy or move is one of a read or a write.", () => {
+    setDevice<u32>(DEVICE_DIRECT_MASK, 511);
+    setDevice<i32>(DEVICE_BOUNCE_FD, 7);
+    beginRequest(VIRTIO_BLK_T_IN, 40);
+    writable(allocate(1024) + 16, 512);
+    endRequest();
+    queue.offer();
+    turn();
+    finish(-EIO);
+    expect(countOf(LATENCY_READ, EIO)).toBe(1);
+    expect(sectorOf(LATENCY_READ, EIO)).toBe(40);
+    beginRequest(VIRTIO_BLK_T_OUT, 8);
+    readable(allocate(1024) + 16, 512);
+    endRequest();
+    queue.offer();
+    turn();
+    finish(-EIO);
+    expect(countOf(LATENCY_WRITE, EIO)).toBe(1);
+    expect(countAll()).toBe(2);
   });
 
   test("that moves nothing has errno 0, as has an errno without an entry.", () => {

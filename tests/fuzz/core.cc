@@ -5,6 +5,7 @@
 #include <map>
 
 #include "core.wasm.h"
+#include "device.h"
 
 namespace core {
 
@@ -34,6 +35,7 @@ bool isWithin(uint32_t start, uint32_t length, const Span& access) {
 /** What lies in linear memory below guest memory. */
 bool isOwn(const Span& access, bool isStore) {
   if (isWithin(WORKER_PTR, WORKER_STRIDE, access)) {
+    if (Span{WORKER_PTR + WORKER_BOUNCE, BOUNCE_TOTAL}.overlaps(access)) return false;
     if (isWithin(WORKER_PTR + WORKER_WINDOW_TABLE, WINDOWS_MAX * TABLE_ENTRY_SIZE, access)) return !isStore;
     if (isWithin(WORKER_PTR + WORKER_COPIES + TABLE_ENTRY_SIZE, (COPIES_MAX - 1) * TABLE_ENTRY_SIZE, access)) return !isStore;
     if (isWithin(WORKER_PTR + WORKER_CLOCK, sizeof(double), access)) return !isStore;
@@ -41,7 +43,10 @@ bool isOwn(const Span& access, bool isStore) {
     return !isStore || access.start == SQ_TAIL || access.start == CQ_HEAD;
   }
   if (isWithin(INFLIGHT_PTR, INFLIGHT_SIZE_MAX, access)) return isWithin(inflightParts, access);
-  if (isStore) return false;
+  if (isStore) {
+    const bool isSyncState = device.keepsSync && isWithin(DEVICE_PTR + DEVICE_SYNC_STATE, 4, access);
+    return isSyncState || isWithin(DEVICE_PTR + DEVICE_FLUSHED, 4, access);
+  }
   return isWithin(DEVICE_PTR, DEVICE_SIZE, access) || isWithin(REGION_TABLE_PTR, REGIONS_MAX * TABLE_ENTRY_SIZE, access);
 }
 
@@ -80,7 +85,7 @@ void beforeStore(uint32_t ptr, uint32_t length, bool isData) {
   memory::markDirty(ptr, length);
   if (offset < 0) return;
   memory::markDirty(WHOLE_PTR + (offset / REGION_SIZE) * WHOLE_STRIDE + offset % REGION_SIZE, length);
-  stores.push_back({static_cast<uint32_t>(offset), length, isData});
+  stores.push_back({static_cast<uint32_t>(offset), length, isData, -1});
 }
 
 /** The worker's steps so far, by which its host's clock goes. It passes unevenly, is at times set back, and at times there is none. */

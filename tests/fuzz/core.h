@@ -15,6 +15,8 @@ struct GuestStore {
   uint32_t length;
   /** Copies and single bytes go where descriptors point; all else belongs to the rings. */
   bool isData;
+  /** The status that the host wrote for the core: the guest may have written there since. */
+  int status = -1;
 };
 
 /** What the guest does while the core looks: before the n-th load from guest memory, it writes. */

@@ -23,6 +23,8 @@ void setUpDevice(Input& input) {
   device.isReadOnly = (flags & 7) == 7;
   device.unmaps = (flags & 8) != 0;
   device.marksDiscards = device.unmaps && (flags & 32) != 0;
+  device.bounces = (flags & 1) != 0;
+  device.keepsSync = (flags & 2) != 0;
   memory::store<uint64_t>(DEVICE_PTR + DEVICE_CAPACITY_SECTORS, device.capacitySectors);
   memory::store<uint64_t>(DEVICE_PTR + DEVICE_MEMORY_HOST_ADDRESS, MEMORY_HOST);
   memory::store<int32_t>(DEVICE_PTR + DEVICE_FILE_FD, FILE_FD);
@@ -39,8 +41,17 @@ void setUpDevice(Input& input) {
   for (uint32_t i = 0; i < VIRTIO_BLK_ID_BYTES; i++) {
     memory::store<uint8_t>(DEVICE_PTR + DEVICE_ID + i, static_cast<uint8_t>('a' + i));
   }
+  memory::store<int32_t>(DEVICE_PTR + DEVICE_BOUNCE_FD, device.bounces ? BOUNCE_FD : 0);
   setWriteThrough((flags & 16) != 0);
 }
+
+void resetDevice() {
+  device.hasSyncFailed = false;
+  memory::store<uint32_t>(DEVICE_PTR + DEVICE_FLUSHED, 0);
+  memory::store<uint32_t>(DEVICE_PTR + DEVICE_SYNC_STATE, device.keepsSync ? SYNC_SOUND : SYNC_UNKEPT);
+}
+
+bool coreSaysSyncFailed() { return memory::load<uint32_t>(DEVICE_PTR + DEVICE_SYNC_STATE) == SYNC_FAILED; }
 
 void setWriteThrough(bool isOn) {
   device.isWriteThrough = isOn;

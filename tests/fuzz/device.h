@@ -6,6 +6,7 @@
 constexpr int FILE_FD = 3;
 constexpr int UNALIGNED_FD = 4;
 constexpr int CONTROL_FD = 5;
+constexpr int BOUNCE_FD = 6;
 constexpr int KICK_FD = 10;
 constexpr int CALL_FD = 20;
 
@@ -22,9 +23,20 @@ struct Device {
   bool isWriteThrough;
   bool unmaps;
   bool marksDiscards;
+  /** There are bounce buffers. */
+  bool bounces;
+  /** Account is kept of whether flushes can be believed; and one has failed, as far as the kernel has answered. */
+  bool keepsSync;
+  bool hasSyncFailed;
+
+  void failSync() { hasSyncFailed = keepsSync; }
 
   bool holds(uint64_t sector, uint64_t count) const {
     return sector % blockSectors == 0 && sector <= capacitySectors && count <= capacitySectors - sector;
+  }
+  /** Past the page cache, only whole blocks are served. */
+  bool refusesPart(uint64_t bytes) const {
+    return directMask != 0 && bytes % (uint64_t{blockSectors} * SECTOR_SIZE) != 0;
   }
 };
 
@@ -32,3 +44,7 @@ extern Device device;
 
 void setUpDevice(Input& input);
 void setWriteThrough(bool isOn);
+/** What the core itself has written of it, as a new process finds it. */
+void resetDevice();
+/** Whether the core says that no flush can be believed. */
+bool coreSaysSyncFailed();

@@ -22,6 +22,18 @@ namespace engine {
 std::vector<Sqe> pending;
 bool isForged;
 
+bool isZeroes(const Span& span) { return Span{MEMORY_HOST + ZEROES_PTR, ZEROES_SIZE}.holds(span); }
+
+bool isBounceBuffer(uint32_t request, const Span& span) {
+  const uint64_t buffers = MEMORY_HOST + WORKER_PTR + WORKER_BOUNCE;
+  return device.bounces && Span{buffers + uint64_t{request} * BOUNCE_SIZE, BOUNCE_SIZE}.holds(span);
+}
+
+bool usesBounceBuffer(const Sqe& sqe) {
+  const bool isPlain = sqe.opcode == IORING_OP_READ || sqe.opcode == IORING_OP_WRITE;
+  return isPlain && isBounceBuffer(sqe.index(), {sqe.address, sqe.length});
+}
+
 namespace {
 
 uint32_t sqEntries;
@@ -49,31 +61,49 @@ bool isVectored(const Sqe& sqe) { return sqe.opcode == IORING_OP_READV || sqe.op
 bool isRead(const Sqe& sqe) { return sqe.opcode == IORING_OP_READ || sqe.opcode == IORING_OP_READV; }
 bool isWrite(const Sqe& sqe) { return sqe.opcode == IORING_OP_WRITE || sqe.opcode == IORING_OP_WRITEV; }
 
-bool isZeroes(const Span& span) { return Span{MEMORY_HOST + ZEROES_PTR, ZEROES_SIZE}.holds(span); }
+void checkVectors(const Sqe& sqe) {
+  if (!isVectored(sqe)) return;
+  check(sqe.length > 0 && sqe.length <= IOVECS_MAX, sqe, "has too many vectors, or none");
+  check(isOfWorker(sqe.address, uint64_t{sqe.length} * IOVEC_SIZE), sqe, "has its vectors outside the worker");
+}
+
+/** Between guest memory and the file behind the bounce buffers. */
+void checkCopy(const Sqe& sqe) {
+  check(device.bounces && isVectored(sqe), sqe, "is no copy");
+  uint64_t total = 0;
+  for (const Span& span : sqe.data()) {
+    check(span.length > 0 && guest::isHostMemory(span.start, span.length), sqe, "copies what is no guest memory");
+    total += span.length;
+  }
+  const Span buffer{uint64_t{sqe.index()} * BOUNCE_SIZE, BOUNCE_SIZE};
+  check(sqe.offset == buffer.start && total <= buffer.length, sqe, "copies past its buffer");
+  check(sqe.opFlags == 0, sqe, "copies oddly");
+}
 
 void checkTransfer(const Sqe& sqe) {
-  if (isVectored(sqe)) {
-    check(sqe.length > 0 && sqe.length <= IOVECS_MAX, sqe, "has too many vectors, or none");
-    check(isOfWorker(sqe.address, uint64_t{sqe.length} * IOVEC_SIZE), sqe, "has its vectors outside the worker");
-  }
+  checkVectors(sqe);
+  if (sqe.fd == BOUNCE_FD) return checkCopy(sqe);
   const uint64_t mask = sqe.fd == FILE_FD ? device.directMask : 0;
   uint64_t total = 0;
   for (const Span& span : sqe.data()) {
     check(span.length > 0 && span.length <= MAX_RW_COUNT, sqe, "has a vector of an impossible length");
-    const bool isAllowed = guest::isHostMemory(span.start, span.length) || (isWrite(sqe) && isZeroes(span));
-    check(isAllowed, sqe, "points outside guest memory");
+    const bool isOwn = (isWrite(sqe) && isZeroes(span)) || (sqe.fd == FILE_FD && isBounceBuffer(sqe.index(), span));
+    check(isOwn || guest::isHostMemory(span.start, span.length), sqe, "points outside guest memory");
     check(isZeroes(span) || ((span.start | span.length) & mask) == 0, sqe, "goes past the cache misaligned");
     total += span.length;
   }
   check((sqe.offset & mask) == 0, sqe, "goes past the cache at a misaligned offset");
   check(sqe.offset <= capacityBytes() && total <= capacityBytes() - sqe.offset, sqe, "goes past the end of the disk");
   const uint32_t wanted = isWrite(sqe) && device.isWriteThrough ? RWF_DSYNC : 0;
-  check(sqe.opFlags == wanted || (isWrite(sqe) && isZeroes(sqe.data()[0])), sqe, "has the wrong durability");
+  // A write that failed is tried without; only the oracle knows which.
+  const bool mayLack = isWrite(sqe) && (device.keepsSync || isZeroes(sqe.data()[0]));
+  check(sqe.opFlags == wanted || (mayLack && sqe.opFlags == 0), sqe, "has the wrong durability");
 }
 
 void checkRequest(const Sqe& sqe) {
   check(sqe.index() < requestCount, sqe, "is of no request");
-  check(sqe.fd == FILE_FD || sqe.fd == UNALIGNED_FD, sqe, "is of another file");
+  const bool isCopy = sqe.fd == BOUNCE_FD && (isRead(sqe) || isWrite(sqe));
+  check(sqe.fd == FILE_FD || sqe.fd == UNALIGNED_FD || isCopy, sqe, "is of another file");
   check(isForged || !isPending(TAG_REQUEST, sqe.index()), sqe, "is a request's second at a time");
   check(!device.isReadOnly || isRead(sqe) || sqe.opcode == IORING_OP_FSYNC, sqe, "changes a read-only disk");
   if (isRead(sqe) || isWrite(sqe)) return checkTransfer(sqe);

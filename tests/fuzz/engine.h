@@ -41,6 +41,11 @@ extern std::vector<Sqe> pending;
 /** A completion was forged for something in flight: from here on the core may have two of a kind in flight. */
 extern bool isForged;
 
+/** Whether these host addresses are what zeroes are written from; or in the bounce buffer of a request. */
+bool isZeroes(const Span& span);
+bool usesBounceBuffer(const Sqe& sqe);
+bool isBounceBuffer(uint32_t request, const Span& span);
+
 void setUp(uint32_t entries, uint32_t requests, uint32_t queues);
 /** Takes all that was submitted; `count` is what step() said. */
 std::vector<Sqe> take(uint32_t count);

@@ -108,6 +108,23 @@ bool isCopy(uint32_t ptr, uint32_t length) {
   return ptr >= COPIES_PTR && copy < currentCopies() && (ptr - COPIES_PTR) % GUEST_PAGE + length <= GUEST_PAGE;
 }
 
+std::vector<Span> staleRanges() {
+  std::vector<Span> ranges;
+  const uint32_t copies = WORKER_PTR + WORKER_COPIES;
+  for (uint32_t i = 0; i < currentCopies(); i++) {
+    const uint64_t gpa = memory::load<uint64_t>(copies + i * TABLE_ENTRY_SIZE + ENTRY_GPA);
+    const uint8_t* copy = memory::base + COPIES_PTR + i * GUEST_PAGE;
+    const uint8_t* now = memory::base + wholePtr(gpa);
+    if (memcmp(copy, now, GUEST_PAGE) == 0) continue;
+    for (uint32_t at = 0; at < GUEST_PAGE; at++) {
+      if (copy[at] == now[at]) continue;
+      if (!ranges.empty() && ranges.back().start + ranges.back().length == gpa + at) ranges.back().length++;
+      else ranges.push_back({gpa + at, 1});
+    }
+  }
+  return ranges;
+}
+
 std::vector<HostWrite> writeForCore() {
   std::vector<HostWrite> written;
   for (uint32_t i = 0; i < GUEST_WRITES_MAX; i++) {
@@ -123,7 +140,8 @@ std::vector<HostWrite> writeForCore() {
     const bool isStatus = length == 1 && Span{WORKER_PTR, WORKER_STRIDE}.holds({source, length});
     if (!isStatus && !Span{DEVICE_PTR + DEVICE_ID, VIRTIO_BLK_ID_BYTES}.holds({source, length})) fail("%lu bytes to be written from 0x%lx", length, source);
     write(gpa, memory::base + source, static_cast<uint32_t>(length));
-    written.push_back({gpa, static_cast<uint32_t>(length), isStatus});
+    const int status = isStatus ? memory::load<uint8_t>(static_cast<uint32_t>(source)) : -1;
+    written.push_back({gpa, static_cast<uint32_t>(length), status});
   }
   return written;
 }

@@ -29,7 +29,8 @@ struct Span {
 struct HostWrite {
   uint64_t gpa;
   uint32_t length;
-  bool isStatus;
+  /** -1 if it is no status. */
+  int status;
 };
 
 namespace guest {
@@ -45,6 +46,8 @@ void show(uint64_t gpa);
 std::vector<HostWrite> writeForCore();
 /** Whether these bytes are in a copy that the core may read. */
 bool isCopy(uint32_t ptr, uint32_t length);
+/** Guest addresses of which the core may read a copy that is not what is there by now. */
+std::vector<Span> staleRanges();
 
 /** Index of the region that holds `gpa`, or -1. */
 int regionOf(uint64_t gpa);

@@ -85,6 +85,7 @@ void Run::boot() {
   engine::setUp(sqEntries_, requests_, QUEUES);
   core::ringParts.clear();
   core::inflightParts.clear();
+  resetDevice();
   core::boot(QUEUES, requests_, sqEntries_, CONTROL_FD);
   guest::resetWindows();
 }
@@ -164,9 +165,9 @@ void Run::stepAwake() {
 void Run::writeForCore(uint32_t outcome) {
   if ((outcome & STEP_GUEST_WRITES) == 0) return;
   for (const HostWrite& write : guest::writeForCore()) {
-    const GuestStore store{guest::offsetOfGpa(write.gpa), write.length, true};
+    const GuestStore store{guest::offsetOfGpa(write.gpa), write.length, true, write.status};
     core::stores.push_back(store);
-    if (write.isStatus) core::storesOfHost.push_back(store);
+    if (write.status >= 0) core::storesOfHost.push_back(store);
   }
 }
 
@@ -229,7 +230,7 @@ void Run::startAt(Queue& queue, uint32_t base) {
                           : base <= 0xffff;
   if (!isBase) base = queue.ring.isPacked ? 0x80008000 : 0;
   startBase_[queue.index] = base;
-  queue.begin();
+  oracle::beginQueue(queues_, queue);
   queue.isFollowed = isFresh;
   declareParts();
   trace("start queue %u: %s, size %u, base 0x%x, %u entries", queue.index, queue.ring.isPacked ? "packed" : "split",
@@ -281,7 +282,7 @@ void Run::completeOne() {
 
 void Run::answer(size_t at, int32_t result) {
   const Sqe sqe = engine::complete(at, result);
-  if (sqe.tag() == TAG_REQUEST) oracle::advance(queues_, sqe.index(), result);
+  if (sqe.tag() == TAG_REQUEST) oracle::advance(queues_, sqe, result);
 }
 
 /** The kernel cancels the first of that user_data that it finds; an operation on the disk may have gone too far. */

@@ -38,9 +38,8 @@ bool isGuestMemory(uint64_t gpa, uint64_t length) {
 /** False if the chain is broken by it. */
 bool addBuffer(Chain& chain, const Descriptor& descriptor) {
   const bool isWritable = (descriptor.flags & VIRTQ_DESC_F_WRITE) != 0;
-  const bool follows = std::any_of(chain.buffers.begin(), chain.buffers.end(),
-                                   [](const Buffer& buffer) { return buffer.isWritable && buffer.length > 0; });
-  if (follows && !isWritable) return false;
+  if (chain.hasWritable && !isWritable) return false;
+  if (isWritable && descriptor.length > 0) chain.hasWritable = true;
   chain.buffers.push_back({descriptor.gpa, descriptor.length, isWritable});
   return isGuestMemory(descriptor.gpa, descriptor.length);
 }
@@ -104,7 +103,10 @@ void expectTransfer(Expectation& expectation, Kind kind, uint64_t sector, uint64
   if (length % SECTOR_SIZE != 0 || !device.holds(sector, length / SECTOR_SIZE)) return;
   expectation.status = VIRTIO_BLK_S_OK;
   if (length == 0) return;
+  expectation.status = VIRTIO_BLK_S_IOERR;
+  if (device.refusesPart(sector << SECTOR_SHIFT) || device.refusesPart(length)) return;
   expectation.status = STATUS_UNKNOWN;
+  expectation.isLong = expectation.data.size() > IOVECS_MAX;
   expectation.kind = kind;
   expectation.fileOffset = sector << SECTOR_SHIFT;
   expectation.remaining = length;
@@ -118,6 +120,7 @@ int rangeStatus(const uint8_t* range, bool isDiscard) {
   memcpy(&flags, range + RANGE_FLAGS, 4);
   if (count > (isDiscard ? device.maxDiscard : device.maxWriteZeroes)) return VIRTIO_BLK_S_IOERR;
   if (!device.holds(sector, count)) return VIRTIO_BLK_S_IOERR;
+  if (device.refusesPart(sector << SECTOR_SHIFT) || device.refusesPart(uint64_t{count} << SECTOR_SHIFT)) return VIRTIO_BLK_S_IOERR;
   const uint32_t known = isDiscard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
   return (flags & ~known) != 0 ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_OK;
 }
@@ -241,24 +244,77 @@ uint32_t Expectation::usedLength() const {
   return 1;
 }
 
-void Expectation::advance(int32_t result) {
-  if (kind == Kind::Ranges) return;
-  if (result == -EINTR || result == -EAGAIN || result == -ECANCELED) {
-    if (++retries > 64) status = VIRTIO_BLK_S_IOERR;
+bool Expectation::isDirectable() const {
+  uint64_t bits = fileOffset;
+  for (const Span& span : data) bits |= span.start | span.length;
+  return (bits & device.directMask) == 0;
+}
+
+uint64_t Expectation::bouncePiece() const {
+  if (!device.bounces || isDirectable() || ((fileOffset | remaining) & device.directMask) != 0) return 0;
+  return std::min<uint64_t>(remaining, BOUNCE_SIZE) & ~uint64_t{device.directMask};
+}
+
+bool Expectation::takesRetry(int32_t result) {
+  if (result != -EINTR && result != -EAGAIN && result != -ECANCELED) {
+    retries = 0;
+    return false;
+  }
+  if (++retries > 64) status = VIRTIO_BLK_S_IOERR;
+  return true;
+}
+
+void Expectation::advance(const Sqe& sqe, int32_t result) {
+  if (kind == Kind::Ranges) {
+    const bool isRetried = result == -EINTR || result == -EAGAIN || result == -ECANCELED;
+    if (sqe.opcode == IORING_OP_FSYNC && result != 0 && !isRetried) device.failSync();
     return;
   }
-  retries = 0;
+  if (takesRetry(result)) return;
   if (kind == Kind::Flush) {
-    status = result == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
+    if (result != 0) device.failSync();
+    status = result == 0 && !device.hasSyncFailed ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
     return;
   }
+  const bool isCopy = sqe.fd == BOUNCE_FD;
+  if (!isCopy && result < 0 && isSyncAsked && device.keepsSync) {
+    isSyncAsked = false;
+    isSyncDoubted = true;
+  } else if (isCopy || engine::usesBounceBuffer(sqe)) {
+    advanceBounce(sqe, result);
+  } else {
+    advanceMoved(result);
+  }
+}
+
+/** A write is copied, then moved to the disk, which may take less; a read the other way round. */
+void Expectation::advanceBounce(const Sqe& sqe, int32_t result) {
+  uint64_t length = 0;
+  for (const Span& span : sqe.data()) length += span.length;
+  const bool isCopy = sqe.fd == BOUNCE_FD;
+  const bool isFirst = isCopy == (kind == Kind::Write);
+  bounced = 0;
+  if (result <= 0 || static_cast<uint64_t>(result) > length || (isCopy && static_cast<uint64_t>(result) < length)) {
+    status = VIRTIO_BLK_S_IOERR;
+  } else if (isFirst) {
+    bounced = static_cast<uint64_t>(result);
+  } else {
+    advanceMoved(result);
+  }
+}
+
+void Expectation::advanceMoved(int32_t result) {
   if (result <= 0 || static_cast<uint64_t>(result) > remaining) {
     status = VIRTIO_BLK_S_IOERR;
     return;
   }
   fileOffset += result;
   remaining -= result;
-  if (remaining == 0) status = VIRTIO_BLK_S_OK;
+  if (remaining == 0) {
+    if (isSyncDoubted) device.failSync();
+    const bool isUnsound = (isSyncAsked || isSyncDoubted) && device.hasSyncFailed;
+    status = isUnsound ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+  }
   for (uint64_t moved = result; moved > 0;) {
     const uint64_t part = std::min(moved, data.front().length);
     data.front().start += part;

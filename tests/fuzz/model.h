@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine.h"
 #include "guest.h"
 
 struct Ring {
@@ -25,6 +26,8 @@ struct Chain {
   uint16_t id = 0;
   uint32_t count = 0;
   bool isBroken = false;
+  /** Some of its buffers are writable and not empty. */
+  bool hasWritable = false;
   /** Those before the fault, if there is one. */
   std::vector<Buffer> buffers;
   /** Guest memory that says what the chain is, but for a packed ring's own descriptors. */
@@ -47,6 +50,13 @@ struct Expectation {
   uint64_t remaining = 0;
   /** Host addresses; neighbours that touch are one. */
   std::vector<Span> data;
+  /** They were more than one operation takes. */
+  bool isLong = false;
+  /** What is in the bounce buffer and goes on from there, in bytes. */
+  uint64_t bounced = 0;
+  /** A write that is to be stable, as it was submitted last; one that failed as such, and is tried without. */
+  bool isSyncAsked = false;
+  bool isSyncDoubted = false;
   /** Byte ranges of the disk. */
   std::vector<Span> ranges;
   uint64_t statusGpa = 0;
@@ -56,8 +66,17 @@ struct Expectation {
 
   /** What the used element says, once the status is known. */
   uint32_t usedLength() const;
+  /** The first operation of so many bytes goes through the bounce buffer; 0: none does. */
+  uint64_t bouncePiece() const;
+  /** Whether O_DIRECT takes all that is left. */
+  bool isDirectable() const;
   /** Takes a result of the kernel's. */
-  void advance(int32_t result);
+  void advance(const Sqe& sqe, int32_t result);
+
+ private:
+  bool takesRetry(int32_t result);
+  void advanceBounce(const Sqe& sqe, int32_t result);
+  void advanceMoved(int32_t result);
 };
 
 Expectation expect(const Chain& chain);

@@ -43,9 +43,7 @@ bool isSame(const std::vector<Span>& a, const std::vector<Span>& b) {
                     [](const Span& x, const Span& y) { return x.start == y.start && x.length == y.length; });
 }
 
-/** An operation takes so many vectors at the most, and then whole blocks; the rest of the data is the next one's. */
-bool isFirstPart(const std::vector<Span>& data, const std::vector<Span>& part) {
-  if (data.size() <= IOVECS_MAX) return isSame(part, data);
+bool isBeginning(const std::vector<Span>& data, const std::vector<Span>& part) {
   if (part.empty() || part.size() > data.size() || part.size() > IOVECS_MAX) return false;
   if (!std::equal(part.begin(), part.end() - 1, data.begin(),
                   [](const Span& x, const Span& y) { return x.start == y.start && x.length == y.length; })) {
@@ -53,6 +51,17 @@ bool isFirstPart(const std::vector<Span>& data, const std::vector<Span>& part) {
   }
   const Span& last = data[part.size() - 1];
   return part.back().start == last.start && part.back().length <= last.length;
+}
+
+/** An operation takes so many vectors at the most, and then whole blocks; the rest of the data is the next one's. */
+bool isFirstPart(const Expectation& expectation, const std::vector<Span>& part) {
+  return expectation.isLong ? isBeginning(expectation.data, part) : isSame(part, expectation.data);
+}
+
+uint64_t lengthOf(const std::vector<Span>& spans) {
+  uint64_t length = 0;
+  for (const Span& span : spans) length += span.length;
+  return length;
 }
 
 bool isOneOf(const std::vector<Span>& ranges, const Span& part) {
@@ -64,12 +73,40 @@ bool isRangeOperation(const Expectation& expectation, const Sqe& sqe) {
   if (sqe.opcode == IORING_OP_FSYNC) return true;
   if (sqe.opcode == IORING_OP_FALLOCATE) return isOneOf(expectation.ranges, {sqe.offset, sqe.address});
   if (sqe.opcode != IORING_OP_WRITE && sqe.opcode != IORING_OP_WRITEV) return false;
-  uint64_t length = 0;
-  for (const Span& span : sqe.data()) {
-    if (guest::isHostMemory(span.start, span.length)) return false;
-    length += span.length;
-  }
-  return isOneOf(expectation.ranges, {sqe.offset, length});
+  const std::vector<Span> data = sqe.data();
+  return std::all_of(data.begin(), data.end(), engine::isZeroes) &&
+         isOneOf(expectation.ranges, {sqe.offset, lengthOf(data)});
+}
+
+/** Between guest memory, the bounce buffer and the disk: the first half of a piece, or the second half of one. */
+bool isBounce(const Expectation& expectation, const Sqe& sqe, uint64_t piece) {
+  const std::vector<Span> data = joined(sqe.data());
+  const bool isCopy = sqe.fd == BOUNCE_FD;
+  const bool isFirst = isCopy == (expectation.kind == Kind::Write);
+  if (isFirst != (expectation.bounced == 0)) return false;
+  const uint64_t length = isFirst ? piece : expectation.bounced;
+  const uint64_t block = uint64_t{device.directMask} + 1;
+  // Of a long one only the core knows what its operations are.
+  const bool isOfLong = isFirst && expectation.isLong && lengthOf(data) % block == 0 && lengthOf(data) <= piece;
+  if (lengthOf(data) != length && !isOfLong) return false;
+  if (isCopy) return isBeginning(expectation.data, data);
+  return engine::usesBounceBuffer(sqe) && sqe.offset == expectation.fileOffset &&
+         (data[0].start - MEMORY_HOST - WORKER_PTR - WORKER_BOUNCE) % BOUNCE_SIZE == 0;
+}
+
+bool isTransfer(const Expectation& expectation, const Sqe& sqe) {
+  const bool isBounced = sqe.fd == BOUNCE_FD || engine::usesBounceBuffer(sqe);
+  const uint64_t piece = expectation.bouncePiece();
+  if (isBounced) return (expectation.bounced > 0 || piece > 0) && isBounce(expectation, sqe, piece);
+  if (expectation.bounced > 0) return false;
+  if (!expectation.isLong && (piece > 0 || (sqe.fd == FILE_FD) != expectation.isDirectable())) return false;
+  return sqe.offset == expectation.fileOffset && isFirstPart(expectation, joined(sqe.data()));
+}
+
+/** Stable as the driver wants it; but for copies, and for one that was tried so in vain. */
+bool isAsStable(const Expectation& expectation, const Sqe& sqe) {
+  if (expectation.kind != Kind::Write || sqe.fd == BOUNCE_FD) return sqe.opFlags == 0;
+  return sqe.opFlags == (device.isWriteThrough && !expectation.isSyncDoubted ? RWF_DSYNC : 0);
 }
 
 bool isExpected(const Expectation& expectation, const Sqe& sqe) {
@@ -78,8 +115,8 @@ bool isExpected(const Expectation& expectation, const Sqe& sqe) {
   switch (expectation.kind) {
     case Kind::Read:
     case Kind::Write:
-      return (expectation.kind == Kind::Read ? isRead : isWrite) && sqe.offset == expectation.fileOffset &&
-             isFirstPart(expectation.data, joined(sqe.data()));
+      return (expectation.kind == Kind::Read ? isRead : isWrite) && isTransfer(expectation, sqe) &&
+             isAsStable(expectation, sqe);
     case Kind::Flush:
       return sqe.opcode == IORING_OP_FSYNC;
     case Kind::Ranges:
@@ -120,6 +157,18 @@ void Queue::foresee() {
   if (isStopping || isBroken) return;
   if (ring.isPacked) foreseePacked();
   else foreseeSplit();
+  if (readsStale()) isFollowed = false;
+}
+
+/** The guest has written since the core was lent a copy to read the next chain from. */
+bool Queue::readsStale() const {
+  const std::vector<Span> stale = guest::staleRanges();
+  if (foreseen_.empty() || stale.empty()) return false;
+  const Chain& next = foreseen_.front();
+  return std::any_of(next.sources.begin(), next.sources.end(), [&](const Span& part) { return touches(stale, part); }) ||
+         std::any_of(next.buffers.begin(), next.buffers.end(), [&](const Buffer& buffer) {
+           return !buffer.isWritable && touches(stale, {buffer.gpa, buffer.length});
+         });
 }
 
 void Queue::foreseeSplit() {
@@ -305,11 +354,14 @@ std::vector<Taken>::iterator Queue::findOwed(uint16_t id, uint32_t length) {
 void Queue::checkStatus(const Taken& one) const {
   const Expectation& expectation = one.expectation;
   if (expectation.status < 0) return;
-  const auto writes = std::count_if(core::stores.begin(), core::stores.end(), [&](const GuestStore& store) {
-    return gpaSpan(store).overlaps({expectation.statusGpa, 1});
-  });
+  int status = memory::load<uint8_t>(guest::wholePtr(expectation.statusGpa));
+  uint32_t writes = 0;
+  for (const GuestStore& store : core::stores) {
+    if (!gpaSpan(store).overlaps({expectation.statusGpa, 1})) continue;
+    writes++;
+    if (store.status >= 0) status = store.status;
+  }
   if (writes == 0) fail("queue %u, chain %u: used without a status", index, one.chain.id);
-  const uint8_t status = memory::load<uint8_t>(guest::wholePtr(expectation.statusGpa));
   if (writes == 1 && status != expectation.status) {
     fail("queue %u, chain %u: status %u, and not %d", index, one.chain.id, status, expectation.status);
   }
@@ -387,6 +439,8 @@ void checkSubmitted(std::vector<Queue>& queues, const std::vector<Sqe>& sqes) {
       fail("chain %u: opcode %u at offset 0x%lx doesn't go on with it", one->chain.id, sqe.opcode, sqe.offset);
     }
     if (!areFollowed(queues)) return;
+    if (one == nullptr) one = findServed(queues, sqe);
+    if (sqe.fd != BOUNCE_FD) one->expectation.isSyncAsked = (sqe.opFlags & RWF_DSYNC) != 0 && sqe.opcode != IORING_OP_FSYNC;
   }
   for (const Queue& queue : queues) queue.checkAllSubmitted();
 }
@@ -404,9 +458,29 @@ bool areApart(const std::vector<Queue>& queues) {
   return true;
 }
 
+/** Before the step, whether the core said that no flush can be believed. */
+bool hadSyncFailed;
+
+void checkSync(const std::vector<Queue>& queues, uint32_t outcome) {
+  const bool hasFailed = coreSaysSyncFailed();
+  const bool isTold = (outcome & STEP_SYNC_FAILED) != 0;
+  if (hasFailed < hadSyncFailed || isTold != (hasFailed && !hadSyncFailed)) fail("a failed flush told wrongly, or forgotten");
+  if (!areFollowed(queues)) device.hasSyncFailed = hasFailed;
+  else if (hasFailed && !device.hasSyncFailed) fail("no flush has failed, and none is believed");
+  else if (device.hasSyncFailed && !hasFailed && !engine::hasUnseen()) fail("a failed flush was forgotten");
+}
+
 }  // namespace
 
+void beginQueue(const std::vector<Queue>& queues, Queue& queue) {
+  // Nobody has followed what the others' flushes came to.
+  const auto isStarted = [](const Queue& other) { return other.isStarted; };
+  if (std::none_of(queues.begin(), queues.end(), isStarted)) device.hasSyncFailed = coreSaysSyncFailed();
+  queue.begin();
+}
+
 void beforeStep(std::vector<Queue>& queues, bool isRaced) {
+  hadSyncFailed = coreSaysSyncFailed();
   if (isRaced || engine::isForged || !areFollowed(queues) || !areApart(queues)) loseTrack(queues);
   for (Queue& queue : queues) {
     if (queue.isStarted) queue.foresee();
@@ -426,11 +500,12 @@ void afterStep(std::vector<Queue>& queues, uint32_t outcome) {
   }
   const std::vector<Sqe> sqes = engine::take(outcome & STEP_SUBMIT_MASK);
   if (areFollowed(queues)) checkSubmitted(queues, sqes);
+  checkSync(queues, outcome);
 }
 
-void advance(std::vector<Queue>& queues, uint32_t slot, int32_t result) {
+void advance(std::vector<Queue>& queues, const Sqe& sqe, int32_t result) {
   for (Queue& queue : queues) {
-    if (Taken* one = queue.served(slot)) one->expectation.advance(result);
+    if (Taken* one = queue.served(sqe.index())) one->expectation.advance(sqe, result);
   }
 }
 

@@ -62,6 +62,7 @@ class Queue {
   uint32_t positionsBetween(uint32_t from, uint32_t to) const;
   void foreseeSplit();
   void foreseePacked();
+  bool readsStale() const;
   void take(size_t count);
   bool sharesIds() const;
   void checkUsedSplit();
@@ -74,8 +75,10 @@ class Queue {
 };
 
 namespace oracle {
+/** A queue is about to start. */
+void beginQueue(const std::vector<Queue>& queues, Queue& queue);
 void beforeStep(std::vector<Queue>& queues, bool isRaced);
 void afterStep(std::vector<Queue>& queues, uint32_t outcome);
-/** The kernel's answer to an operation of request `slot`. */
-void advance(std::vector<Queue>& queues, uint32_t slot, int32_t result);
+/** The kernel's answer to a request's operation. */
+void advance(std::vector<Queue>& queues, const Sqe& sqe, int32_t result);
 }  // namespace oracle

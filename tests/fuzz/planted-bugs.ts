@@ -38,9 +38,19 @@ export const PLANTED_BUGS: Record<string, Patch> = {
     to: "",
   },
   "a write that is not durable": {
+    file: "stability.ts",
+    from: "return request.sync === SYNC_ASKED ? RWF_DSYNC : 0;",
+    to: "return 0;",
+  },
+  "a flush that is believed after one has failed": {
+    file: "stability.ts",
+    from: "return result === 0 && !hasSyncFailed() ?",
+    to: "return result === 0 ?",
+  },
+  "more copied out of a bounce buffer than was read": {
     file: "transfer.ts",
-    from: "const opFlags: u32 = isWrite && isWriteThrough() ? RWF_DSYNC : 0;",
-    to: "const opFlags: u32 = 0;",
+    from: "request.bounceLength = moved;",
+    to: "",
   },
   "a write to a read-only disk": {
     file: "block-request.ts",

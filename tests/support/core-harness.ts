@@ -17,6 +17,7 @@ import {
   DEVICE_BLOCK_SECTORS,
   DEVICE_CAPACITY_SECTORS,
   DEVICE_FILE_FD,
+  DEVICE_FLUSHED,
   DEVICE_MAX_DISCARD_SECTORS,
   DEVICE_MAX_RANGES,
   DEVICE_MAX_WRITE_ZEROES_SECTORS,
@@ -318,10 +319,7 @@ export class CoreHarness {
     if (globals.length === 0) throw new Error("the core's globals are not exported");
     return {
       globals: (globals as [string, WebAssembly.Global][]).map(([, global]) => [global, global.value]),
-      parts: PRIVATE_STATE.map(([offset, byteLength]) => {
-        const start = WORKERS_PTR + offset;
-        return [start, this.bytes.slice(start, start + byteLength)];
-      }),
+      parts: PRIVATE_STATE.map(([start, byteLength]) => [start, this.bytes.slice(start, start + byteLength)]),
     };
   }
 
@@ -367,13 +365,14 @@ function outOfFuel(): never {
   throw new Error(`the core didn't end within ${FUEL} accesses`);
 }
 
-/** What a worker keeps in linear memory, as far as these tests reach. */
-const PRIVATE_STATE: readonly [offset: number, byteLength: number][] = [
-  [WORKER_QUEUES, QUEUE_STRIDE],
-  [WORKER_SCRATCH, 128],
-  [WORKER_RINGS, 256],
-  [WORKER_REQUESTS, REQUESTS * REQUEST_STRIDE],
-  [WORKER_LEFTOVERS, 64],
+/** What a process keeps in linear memory, as far as these tests reach. */
+const PRIVATE_STATE: readonly [start: number, byteLength: number][] = [
+  [DEVICE_PTR + DEVICE_FLUSHED, 4],
+  [WORKERS_PTR + WORKER_QUEUES, QUEUE_STRIDE],
+  [WORKERS_PTR + WORKER_SCRATCH, 128],
+  [WORKERS_PTR + WORKER_RINGS, 256],
+  [WORKERS_PTR + WORKER_REQUESTS, REQUESTS * REQUEST_STRIDE],
+  [WORKERS_PTR + WORKER_LEFTOVERS, 64],
 ];
 
 function gpaOfHost(address: number): number {

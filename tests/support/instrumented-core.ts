@@ -1,6 +1,7 @@
 // The core with a hook before each of its stores, and a bound on how long it may run: for tests that stop it anywhere.
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
+import { DEVICE_FLUSHED, DEVICE_PTR } from "../../assembly/spec/layout.ts";
 
 /** Binaryen comes with the compiler of the core. Too large to bundle, so its path is kept from the bundler. */
 const BINARYEN = new URL("../../node_modules/binaryen/index.js", import.meta.url).href;
@@ -21,7 +22,8 @@ const BURN_FUEL = `
 
 /**
  * What instrument-memory calls. A store's address is announced before its value is known, and the value may take stores
- * of its own, so addresses wait in a short stack. Stores to private memory stay within Wasm: they are most of all.
+ * of its own, so addresses wait in a short stack. Stores to private memory stay within Wasm: they are most of all. So do
+ * those to the one word of the device block that the core writes: it dies with the process, too.
  */
 const HOOKS = `
   (global $fuel (export "fuel") (mut i32) (i32.const 0))
@@ -34,7 +36,9 @@ const HOOKS = `
     (local.set $address (global.get $top))
     (global.set $top (global.get $second))
     (global.set $second (global.get $third))${BURN_FUEL}
-    (if (i32.ge_u (i32.sub (local.get $address) (global.get $privateStart)) (global.get $privateLength))
+    (if (i32.and
+          (i32.ge_u (i32.sub (local.get $address) (global.get $privateStart)) (global.get $privateLength))
+          (i32.ne (local.get $address) (i32.const ${DEVICE_PTR + DEVICE_FLUSHED})))
       (then (call $beforeStore (local.get $address)))))
   (func $load_ptr (param i32 i32 i32 i32) (result i32)${BURN_FUEL}
     (local.get 3))
