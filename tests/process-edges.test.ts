@@ -114,6 +114,14 @@ function childOf(pid: number): number {
   return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim().split(" ")[0] || pid);
 }
 
+function endGroup(pid: number): void {
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch {
+    // All have ended.
+  }
+}
+
 function catches(pid: number, signal: number): boolean {
   try {
     const caught = /^SigCgt:\s*(\w+)/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))![1]!;
@@ -171,6 +179,8 @@ describe("an output", { timeout: 600_000 }, () => {
         ["-c", `exec "$@" ${redirect}`, "bash", process.execPath, PROGRAM, ...args],
         {
           stdio: "ignore",
+          // A group of its own: the reader of its log outlives it.
+          detached: true,
         },
       );
       try {
@@ -184,8 +194,7 @@ describe("an output", { timeout: 600_000 }, () => {
         await until(() => child.exitCode !== null, "it ends");
         assert.equal(child.exitCode, 0);
       } finally {
-        child.kill("SIGKILL");
-        spawnSync("pkill", ["-KILL", "-P", String(child.pid)]);
+        endGroup(child.pid!);
       }
     });
   }
