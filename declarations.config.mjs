@@ -5,7 +5,10 @@ import { dirname, join, normalize } from "node:path";
 import ts from "typescript";
 
 const EMITTED = "build/declarations";
-const ENTRIES = { "host/index.ts": "build/index.d.ts", "host/core-loader.ts": "build/core-loader.d.ts" };
+const ENTRIES = {
+  "host/library/index.ts": "build/index.d.ts",
+  "host/core/loader.ts": "build/core-loader.d.ts",
+};
 
 const modules = new Map();
 

@@ -13,9 +13,9 @@ const PROGRAMS = ["run.ts", "soak.ts", "fuzz.ts"];
 /** Back-ends that tests start as programs of their own. */
 const BACK_ENDS = ["file-disk-program"];
 const examples = readdirSync("tests/examples");
-const tests = readdirSync("tests").filter((name) => name.endsWith(".test.ts") || PROGRAMS.includes(name));
+const tests = readdirSync("tests", { recursive: true }).filter((path) => path.endsWith(".test.ts"));
 await bundle("build/tests", [
-  ...tests.map((name) => ({ in: `tests/${name}`, out: basename(name, ".ts") })),
+  ...[...tests, ...PROGRAMS].map((path) => ({ in: `tests/${path}`, out: basename(path, ".ts") })),
   { in: "tests/try-it.ts", out: "try-it" },
   { in: "tests/runtimes/node.ts", out: "runtime-node" },
   ...examples.map((name) => ({ in: `tests/examples/${name}`, out: `examples/${basename(name, ".ts")}` })),
@@ -28,7 +28,7 @@ await bundle("build/tests", [
 await bundle("build/tools", [{ in: "host/packaging/manual/main.ts", out: "manual" }]);
 // For hosts of any kind: it must not so much as name what only Node has.
 await build({
-  entryPoints: [{ in: "host/core-loader.ts", out: "core-loader" }],
+  entryPoints: [{ in: "host/core/loader.ts", out: "core-loader" }],
   outdir: "build",
   outExtension: { ".js": ".mjs" },
   bundle: true,

@@ -1,11 +1,12 @@
 // The exports of the core, and nothing else. It imports env.memory alone; ABI.md says how a host drives it.
-import { news, openQueue, openWorker, queueAt, step, stepAwake } from "./block-device.ts";
-import { isTracked } from "./inflight.ts";
-import { ringBase, startRing } from "./ring.ts";
-import { ABI_VERSION, QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING } from "./spec/layout.ts";
-import { attachRings } from "./uring.ts";
-import { EVENT_IDLE } from "./virtqueue.ts";
-import { wantedGpa } from "./window-claims.ts";
+
+import { ABI_VERSION, QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING } from "./abi/layout.ts";
+import { attachRings } from "./io/uring.ts";
+import { news, openQueue, openWorker, queueAt, step, stepAwake } from "./turn.ts";
+import { isTracked } from "./virtqueue/inflight.ts";
+import { ringBase, startRing } from "./virtqueue/queue.ts";
+import { EVENT_IDLE } from "./virtqueue/state.ts";
+import { wantedGpa } from "./virtqueue/window-claims.ts";
 
 export { attachRings, news, openWorker, step, stepAwake };
 

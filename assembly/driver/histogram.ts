@@ -1,5 +1,5 @@
 // Latencies, counted by size, of reads and of writes. See HISTOGRAM_BUCKETS.
-import { HISTOGRAM_BUCKETS, HISTOGRAM_SUB_BITS } from "../spec/driver.ts";
+import { HISTOGRAM_BUCKETS, HISTOGRAM_SUB_BITS } from "../abi/driver.ts";
 
 export function record(histogram: usize, isRead: bool, value: u64): void {
   const first: u32 = isRead ? 0 : HISTOGRAM_BUCKETS;

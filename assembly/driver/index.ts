@@ -1,6 +1,6 @@
 // The exports of the front-end ring driver: it keeps virtio-blk requests in flight, as fast as a guest could. Imports
 // memory and nothing else, keeps no state of its own, and never waits.
-import { TURN_FAULT, TURN_KICK, TURN_REAPED } from "../spec/driver.ts";
+import { TURN_FAULT, TURN_KICK, TURN_REAPED } from "../abi/driver.ts";
 import { Queue } from "./queue.ts";
 import * as turns from "./turn.ts";
 

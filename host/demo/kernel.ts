@@ -1,5 +1,13 @@
 // What takes the core's submission entries, in the kernel's place. Eventfds it serves at once; operations on the disk wait
 // for someone to say how they end.
+
+import {
+  REQUEST_STRIDE,
+  WORKER_REQUESTS,
+  WORKER_RINGS,
+  WORKER_SQES,
+  WORKERS_PTR,
+} from "../../assembly/abi/layout.ts";
 import {
   CQE_RES,
   CQE_SIZE,
@@ -22,13 +30,6 @@ import {
   SQE_SIZE,
   SQE_USER_DATA,
 } from "../../assembly/spec/io-uring.ts";
-import {
-  REQUEST_STRIDE,
-  WORKER_REQUESTS,
-  WORKER_RINGS,
-  WORKER_SQES,
-  WORKERS_PTR,
-} from "../../assembly/spec/layout.ts";
 import type { Disk } from "./disk.ts";
 import { gpaOfHost, MEMORY_HOST, ptrOfGpa } from "./memory-map.ts";
 import { RING_ENTRIES } from "./traced-core.ts";
@@ -41,7 +42,7 @@ export const CQ_TAIL = SQ_HEAD + 192;
 export const CQES = SQ_HEAD + 4096;
 export const SQES = WORKERS_PTR + WORKER_SQES;
 
-/** The high half of user_data (assembly/user-data.ts). */
+/** The high half of user_data (assembly/io/user-data.ts). */
 const TAG_REQUEST = 0;
 const TAG_KICK = 1;
 const TAG_CALL = 2;
@@ -194,7 +195,7 @@ export class Kernel {
     const byteLength = buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0);
     return {
       slot,
-      // The first word of a request is its chain's id (assembly/virtqueue.ts, Chain): a look into the core, for the eye.
+      // The first word of a request is its chain's id (assembly/virtqueue/state.ts, Chain): a look into the core, for the eye.
       token: this.view.getUint32(WORKERS_PTR + WORKER_REQUESTS + slot * REQUEST_STRIDE, true),
       opcode,
       name: NAMES.get(opcode) ?? `opcode ${opcode}`,

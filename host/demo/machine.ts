@@ -1,6 +1,6 @@
 // The whole of what the page shows: a guest, the core over its memory, and a kernel that does as it is told. Plays the
 // part that the daemon and the front-end have in life: starts the core, lets it die, and lets another take over.
-import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED, STEP_BROKEN, STEP_WAIT } from "../../assembly/spec/layout.ts";
+import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED, STEP_BROKEN, STEP_WAIT } from "../../assembly/abi/layout.ts";
 import { USED_IDX } from "../../assembly/spec/virtqueue.ts";
 import type { RingConfig } from "./config.ts";
 import { Disk } from "./disk.ts";

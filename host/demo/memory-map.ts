@@ -1,4 +1,4 @@
-// Where things lie in the page's linear memory. The core asks for the places of spec/layout.ts below and in the worker's
+// Where things lie in the page's linear memory. The core asks for the places of abi/layout.ts below and in the worker's
 // part; guest memory may lie anywhere a window says. Here it lies below the workers, so 52 MiB of addresses are enough.
 import {
   DEVICE_BLOCK_SECTORS,
@@ -20,7 +20,7 @@ import {
   WORKER_LEFTOVERS,
   WORKER_WINDOW_TABLE,
   WORKERS_PTR,
-} from "../../assembly/spec/layout.ts";
+} from "../../assembly/abi/layout.ts";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 
 /** What a crash leaves, since it belongs to others: the front-end's inflight region and the guest's memory. */

@@ -1,5 +1,5 @@
 // One step of the core in words: its stores in their order, and between them what it asked of the kernel.
-import { describeFault } from "../dataplane/faults.ts";
+import { describeFault } from "../workers/faults.ts";
 import type { Field } from "./fields.ts";
 import type { Operation } from "./kernel.ts";
 import { type Change, changesOf, type Line, statusName } from "./stores.ts";

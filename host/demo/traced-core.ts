@@ -11,7 +11,7 @@ import {
   WORKER_RINGS,
   WORKER_SCRATCH,
   WORKER_SQES,
-} from "../../assembly/spec/layout.ts";
+} from "../../assembly/abi/layout.ts";
 import { PRIVATE_PTR, PRIVATE_SIZE, SHARED_PTR, SHARED_SIZE } from "./memory-map.ts";
 
 /** The exports as they are, without the compiler's wrappers: booleans are numbers. */

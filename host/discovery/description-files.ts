@@ -2,7 +2,7 @@
 import { readdirSync, type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 import { reasonOf } from "../errors.ts";
-import { filePath } from "../paths.ts";
+import { filePath } from "../process/paths.ts";
 
 export interface DescriptionFile {
   name: string;

@@ -2,7 +2,7 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { type BackendDescription, validateDescription } from "../../build/schemas.js";
 import { reasonOf } from "../errors.ts";
-import { filePath } from "../paths.ts";
+import { filePath } from "../process/paths.ts";
 import { type Checked, checkJson } from "./checked.ts";
 
 /** As much as libvirt reads. */

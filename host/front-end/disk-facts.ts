@@ -1,6 +1,6 @@
 // What a block device says of itself: its configuration space, as far as the features it offers give it meaning.
 import * as blk from "../../assembly/spec/virtio-blk.ts";
-import { hasFeature } from "../feature-bits.ts";
+import { hasFeature } from "../protocol/feature-bits.ts";
 
 /** Undefined: the device offers no feature that would tell. Sizes are in bytes unless they are sectors, of 512 bytes. */
 export interface DiskFacts {

@@ -1,7 +1,7 @@
 // What sysfs tells of a block device, found by its number: the name and place of its node say nothing of it.
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { basename } from "node:path";
-import { textOfBytes } from "../paths.ts";
+import { textOfBytes } from "../process/paths.ts";
 import type { DeviceNumber } from "./file-status.ts";
 
 /** Where sysfs is; a test has another place. */

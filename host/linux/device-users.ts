@@ -1,6 +1,6 @@
 // Who uses a block device, or the file of one, beside us: the host's own file systems, swap and layers, and other processes.
 import { readdirSync, readFileSync, statSync } from "node:fs";
-import { filePath } from "../paths.ts";
+import { filePath } from "../process/paths.ts";
 import { BlockSysfs, loopDevices } from "./block-sysfs.ts";
 import { type DeviceNumber, deviceNumber, type FileStatus } from "./file-status.ts";
 import { isEnding, type Process } from "./lock-holder.ts";

@@ -1,5 +1,5 @@
 // Positioned file I/O at raw addresses, in libuv's thread pool. Results are as in a CQE: a count or a negated errno.
-import { EIO } from "../errno.ts";
+import { EIO } from "./errno.ts";
 import * as libc from "./libc.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: koffi types its functions so.

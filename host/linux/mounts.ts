@@ -1,6 +1,6 @@
 // Which devices and files the host has mounted or swaps to (proc(5): mountinfo, swaps).
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
-import { filePath, textOfBytes } from "../paths.ts";
+import { filePath, textOfBytes } from "../process/paths.ts";
 import { type DeviceNumber, deviceNumber } from "./file-status.ts";
 
 interface Mount {

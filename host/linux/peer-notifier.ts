@@ -1,7 +1,7 @@
 // Notifiers of the peer's: eventfds, pipes and sockets that may be blocking ones. No call here waits, whatever the peer does
 // to them meanwhile. O_NONBLOCK is no way: the peer shares the open file, and would find its own calls changed.
 import { closeSync, constants, openSync } from "node:fs";
-import { EAGAIN, EINVAL, EMFILE, ENFILE, EOPNOTSUPP } from "../errno.ts";
+import { EAGAIN, EINVAL, EMFILE, ENFILE, EOPNOTSUPP } from "./errno.ts";
 import { fileType, S_IFIFO, S_IFSOCK } from "./file-status.ts";
 import * as libc from "./libc.ts";
 import { createMemfd } from "./memfd.ts";

@@ -1,5 +1,5 @@
 // Giving a file its name without taking the name from another (renameat2(2)).
-import { bytesOfText } from "../paths.ts";
+import { bytesOfText } from "../process/paths.ts";
 import * as libc from "./libc.ts";
 
 const SYS_renameat2 = 316;

@@ -9,7 +9,7 @@ import {
   openSync,
   unlinkSync,
 } from "node:fs";
-import { bytesOfText, filePath } from "../paths.ts";
+import { bytesOfText, filePath } from "../process/paths.ts";
 import * as libc from "./libc.ts";
 import { addStatusFlags } from "./status-flags.ts";
 

@@ -13,7 +13,7 @@ import {
   WORKER_STRIDE,
   WORKER_WINDOW_TABLE,
   WORKERS_PTR,
-} from "../../assembly/spec/layout.ts";
+} from "../../assembly/abi/layout.ts";
 import { fileSize } from "../linux/file-status.ts";
 import { close, SystemError } from "../linux/libc.ts";
 import { allocateForGuestAt, mappingGranularity, mapShared, mapSharedAt, unmap } from "../linux/mapping.ts";

@@ -1,4 +1,6 @@
 // The shared memory in which requests in flight are recorded (vhost-user, "Inflight I/O tracking"): made, checked, mapped.
+
+import { INFLIGHT_PTR, INFLIGHT_SIZE_MAX } from "../../assembly/abi/layout.ts";
 import {
   INFLIGHT_ALIGN,
   INFLIGHT_REGION_VERSION,
@@ -7,7 +9,6 @@ import {
   SPLIT_ENTRIES,
   SPLIT_ENTRY_SIZE,
 } from "../../assembly/spec/inflight.ts";
-import { INFLIGHT_PTR, INFLIGHT_SIZE_MAX } from "../../assembly/spec/layout.ts";
 import { VIRTQ_SIZE_MAX } from "../../assembly/spec/virtqueue.ts";
 import { fileSize } from "../linux/file-status.ts";
 import { close, SystemError } from "../linux/libc.ts";

@@ -1,4 +1,4 @@
-// The 4 GiB of address space that the core works in, and what is mapped there. See assembly/spec/layout.ts.
+// The 4 GiB of address space that the core works in, and what is mapped there. See assembly/abi/layout.ts.
 import {
   GUEST_PTR,
   HEAD_END,
@@ -8,7 +8,7 @@ import {
   WORKERS_PTR,
   ZEROES_PTR,
   ZEROES_SIZE,
-} from "../../assembly/spec/layout.ts";
+} from "../../assembly/abi/layout.ts";
 import { StartError } from "../errors.ts";
 import { addressOf } from "../linux/libc.ts";
 import { allocateAt, reserveAt } from "../linux/mapping.ts";

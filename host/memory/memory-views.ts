@@ -7,7 +7,7 @@ import {
   TABLE_ENTRY_SIZE,
   ZEROES_PTR,
   ZEROES_SIZE,
-} from "../../assembly/spec/layout.ts";
+} from "../../assembly/abi/layout.ts";
 import { viewOf } from "../linux/libc.ts";
 
 /** Node 20 aborts the process at a view of 5 GiB. Buffers seldom cross a border of this. */

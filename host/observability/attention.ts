@@ -1,5 +1,5 @@
 // Whether requests are timed: only while somebody looks, since the clock has its price.
-import type { Statistics } from "../dataplane/statistics.ts";
+import type { Statistics } from "../workers/statistics.ts";
 
 /** Longer than the interval between two looks of any monitoring system that keeps its series alive (Prometheus: 5 min). */
 const LOOK_MS = 5 * 60_000;

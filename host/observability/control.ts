@@ -1,7 +1,7 @@
 // What the control socket answers. Described in schema/control.openapi.json, which it gives away itself.
 import openapi from "../../schema/control.openapi.json" with { type: "json" };
-import { LOG_LEVELS, type LogLevel } from "../log.ts";
-import type { LimitedLog } from "../log-limiter.ts";
+import { LOG_LEVELS, type LogLevel } from "../process/log.ts";
+import type { LimitedLog } from "../process/log-limiter.ts";
 import type { Attention } from "./attention.ts";
 import type { Events } from "./events.ts";
 import { json, RequestError, type Routes } from "./http-server.ts";

@@ -1,5 +1,5 @@
 // The workers' histograms as prom-client wants a metric: its own kind can't be given counts that others have made.
-import { type QueueStatistics, TIMED_KINDS } from "../dataplane/statistics.ts";
+import { type QueueStatistics, TIMED_KINDS } from "../workers/statistics.ts";
 
 /** Upper bounds: powers of two from 1 us to 8.6 s, at which buckets of the core end, so no count is a guess. */
 const BOUNDS_NS = Array.from({ length: 24 }, (_, i) => 2 ** (10 + i));

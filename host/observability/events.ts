@@ -1,8 +1,8 @@
 // `GET /v1/events`: what happens, as server-sent events, for as long as a client listens. They are the lines of the log, debug lines
 // excepted, before any are left out. Described in schema/control.openapi.json.
 import type { ServerResponse } from "node:http";
-import type { LogLevel } from "../log.ts";
-import type { LogEntry } from "../log-limiter.ts";
+import type { LogLevel } from "../process/log.ts";
+import type { LogEntry } from "../process/log-limiter.ts";
 import { eventName } from "./event-names.ts";
 import { RequestError } from "./http-server.ts";
 

@@ -1,7 +1,7 @@
 // Feature bits by the names that the specifications give them.
 import * as blk from "../../assembly/spec/virtio-blk.ts";
 import * as virtqueue from "../../assembly/spec/virtqueue.ts";
-import { hasFeature } from "../feature-bits.ts";
+import { hasFeature } from "../protocol/feature-bits.ts";
 import * as messages from "../protocol/messages.ts";
 
 const BITS = 64;

@@ -2,7 +2,7 @@
 import { Counter, Gauge, type Metric, Registry } from "prom-client";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import manifest from "../../package.json" with { type: "json" };
-import type { QueueCounters, QueueStatistics } from "../dataplane/statistics.ts";
+import type { QueueCounters, QueueStatistics } from "../workers/statistics.ts";
 import type { Attention } from "./attention.ts";
 import { DurationHistogram } from "./duration-histogram.ts";
 import type { Answer } from "./http-server.ts";

@@ -1,7 +1,7 @@
 // All that lets others look at a running daemon, opened and closed as one. Loaded only if somebody may look.
 import type { Server } from "node:http";
 import { reasonOf, StartError } from "../errors.ts";
-import type { LimitedLog } from "../log-limiter.ts";
+import type { LimitedLog } from "../process/log-limiter.ts";
 import type { AccessChoice } from "../protocol/entrance.ts";
 import { Attention } from "./attention.ts";
 import { controlRoutes } from "./control.ts";

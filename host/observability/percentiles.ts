@@ -1,5 +1,5 @@
 // What a histogram says: percentiles, between the bounds of the bucket that they fall into. The toolbox uses it too.
-import type { Bucket } from "../dataplane/statistics.ts";
+import type { Bucket } from "../workers/statistics.ts";
 
 export function countIn(buckets: readonly Bucket[]): number {
   return buckets.reduce((sum, [, , count]) => sum + count, 0);

@@ -1,11 +1,5 @@
 // What `GET /v1/stats` answers: counters, gauges and latencies, by queue. Described in schema/control.openapi.json.
-import type {
-  Bucket,
-  Latency,
-  QueueStatistics,
-  RingState,
-  WorkerStatistics,
-} from "../dataplane/statistics.ts";
+import type { Bucket, Latency, QueueStatistics, RingState, WorkerStatistics } from "../workers/statistics.ts";
 import { countIn, percentileNs } from "./percentiles.ts";
 import type { Subject } from "./subject.ts";
 

@@ -3,8 +3,8 @@
 import { resolve } from "node:path";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import manifest from "../../package.json" with { type: "json" };
-import type { RingState } from "../dataplane/statistics.ts";
 import type { Entrance } from "../protocol/entrance.ts";
+import type { RingState } from "../workers/statistics.ts";
 import { featureNames, protocolFeatureNames } from "./feature-names.ts";
 import type { Subject } from "./subject.ts";
 

@@ -1,7 +1,8 @@
 // What there is to observe: the running device, as it shows itself to those who only look.
-import type { DataPlane } from "../dataplane/data-plane.ts";
-import type { Disk } from "../device/disk.ts";
+
 import type { Entrance } from "../protocol/entrance.ts";
+import type { Disk } from "../storage/disk.ts";
+import type { DataPlane } from "../workers/data-plane.ts";
 
 export interface Subject {
   entrance: Entrance;

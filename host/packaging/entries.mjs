@@ -1,9 +1,9 @@
 // What is bundled and published: esbuild's entry points.
-export const WORKER = "host/dataplane/worker-thread.ts";
+export const WORKER = "host/workers/worker-thread.ts";
 
 export const ENTRIES = [
-  { in: "host/vringd-blk.ts", out: "vringd-blk" },
-  { in: "host/vringd.ts", out: "vringd" },
+  { in: "host/programs/vringd-blk.ts", out: "vringd-blk" },
+  { in: "host/programs/vringd.ts", out: "vringd" },
   { in: WORKER, out: "worker" },
-  { in: "host/index.ts", out: "index" },
+  { in: "host/library/index.ts", out: "index" },
 ];

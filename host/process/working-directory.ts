@@ -1,7 +1,7 @@
 // A program that is started in a directory which has been deleted since.
 import { isAbsolute } from "node:path";
-import type { DaemonOptions } from "../daemon.ts";
 import { StartError } from "../errors.ts";
+import type { DaemonOptions } from "../programs/daemon.ts";
 
 /**
  * Node can't start a thread in a directory that is gone, so another one takes its place, unless a path counts from it.

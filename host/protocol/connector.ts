@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { reasonOf } from "../errors.ts";
 import { close, SystemError } from "../linux/libc.ts";
 import { connectUnix, isAbstract, isPeerTrusted } from "../linux/unix-socket.ts";
-import type { Log } from "../log.ts";
+import type { Log } from "../process/log.ts";
 import { Connection } from "./connection.ts";
 import { checkSocketPath, type FrontEnds } from "./listener.ts";
 

@@ -2,7 +2,7 @@
 import { StartError } from "../errors.ts";
 import { groupNumber } from "../linux/group.ts";
 import { isAbstract, type SocketAccess } from "../linux/unix-socket.ts";
-import type { Log } from "../log.ts";
+import type { Log } from "../process/log.ts";
 import { Connector } from "./connector.ts";
 import { adopt, type FrontEnds, listenAt, vacateSocketPath } from "./listener.ts";
 

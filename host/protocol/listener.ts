@@ -7,8 +7,8 @@ import { close, SystemError } from "../linux/libc.ts";
 import { whenReadable } from "../linux/readiness.ts";
 import { SpareDescriptor } from "../linux/spare-descriptor.ts";
 import * as socket from "../linux/unix-socket.ts";
-import type { Log } from "../log.ts";
-import { bytesOfText, filePath } from "../paths.ts";
+import type { Log } from "../process/log.ts";
+import { bytesOfText, filePath } from "../process/paths.ts";
 import { Connection } from "./connection.ts";
 
 /** Front-ends, one after the other. */

@@ -1,7 +1,7 @@
 // Whether a ring that is about to start has run before: under another daemon, or on another host.
 import { AVAIL_IDX, PACKED_DESC_FLAGS } from "../../assembly/spec/virtqueue.ts";
-import type { VringStart } from "../dataplane/data-plane.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
+import type { VringStart } from "../workers/data-plane.ts";
 import { initialBase } from "./vring.ts";
 
 /**

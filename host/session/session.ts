@@ -2,18 +2,18 @@
 // and every descriptor that it sent; rings are in vrings.ts, the disk's config space in device/blk-config.ts.
 
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { DataPlane, VringStart } from "../dataplane/data-plane.ts";
-import type { BlkConfig } from "../device/blk-config.ts";
+import type { BlkConfig } from "../devices/block/config.ts";
 import { ProtocolError } from "../errors.ts";
-import { featureMask, hasFeature } from "../feature-bits.ts";
 import { isNotifier } from "../linux/eventfd.ts";
 import { close, SystemError } from "../linux/libc.ts";
-import type { Log } from "../log.ts";
 import { type GuestMemory, GuestMemoryError } from "../memory/guest-memory.ts";
 import { createInflightRegion, type InflightRegion } from "../memory/inflight-region.ts";
+import type { Log } from "../process/log.ts";
 import * as codec from "../protocol/codec.ts";
 import type { Connection, Message } from "../protocol/connection.ts";
+import { featureMask, hasFeature } from "../protocol/feature-bits.ts";
 import * as m from "../protocol/messages.ts";
+import type { DataPlane, VringStart } from "../workers/data-plane.ts";
 import { hasPast } from "./ring-past.ts";
 import { NO_FD, type Vring } from "./vring.ts";
 import type { RingRunner } from "./vrings.ts";

@@ -14,11 +14,11 @@ import {
   VIRTQ_SIZE_MAX,
   VIRTQ_SIZE_MIN,
 } from "../../assembly/spec/virtqueue.ts";
-import type { VringStart } from "../dataplane/data-plane.ts";
 import { ProtocolError } from "../errors.ts";
 import { close } from "../linux/libc.ts";
 import { type GuestMemory, GuestMemoryError } from "../memory/guest-memory.ts";
 import type { InflightRegion } from "../memory/inflight-region.ts";
+import type { VringStart } from "../workers/data-plane.ts";
 
 /** What the negotiated features make of every ring. */
 export interface RingFormat {

@@ -1,11 +1,11 @@
 // All rings of the device: each runs in the data plane exactly while what the front-end has said of it asks for that.
 import { VIRTIO_F_RING_EVENT_IDX, VIRTIO_F_RING_PACKED } from "../../assembly/spec/virtqueue.ts";
-import type { DataPlane, VringStart } from "../dataplane/data-plane.ts";
 import { ProtocolError } from "../errors.ts";
-import { hasFeature } from "../feature-bits.ts";
 import { signalPeer } from "../linux/peer-notifier.ts";
-import type { Log } from "../log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
+import type { Log } from "../process/log.ts";
+import { hasFeature } from "../protocol/feature-bits.ts";
+import type { DataPlane, VringStart } from "../workers/data-plane.ts";
 import {
   initialBase,
   NO_FD,

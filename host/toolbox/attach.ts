@@ -6,7 +6,7 @@ import { FrontEnd, type FrontEndOptions, Refused } from "../front-end/front-end.
 import { Disconnected, TooLate } from "../front-end/requests.ts";
 import { SystemError } from "../linux/libc.ts";
 import { connectUnix, SOCKET_PATH_MAX } from "../linux/unix-socket.ts";
-import { filePath } from "../paths.ts";
+import { filePath } from "../process/paths.ts";
 import { Connection } from "../protocol/connection.ts";
 
 export interface Place {

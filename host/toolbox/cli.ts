@@ -9,16 +9,16 @@ import {
   STATUS_USAGE,
   UsageError,
   usageSentence,
-} from "../command-line.ts";
+} from "../command-line/program.ts";
 import { StartError } from "../errors.ts";
-import { programArguments } from "../paths.ts";
-import { addBackends } from "./backends.ts";
-import { addBench } from "./bench.ts";
-import { addCompletion } from "./completion.ts";
-import { addDemo } from "./demo.ts";
-import { addDoctor } from "./doctor.ts";
+import { programArguments } from "../process/paths.ts";
+import { addBackends } from "./backends/command.ts";
+import { addBench } from "./bench/command.ts";
+import { addCompletion } from "./completion/command.ts";
+import { addDemo } from "./demo/command.ts";
+import { addDoctor } from "./doctor/command.ts";
 import { addCtl, addTop } from "./observe.ts";
-import { addProbe } from "./probe.ts";
+import { addProbe } from "./probe/command.ts";
 import { complain, NAME } from "./terminal.ts";
 
 /** All subcommands and their options, for whoever reads them: this program, its manual pages, and shells. */

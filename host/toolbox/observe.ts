@@ -1,5 +1,5 @@
 // `vringd ctl` and `vringd top`: their options. What they do is loaded when they are called.
-import { type Command, oneOf, UsageError, wholeNumber } from "../command-line.ts";
+import { type Command, oneOf, UsageError, wholeNumber } from "../command-line/program.ts";
 
 const INTERVAL_MAX = 60;
 const TIMEOUT_MAX = 60;

@@ -1,6 +1,6 @@
 // What goes to the terminal, or to whatever stands in for one.
 import { styleText } from "node:util";
-import { printable } from "../paths.ts";
+import { printable } from "../process/paths.ts";
 
 export { printable };
 

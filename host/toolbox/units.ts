@@ -1,5 +1,5 @@
 // Sizes and times, for people: as they read them and as they write them.
-import { UsageError } from "../command-line.ts";
+import { UsageError } from "../command-line/program.ts";
 
 const STEP = 1024;
 const SIZE_UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB"];

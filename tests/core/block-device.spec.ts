@@ -1,28 +1,5 @@
 // block-device.ts: the turns of a worker. What is taken, who is told, and what happens when something runs out.
-import {
-  isStopped,
-  missedGpa,
-  news,
-  openWorker,
-  queueBase,
-  queueFault,
-  setCallFd,
-  step,
-  stepAwake,
-  stopQueue,
-  suspendQueue,
-  trackInflight,
-} from "../../assembly/index.ts";
-import { SPLIT_ENTRIES, SPLIT_ENTRY_INFLIGHT } from "../../assembly/spec/inflight.ts";
-import {
-  EAGAIN,
-  ECANCELED,
-  EINTR,
-  IORING_OP_ASYNC_CANCEL,
-  IORING_OP_READ,
-  IORING_OP_WRITE,
-  IORING_SQ_TASKRUN,
-} from "../../assembly/spec/io-uring.ts";
+
 import {
   DEVICE_ID,
   DEVICE_PTR,
@@ -57,7 +34,31 @@ import {
   WORKER_ZERO_IOVECS,
   WORKERS_MAX,
   WORKERS_PTR,
-} from "../../assembly/spec/layout.ts";
+} from "../../assembly/abi/layout.ts";
+import {
+  isStopped,
+  missedGpa,
+  news,
+  openWorker,
+  queueBase,
+  queueFault,
+  setCallFd,
+  step,
+  stepAwake,
+  stopQueue,
+  suspendQueue,
+  trackInflight,
+} from "../../assembly/index.ts";
+import { SPLIT_ENTRIES, SPLIT_ENTRY_INFLIGHT } from "../../assembly/spec/inflight.ts";
+import {
+  EAGAIN,
+  ECANCELED,
+  EINTR,
+  IORING_OP_ASYNC_CANCEL,
+  IORING_OP_READ,
+  IORING_OP_WRITE,
+  IORING_SQ_TASKRUN,
+} from "../../assembly/spec/io-uring.ts";
 import {
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,

@@ -1,23 +1,6 @@
 // block-request.ts, through whole turns of the core: from a chain to operations, from their results to a status byte
 // (virtio 1.4, 5.2.6).
-import { queueFault } from "../../assembly/index.ts";
-import {
-  EAGAIN,
-  EINTR,
-  EINVAL,
-  EOPNOTSUPP,
-  FALLOC_FL_KEEP_SIZE,
-  FALLOC_FL_PUNCH_HOLE,
-  FALLOC_FL_ZERO_RANGE,
-  IORING_FSYNC_DATASYNC,
-  IORING_OP_FALLOCATE,
-  IORING_OP_FSYNC,
-  IORING_OP_READ,
-  IORING_OP_READV,
-  IORING_OP_WRITE,
-  IORING_OP_WRITEV,
-  RWF_DSYNC,
-} from "../../assembly/spec/io-uring.ts";
+
 import {
   DEVICE_BLOCK_SECTORS,
   DEVICE_CAPACITY_SECTORS,
@@ -48,7 +31,25 @@ import {
   WRITE_THROUGH_UNTIL_FLUSH,
   ZEROES_PTR,
   ZEROES_SIZE,
-} from "../../assembly/spec/layout.ts";
+} from "../../assembly/abi/layout.ts";
+import { queueFault } from "../../assembly/index.ts";
+import {
+  EAGAIN,
+  EINTR,
+  EINVAL,
+  EOPNOTSUPP,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  IORING_FSYNC_DATASYNC,
+  IORING_OP_FALLOCATE,
+  IORING_OP_FSYNC,
+  IORING_OP_READ,
+  IORING_OP_READV,
+  IORING_OP_WRITE,
+  IORING_OP_WRITEV,
+  RWF_DSYNC,
+} from "../../assembly/spec/io-uring.ts";
 import {
   RANGE_SIZE,
   VIRTIO_BLK_ID_BYTES,

@@ -1,4 +1,21 @@
 // descriptor-chain.ts: what a chain holds, and every way in which a driver can break one (virtio 1.4, 2.7.5 and 2.8).
+
+import {
+  FAULT_ADDRESS,
+  FAULT_CHAIN_TOO_LONG,
+  FAULT_HEAD_PAST_QUEUE,
+  FAULT_INDIRECT_LENGTH,
+  FAULT_NESTED_INDIRECT,
+  FAULT_NEXT_PAST_TABLE,
+  IOVECS_MAX,
+  TABLE_MAX,
+} from "../../assembly/abi/layout.ts";
+import {
+  DESC_SIZE,
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+} from "../../assembly/spec/virtqueue.ts";
 import {
   BUFFER,
   beginChain,
@@ -10,26 +27,10 @@ import {
   chainId,
   nextBuffer,
   useScratch,
-} from "../../assembly/descriptor-chain.ts";
-import { MISSED, missedGpa } from "../../assembly/guest-memory.ts";
-import { startRing } from "../../assembly/ring.ts";
-import {
-  FAULT_ADDRESS,
-  FAULT_CHAIN_TOO_LONG,
-  FAULT_HEAD_PAST_QUEUE,
-  FAULT_INDIRECT_LENGTH,
-  FAULT_NESTED_INDIRECT,
-  FAULT_NEXT_PAST_TABLE,
-  IOVECS_MAX,
-  TABLE_MAX,
-} from "../../assembly/spec/layout.ts";
-import {
-  DESC_SIZE,
-  VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
-  VIRTQ_DESC_F_WRITE,
-} from "../../assembly/spec/virtqueue.ts";
-import { Virtqueue } from "../../assembly/virtqueue.ts";
+} from "../../assembly/virtqueue/chain.ts";
+import { MISSED, missedGpa } from "../../assembly/virtqueue/guest-memory.ts";
+import { startRing } from "../../assembly/virtqueue/queue.ts";
+import { Virtqueue } from "../../assembly/virtqueue/state.ts";
 import {
   allocate,
   Driver,

@@ -18,7 +18,7 @@ import {
   STEP_FAILED,
   WORKER_FAILURES,
   WORKERS_PTR,
-} from "../../assembly/spec/layout.ts";
+} from "../../assembly/abi/layout.ts";
 import {
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_T_DISCARD,

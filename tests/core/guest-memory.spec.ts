@@ -1,4 +1,6 @@
 // guest-memory.ts: what is guest memory, what a window shows of it, and what is neither.
+
+import { FAULT_ADDRESS, REGIONS_MAX, WINDOWS_MAX, WORKERS_PTR } from "../../assembly/abi/layout.ts";
 import {
   copyFromGuest,
   copyToGuest,
@@ -9,8 +11,7 @@ import {
   regionSpan,
   spanTarget,
   useTables,
-} from "../../assembly/guest-memory.ts";
-import { FAULT_ADDRESS, REGIONS_MAX, WINDOWS_MAX, WORKERS_PTR } from "../../assembly/spec/layout.ts";
+} from "../../assembly/virtqueue/guest-memory.ts";
 import { clearTables, PLAIN_PTR, RAM_PTR, setRegion, setWindow } from "./support.ts";
 
 const GPA: u64 = 0x2_0000_0000;

@@ -1,5 +1,5 @@
 // latency.ts: how long requests took, by a clock that the host tells.
-import { bucketOf, elapsedNs } from "../../assembly/latency.ts";
+
 import {
   BUCKETS,
   HISTOGRAM_COUNTS,
@@ -15,7 +15,8 @@ import {
   WORKER_CLOCK,
   WORKER_LATENCIES,
   WORKERS_PTR,
-} from "../../assembly/spec/layout.ts";
+} from "../../assembly/abi/layout.ts";
+import { bucketOf, elapsedNs } from "../../assembly/io/latency.ts";
 import { VIRTIO_BLK_T_FLUSH } from "../../assembly/spec/virtio-blk.ts";
 import {
   finish,

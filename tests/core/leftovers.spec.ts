@@ -1,4 +1,6 @@
 // What a predecessor left, and the room for it: all queues of a worker share that.
+
+import { FAULT_INFLIGHT_REGION, QUEUES_MAX } from "../../assembly/abi/layout.ts";
 import { queueFault, trackInflight } from "../../assembly/index.ts";
 import {
   INFLIGHT_DESC_NUM,
@@ -8,7 +10,6 @@ import {
   SPLIT_ENTRY_INFLIGHT,
   SPLIT_ENTRY_SIZE,
 } from "../../assembly/spec/inflight.ts";
-import { FAULT_INFLIGHT_REGION, QUEUES_MAX } from "../../assembly/spec/layout.ts";
 import { openCore, PLAIN_PTR, SplitDriver, turn } from "./support.ts";
 
 /** Starts a queue of one worker's `queues`, of which so many heads are in flight. Returns its fault. */

@@ -1,14 +1,6 @@
 // packed-ring.ts, by way of ring.ts: wrap counters, used descriptors and event suppression (virtio 1.4, 2.8).
-import {
-  disableKicks,
-  enableKicks,
-  hasAvailable,
-  needsCall,
-  publishUsed,
-  ringBase,
-  startRing,
-} from "../../assembly/ring.ts";
-import { FAULT_TOO_MANY_IN_FLIGHT, QUEUE_F_PACKED } from "../../assembly/spec/layout.ts";
+
+import { FAULT_TOO_MANY_IN_FLIGHT, QUEUE_F_PACKED } from "../../assembly/abi/layout.ts";
 import {
   EVENT_FLAGS,
   EVENT_OFF_WRAP,
@@ -22,7 +14,16 @@ import {
   VIRTQ_DESC_F_USED,
   VIRTQ_DESC_F_WRITE,
 } from "../../assembly/spec/virtqueue.ts";
-import { Virtqueue } from "../../assembly/virtqueue.ts";
+import {
+  disableKicks,
+  enableKicks,
+  hasAvailable,
+  needsCall,
+  publishUsed,
+  ringBase,
+  startRing,
+} from "../../assembly/virtqueue/queue.ts";
+import { Virtqueue } from "../../assembly/virtqueue/state.ts";
 import { EVENT_IDX, giveBack, openCore, PACKED_BASE, PackedDriver, PLAIN_PTR, takeAny } from "./support.ts";
 
 const AVAIL: u32 = VIRTQ_DESC_F_AVAIL;

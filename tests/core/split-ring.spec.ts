@@ -1,14 +1,6 @@
 // split-ring.ts, by way of ring.ts: indices, used elements, and who is told of what (virtio 1.4, 2.7).
-import {
-  disableKicks,
-  enableKicks,
-  hasAvailable,
-  needsCall,
-  publishUsed,
-  ringBase,
-  startRing,
-} from "../../assembly/ring.ts";
-import { FAULT_AVAIL_RAN_AHEAD, FAULT_TOO_MANY_IN_FLIGHT } from "../../assembly/spec/layout.ts";
+
+import { FAULT_AVAIL_RAN_AHEAD, FAULT_TOO_MANY_IN_FLIGHT } from "../../assembly/abi/layout.ts";
 import {
   AVAIL_FLAGS,
   AVAIL_IDX,
@@ -18,8 +10,17 @@ import {
   VIRTQ_AVAIL_F_NO_INTERRUPT,
   VIRTQ_USED_F_NO_NOTIFY,
 } from "../../assembly/spec/virtqueue.ts";
-import { nextHead } from "../../assembly/split-ring.ts";
-import { Virtqueue } from "../../assembly/virtqueue.ts";
+import {
+  disableKicks,
+  enableKicks,
+  hasAvailable,
+  needsCall,
+  publishUsed,
+  ringBase,
+  startRing,
+} from "../../assembly/virtqueue/queue.ts";
+import { nextHead } from "../../assembly/virtqueue/split.ts";
+import { Virtqueue } from "../../assembly/virtqueue/state.ts";
 import { EVENT_IDX, giveBack, openCore, PLAIN_PTR, SplitDriver, takeAny } from "./support.ts";
 
 let driver: SplitDriver = new SplitDriver();

@@ -1,19 +1,5 @@
 // What stands in for a guest and a kernel: a driver of either ring format, and an engine that takes SQEs and posts CQEs.
-import { attachRings, openWorker, startQueue, step } from "../../assembly/index.ts";
-import { pushUsed, takeChain } from "../../assembly/ring.ts";
-import {
-  CQE_RES,
-  CQE_SIZE,
-  CQE_USER_DATA,
-  IORING_OP_ASYNC_CANCEL,
-  SQE_ADDR,
-  SQE_FD,
-  SQE_LEN,
-  SQE_OFF,
-  SQE_OP_FLAGS,
-  SQE_SIZE,
-  SQE_USER_DATA,
-} from "../../assembly/spec/io-uring.ts";
+
 import {
   COPIES_MAX,
   DEVICE_BLOCK_SECTORS,
@@ -49,7 +35,21 @@ import {
   WORKER_REQUESTS,
   WORKER_WINDOW_TABLE,
   WORKERS_PTR,
-} from "../../assembly/spec/layout.ts";
+} from "../../assembly/abi/layout.ts";
+import { attachRings, openWorker, startQueue, step } from "../../assembly/index.ts";
+import {
+  CQE_RES,
+  CQE_SIZE,
+  CQE_USER_DATA,
+  IORING_OP_ASYNC_CANCEL,
+  SQE_ADDR,
+  SQE_FD,
+  SQE_LEN,
+  SQE_OFF,
+  SQE_OP_FLAGS,
+  SQE_SIZE,
+  SQE_USER_DATA,
+} from "../../assembly/spec/io-uring.ts";
 import {
   BLK_HEADER_SECTOR,
   BLK_HEADER_SIZE,
@@ -78,7 +78,8 @@ import {
   VIRTQ_DESC_F_USED,
   VIRTQ_DESC_F_WRITE,
 } from "../../assembly/spec/virtqueue.ts";
-import { Chain, Virtqueue } from "../../assembly/virtqueue.ts";
+import { pushUsed, takeChain } from "../../assembly/virtqueue/queue.ts";
+import { Chain, Virtqueue } from "../../assembly/virtqueue/state.ts";
 
 // --- Memory ---------------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
 // uring.ts: the rings of io_uring, with an engine that takes and posts entries one by one.
-import { CQE_RES, CQE_USER_DATA, IORING_OP_WRITE, RWF_DSYNC } from "../../assembly/spec/io-uring.ts";
+
 import {
   consumeCqe,
   hasSqeRoom,
@@ -8,7 +8,8 @@ import {
   pushSqe,
   returnCqes,
   unsubmitted,
-} from "../../assembly/uring.ts";
+} from "../../assembly/io/uring.ts";
+import { CQE_RES, CQE_USER_DATA, IORING_OP_WRITE, RWF_DSYNC } from "../../assembly/spec/io-uring.ts";
 import { CQ_HEAD, openEngine, postCqe, SQ_HEAD, SQ_TAIL, sqeAt, takeSqes } from "./support.ts";
 
 function pushNumbered(userData: u64): void {

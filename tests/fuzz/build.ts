@@ -93,7 +93,10 @@ export async function buildFuzzer(variant: Variant): Promise<string> {
   await compileCore(variant);
   await writeFile(join(directory, "rewritten.wasm"), await rewrite(join(directory, "core.wasm")));
   runTool(directory, "wasm2c", ["rewritten.wasm", "-n", "core", "-o", "core.wasm.c"]);
-  await writeFile(join(directory, "numbers.h"), await numbersHeader(resolve("assembly/spec")));
+  await writeFile(
+    join(directory, "numbers.h"),
+    await numbersHeader([resolve("assembly/spec"), resolve("assembly/abi")]),
+  );
   compileHarness(variant);
   return join(directory, "fuzzer");
 }

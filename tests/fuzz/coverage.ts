@@ -14,7 +14,7 @@ const VARIANT: Variant = {
 };
 
 /** Of the core's source, longer names first: one may begin as another does. */
-const FILES = readdirSync("assembly")
+const FILES = readdirSync("assembly", { recursive: true, encoding: "utf8" })
   .flatMap((name) => (name.endsWith(".ts") ? [name.slice(0, -3)] : []))
   .sort((a, b) => b.length - a.length);
 
@@ -64,7 +64,7 @@ function sourceName(name: string): string | undefined {
 export function tellCoverage(functions: readonly FunctionCoverage[]): string {
   const files = new Map<string, FunctionCoverage>();
   for (const { name, branches, reached } of functions) {
-    const file = name.split("/")[0]!;
+    const file = name.slice(0, name.lastIndexOf("/"));
     const sum = files.get(file) ?? { name: file, branches: 0, reached: 0 };
     files.set(file, { name: file, branches: sum.branches + branches, reached: sum.reached + reached });
   }

@@ -3,57 +3,57 @@ import type { Patch } from "./build.ts";
 
 export const PLANTED_BUGS: Record<string, Patch> = {
   "a descriptor past the ring": {
-    file: "descriptor-chain.ts",
+    file: "virtqueue/chain.ts",
     from: "if (position >= queue.size) return chainCount === 0 ? FAULT_HEAD_PAST_QUEUE : FAULT_NEXT_PAST_TABLE;",
     to: "",
   },
   "a buffer past its region": {
-    file: "guest-memory.ts",
+    file: "virtqueue/guest-memory.ts",
     from: "return min<u64>(byteLength, bytesFrom(entry, gpa));",
     to: "return byteLength;",
   },
   "a read past the end of the disk": {
-    file: "disk.ts",
+    file: "block/disk.ts",
     from: "return sector <= capacity && sectorCount <= capacity - sector;",
     to: "return sector + sectorCount <= capacity;",
   },
   "a completion for a request that is over": {
-    file: "block-device.ts",
+    file: "turn.ts",
     from: "if (request.isFree !== 0) return;",
     to: "",
   },
   "a read into what the device may not write": {
-    file: "request-parser.ts",
+    file: "block/parse.ts",
     from: "return addSegments(request, gpa, byteLength, request.type === VIRTIO_BLK_T_OUT);",
     to: "return addSegments(request, gpa, byteLength, request.type < 2);",
   },
   "an indirect table without an end": {
-    file: "descriptor-chain.ts",
+    file: "virtqueue/chain.ts",
     from: "if (++tableRead > min<u32>(tableCount, TABLE_MAX)) return FAULT_CHAIN_TOO_LONG;",
     to: "",
   },
   "an inflight list out of its region": {
-    file: "split-inflight.ts",
+    file: "virtqueue/split-inflight.ts",
     from: "if (head >= queue.inflightEntries) return false;",
     to: "",
   },
   "a write that is not durable": {
-    file: "stability.ts",
+    file: "block/stability.ts",
     from: "return request.sync === SYNC_ASKED ? RWF_DSYNC : 0;",
     to: "return 0;",
   },
   "a flush that is believed after one has failed": {
-    file: "stability.ts",
+    file: "block/stability.ts",
     from: "return result === 0 && !hasSyncFailed() ?",
     to: "return result === 0 ?",
   },
   "more copied out of a bounce buffer than was read": {
-    file: "transfer.ts",
+    file: "block/transfer.ts",
     from: "request.bounceLength = moved;",
     to: "",
   },
   "a write to a read-only disk": {
-    file: "block-request.ts",
+    file: "block/execute.ts",
     from: "return isReadOnly() ? VIRTIO_BLK_S_IOERR : startTransfer(request, request.outBytes);",
     to: "return startTransfer(request, request.outBytes);",
   },

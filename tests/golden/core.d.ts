@@ -64,7 +64,7 @@ declare namespace __AdaptedExports {
    */
   export function missedGpa(): bigint;
   /**
-   * assembly/uring/attachRings
+   * assembly/io/uring/attachRings
    * @param sqHeadPtr `usize`
    * @param sqTailPtr `usize`
    * @param sqFlagsPtr `usize`
@@ -77,12 +77,12 @@ declare namespace __AdaptedExports {
    */
   export function attachRings(sqHeadPtr: number, sqTailPtr: number, sqFlagsPtr: number, sqesPtr: number, sqEntryCount: number, cqHeadPtr: number, cqTailPtr: number, cqesPtr: number, cqEntryCount: number): void;
   /**
-   * assembly/block-device/news
+   * assembly/turn/news
    * @returns `u32`
    */
   export function news(): number;
   /**
-   * assembly/block-device/openWorker
+   * assembly/turn/openWorker
    * @param index `u32`
    * @param queues `u32`
    * @param requests `u32`
@@ -90,12 +90,12 @@ declare namespace __AdaptedExports {
    */
   export function openWorker(index: number, queues: number, requests: number, control: number): void;
   /**
-   * assembly/block-device/step
+   * assembly/turn/step
    * @returns `u32`
    */
   export function step(): number;
   /**
-   * assembly/block-device/stepAwake
+   * assembly/turn/stepAwake
    * @returns `u32`
    */
   export function stepAwake(): number;

@@ -1,7 +1,8 @@
 // The least that drives the core: one queue, a disk in memory; no thread, no descriptor, nothing of any runtime.
 // Made from assembly/ABI.md, and from nothing else.
+
+import * as layout from "../../assembly/abi/layout.ts";
 import * as uring from "../../assembly/spec/io-uring.ts";
-import * as layout from "../../assembly/spec/layout.ts";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 
 /** What is used of the core's exports ("Exports"). They are raw: a boolean is a number, and a u32 may come out negative. */

@@ -1,5 +1,5 @@
 // A guest's block driver in a few lines: one request a slot, in a split or in a packed ring (virtio 1.4, 2.7 and 2.8).
-import * as layout from "../../assembly/spec/layout.ts";
+import * as layout from "../../assembly/abi/layout.ts";
 import * as blk from "../../assembly/spec/virtio-blk.ts";
 import * as virtq from "../../assembly/spec/virtqueue.ts";
 import type { GuestRam, RingStart } from "./embedder.ts";

@@ -1,5 +1,5 @@
 // What every runtime must do with the core alike: a disk in use, and one that outlives its device.
-import { WASM_PAGE_SIZE, WORKER_STRIDE, WORKERS_PTR } from "../../assembly/spec/layout.ts";
+import { WASM_PAGE_SIZE, WORKER_STRIDE, WORKERS_PTR } from "../../assembly/abi/layout.ts";
 import { type Core, type Disk, Embedder, FIRST_FREE_PTR, type GuestRam } from "./embedder.ts";
 import { Guest, RAM_SIZE, type RingFormat } from "./guest.ts";
 

@@ -1,18 +1,5 @@
 // One instance of the core over memory of its own, and a scripted engine that serves it: no daemon, no kernel.
-import {
-  CQE_RES,
-  CQE_SIZE,
-  CQE_USER_DATA,
-  ECANCELED,
-  IORING_OP_ASYNC_CANCEL,
-  SQE_ADDR,
-  SQE_FD,
-  SQE_LEN,
-  SQE_OFF,
-  SQE_OPCODE,
-  SQE_SIZE,
-  SQE_USER_DATA,
-} from "../../assembly/spec/io-uring.ts";
+
 import {
   DEVICE_BLOCK_SECTORS,
   DEVICE_CAPACITY_SECTORS,
@@ -45,8 +32,22 @@ import {
   WORKER_SQES,
   WORKER_WINDOW_TABLE,
   WORKERS_PTR,
-} from "../../assembly/spec/layout.ts";
-import type { Core } from "../../host/dataplane/core.ts";
+} from "../../assembly/abi/layout.ts";
+import {
+  CQE_RES,
+  CQE_SIZE,
+  CQE_USER_DATA,
+  ECANCELED,
+  IORING_OP_ASYNC_CANCEL,
+  SQE_ADDR,
+  SQE_FD,
+  SQE_LEN,
+  SQE_OFF,
+  SQE_OPCODE,
+  SQE_SIZE,
+  SQE_USER_DATA,
+} from "../../assembly/spec/io-uring.ts";
+import type { Core } from "../../host/core/core.ts";
 import { STATE_PREFIX } from "./instrumented-core.ts";
 import type { RingShape } from "./scripted-driver.ts";
 import { CAPACITY_SECTORS } from "./scripted-requests.ts";

@@ -1,11 +1,11 @@
 // Stand-ins for what lies behind a session: they record what they were asked, and do what a test tells them.
-import { WRITE_THROUGH_OFF } from "../../assembly/spec/layout.ts";
-import type { VringStart } from "../../host/dataplane/data-plane.ts";
-import type { BlkOptions } from "../../host/device/blk-config.ts";
-import type { Disk } from "../../host/device/disk.ts";
+import { WRITE_THROUGH_OFF } from "../../assembly/abi/layout.ts";
+import type { BlkOptions } from "../../host/devices/block/config.ts";
 import { close } from "../../host/linux/libc.ts";
 import { GuestMemoryError, type RegionDescription } from "../../host/memory/guest-memory.ts";
 import type { InflightDescription, QueueInflight } from "../../host/memory/inflight-region.ts";
+import type { Disk } from "../../host/storage/disk.ts";
+import type { VringStart } from "../../host/workers/data-plane.ts";
 
 /** A disk of 1 GiB on a file. */
 export function fakeDisk(changes: Partial<Disk> = {}): Disk {

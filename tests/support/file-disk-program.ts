@@ -1,7 +1,7 @@
 // A back-end written with the library, to be killed: a file by a disk in TypeScript. Takes what vringd-blk takes of options.
 import { parseArgs } from "node:util";
 import { FileDisk, serve } from "vringd";
-import { createLog } from "../../host/log.ts";
+import { createLog } from "../../host/process/log.ts";
 
 const { values } = parseArgs({
   options: { "blk-file": { type: "string" }, "socket-path": { type: "string" }, packed: { type: "boolean" } },

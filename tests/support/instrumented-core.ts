@@ -1,7 +1,7 @@
 // The core with a hook before each of its stores, and a bound on how long it may run: for tests that stop it anywhere.
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { DEVICE_FLUSHED, DEVICE_PTR } from "../../assembly/spec/layout.ts";
+import { DEVICE_FLUSHED, DEVICE_PTR } from "../../assembly/abi/layout.ts";
 
 /** Binaryen comes with the compiler of the core. Too large to bundle, so its path is kept from the bundler. */
 const BINARYEN = new URL("../../node_modules/binaryen/index.js", import.meta.url).href;

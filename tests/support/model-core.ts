@@ -1,6 +1,16 @@
 // The core as a device for the model: in this process, with a disk in memory and a kernel that does as it is told.
 import assert from "node:assert/strict";
 import {
+  DEVICE_CAPACITY_SECTORS,
+  DEVICE_DISCARD_UNMAPS,
+  DEVICE_ID,
+  DEVICE_MAX_RANGES,
+  DEVICE_PTR,
+  DEVICE_READ_ONLY,
+  DEVICE_TURN_REQUESTS,
+  DEVICE_WRITE_THROUGH,
+} from "../../assembly/abi/layout.ts";
+import {
   EAGAIN,
   EOPNOTSUPP,
   IORING_OP_FALLOCATE,
@@ -10,16 +20,6 @@ import {
   IORING_OP_WRITE,
   IORING_OP_WRITEV,
 } from "../../assembly/spec/io-uring.ts";
-import {
-  DEVICE_CAPACITY_SECTORS,
-  DEVICE_DISCARD_UNMAPS,
-  DEVICE_ID,
-  DEVICE_MAX_RANGES,
-  DEVICE_PTR,
-  DEVICE_READ_ONLY,
-  DEVICE_TURN_REQUESTS,
-  DEVICE_WRITE_THROUGH,
-} from "../../assembly/spec/layout.ts";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import { PackedVirtqueue } from "../../host/front-end/packed-virtqueue.ts";
 import { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";

@@ -1,5 +1,5 @@
 // Takes an NBD disk's log lines, to look at them.
-import type { NbdLog } from "../../host/disk/nbd/client.ts";
+import type { NbdLog } from "../../host/storage/nbd/client.ts";
 
 export class LineLog {
   readonly lines: string[] = [];

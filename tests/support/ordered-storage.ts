@@ -1,6 +1,6 @@
 // Storage whose operations complete one by one, in whatever order the test wants, and what deaths in between leave of it.
-import { lengthOf } from "../../host/disk/buffers.ts";
-import type { Storage } from "../../host/disk/disk-file.ts";
+import { lengthOf } from "../../host/storage/buffers.ts";
+import type { Storage } from "../../host/storage/file/disk-file.ts";
 
 /** What reaches the medium as a whole. */
 const SECTOR = 512;

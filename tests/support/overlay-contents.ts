@@ -1,5 +1,5 @@
 // What an overlay and its base make together, as its next user would find it.
-import { OverlayDisk } from "../../host/disk/overlay/overlay-disk.ts";
+import { OverlayDisk } from "../../host/storage/overlay/overlay-disk.ts";
 
 /** Touches nothing, not even the locks. */
 export async function readOverlay(path: string, base: string): Promise<Uint8Array<ArrayBuffer>> {

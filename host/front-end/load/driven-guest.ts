@@ -4,8 +4,8 @@ import {
   DRIVER_QUEUE_SIZE,
   DRIVER_SLOT_SIZE,
   HISTOGRAM_BUCKETS,
-} from "../../../assembly/spec/driver.ts";
-import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../../../assembly/spec/layout.ts";
+} from "../../../assembly/abi/driver.ts";
+import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../../../assembly/abi/layout.ts";
 import { createEventfd } from "../../linux/eventfd.ts";
 import { close } from "../../linux/libc.ts";
 import { Memory } from "../memory.ts";

@@ -1,5 +1,5 @@
 // What the ring driver's histograms say. See HISTOGRAM_BUCKETS.
-import { HISTOGRAM_SUB_BITS } from "../../../assembly/spec/driver.ts";
+import { HISTOGRAM_SUB_BITS } from "../../../assembly/abi/driver.ts";
 
 const SUB = 1 << HISTOGRAM_SUB_BITS;
 

@@ -1,6 +1,6 @@
 // The front-end's loop: drives all queues of a guest from one thread, for a time or for a number of requests.
 import { performance } from "node:perf_hooks";
-import { TURN_FAULT, TURN_KICK, TURN_REAPED } from "../../../assembly/spec/driver.ts";
+import { TURN_FAULT, TURN_KICK, TURN_REAPED } from "../../../assembly/abi/driver.ts";
 import { EdgeWait } from "../../linux/edge-wait.ts";
 import { addressOf, writeAt } from "../../linux/libc.ts";
 import type { DrivenGuest } from "./driven-guest.ts";

@@ -3,8 +3,8 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import manifest from "../../../package.json" with { type: "json" };
-import { commandLine as daemonCommandLine } from "../../cli.ts";
-import { type CommandEntry, tableOf } from "../../option-table.ts";
+import { type CommandEntry, tableOf } from "../../command-line/option-table.ts";
+import { commandLine as daemonCommandLine } from "../../programs/cli.ts";
 import { commandLine as toolboxCommandLine } from "../../toolbox/cli.ts";
 import { manualPage } from "./page.ts";
 import { parseProse } from "./prose.ts";

@@ -1,5 +1,5 @@
 // One manual page, section by section, in the order of man-pages(7).
-import type { ArgumentEntry, CommandEntry, OptionEntry, Value } from "../../option-table.ts";
+import type { ArgumentEntry, CommandEntry, OptionEntry, Value } from "../../command-line/option-table.ts";
 import type { Prose } from "./prose.ts";
 import { block, bold, escaped, italic, line, section, subsection, tagged } from "./roff.ts";
 

@@ -28,7 +28,7 @@ const NATIVE_PACKAGE = `node_modules/@koromix/koffi-linux-${process.arch}`;
 /** What lies beside the programs, and is not bundled into them. */
 const BESIDES = /\.(wasm|html)$/;
 
-/** What looks for a file beside our code without host/own-files.ts is told a path that says what is wrong. */
+/** What looks for a file beside our code without host/process/own-files.ts is told a path that says what is wrong. */
 const NOWHERE = { "import.meta.url": '"file:///within-the-executable/"' };
 
 /** What Node looks for, to know that there is something inside. */

@@ -1,4 +1,4 @@
-// Stands in for host/own-files.ts in the single executable: what lies beside the programs elsewhere is within them.
+// Stands in for host/process/own-files.ts in the single executable: what lies beside the programs elsewhere is within them.
 import { realpathSync } from "node:fs";
 import { getAsset, getRawAsset } from "node:sea";
 import { Worker, type WorkerOptions } from "node:worker_threads";

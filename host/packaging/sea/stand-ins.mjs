@@ -1,7 +1,7 @@
 // What is another module in the single executable than in the package, as a plugin of esbuild.
 import { resolve } from "node:path";
 
-const OWN_FILES = resolve("host/own-files.ts");
+const OWN_FILES = resolve("host/process/own-files.ts");
 const KOFFI_NATIVE = `@koromix/koffi-linux-${process.arch}`;
 
 export const standIns = {

@@ -1,6 +1,6 @@
 // `vringd backends check`
 import { basename, resolve } from "node:path";
-import { STATUS_FAILED } from "../../command-line.ts";
+import { STATUS_FAILED } from "../../command-line/program.ts";
 import { askCapabilities } from "../../discovery/capabilities-query.ts";
 import { readDescription } from "../../discovery/description.ts";
 import { listDescriptionFiles, readDirectory, statOf } from "../../discovery/description-files.ts";

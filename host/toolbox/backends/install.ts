@@ -14,12 +14,12 @@ import { basename, dirname, join, resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { BackendDescription } from "../../../build/schemas.js";
 import template from "../../../schema/50-vringd-blk.json" with { type: "json" };
-import { STATUS_FAILED, UsageError } from "../../command-line.ts";
+import { STATUS_FAILED, UsageError } from "../../command-line/program.ts";
 import { askCapabilities } from "../../discovery/capabilities-query.ts";
 import { readDescription } from "../../discovery/description.ts";
 import { SYSTEM_DIRECTORY, userDirectory } from "../../discovery/directories.ts";
 import { reasonOf } from "../../errors.ts";
-import { ownDaemon } from "../../own-files.ts";
+import { ownDaemon } from "../../process/own-files.ts";
 import { complain, printable, printLines } from "../terminal.ts";
 
 export interface PlaceOptions {

@@ -1,10 +1,10 @@
 // `vringd backends list`
-import { STATUS_FAILED } from "../../command-line.ts";
+import { STATUS_FAILED } from "../../command-line/program.ts";
 import type { Directory } from "../../discovery/description-files.ts";
 import type { Discovery, Finding, Verdict } from "../../discovery/discovery.ts";
-import type { SearchOptions } from "../backends.ts";
 import { type Column, formatTable } from "../table.ts";
 import { complain, paint, printable, printJson, printLines, terminalWidth, wrap } from "../terminal.ts";
+import type { SearchOptions } from "./command.ts";
 import { complainOfBroken, search, wanted } from "./search.ts";
 
 const COLUMNS: Column[] = [

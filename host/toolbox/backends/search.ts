@@ -2,8 +2,8 @@
 import { resolve } from "node:path";
 import { searchDirectories } from "../../discovery/directories.ts";
 import { type Discovery, discover } from "../../discovery/discovery.ts";
-import type { SearchOptions } from "../backends.ts";
 import { complain } from "../terminal.ts";
+import type { SearchOptions } from "./command.ts";
 
 export function search(options: SearchOptions, name?: string): Promise<Discovery> {
   const { type, features, directory, timeout } = options;

@@ -1,9 +1,9 @@
 // `vringd backends show`
-import { STATUS_FAILED, UsageError } from "../../command-line.ts";
+import { STATUS_FAILED, UsageError } from "../../command-line/program.ts";
 import type { Finding } from "../../discovery/discovery.ts";
-import type { SearchOptions } from "../backends.ts";
 import { formatRow } from "../rows.ts";
 import { complain, printJson, printLines } from "../terminal.ts";
+import type { SearchOptions } from "./command.ts";
 import { complainOfBroken, search, wanted } from "./search.ts";
 
 export async function show(name: string | undefined, options: SearchOptions): Promise<number> {

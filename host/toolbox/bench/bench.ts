@@ -1,16 +1,16 @@
 // `vringd bench`: comes to the back-end, puts the load on it, and tells what came of it.
 import { constants } from "node:os";
-import { STATUS_FAILED } from "../../command-line.ts";
+import { STATUS_FAILED } from "../../command-line/program.ts";
 import { StartError } from "../../errors.ts";
 import type { FrontEnd } from "../../front-end/front-end.ts";
 import { Attachment } from "../../front-end/load/attachment.ts";
 import { RingDriver } from "../../front-end/load/ring-driver.ts";
 import { DeviceFault, Rounds } from "../../front-end/load/rounds.ts";
-import { readOwnFile } from "../../own-files.ts";
+import { readOwnFile } from "../../process/own-files.ts";
 import { withFrontEnd } from "../attach.ts";
-import type { BenchOptions } from "../bench.ts";
 import { diskOf } from "../probe/disk-of.ts";
 import { complain, printJson, printLines } from "../terminal.ts";
+import type { BenchOptions } from "./command.ts";
 import { LiveLine } from "./live-line.ts";
 import { checkUsage, type Plan, planFor, writes } from "./plan.ts";
 import { type Result, resultAsJson, resultOf } from "./result.ts";

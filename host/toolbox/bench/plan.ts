@@ -5,14 +5,14 @@ import {
   VIRTIO_F_RING_INDIRECT_DESC,
   VIRTIO_F_RING_PACKED,
 } from "../../../assembly/spec/virtqueue.ts";
-import { UsageError } from "../../command-line.ts";
+import { UsageError } from "../../command-line/program.ts";
 import { StartError } from "../../errors.ts";
 import { type DiskFacts, logicalBlockSize } from "../../front-end/disk-facts.ts";
 import type { FrontEnd } from "../../front-end/front-end.ts";
 import { type GuestOptions, type Load, memoryNeeded } from "../../front-end/load/driven-guest.ts";
 import { RING_ENTRIES_MAX, SEGMENTS_MAX, SLOTS_MAX } from "../../front-end/load/guest-layout.ts";
-import type { BenchOptions, Pattern } from "../bench.ts";
 import { formatBytes } from "../units.ts";
+import type { BenchOptions, Pattern } from "./command.ts";
 
 export interface Plan {
   guest: GuestOptions;

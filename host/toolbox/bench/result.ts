@@ -1,6 +1,6 @@
 // What was measured, in numbers; and as `vringd bench --json` prints it.
 import { bucketRange, countOf, meanOf, percentile } from "../../front-end/load/histogram.ts";
-import type { BenchOptions } from "../bench.ts";
+import type { BenchOptions } from "./command.ts";
 import type { Plan } from "./plan.ts";
 import type { Ending, Measured } from "./run.ts";
 

@@ -1,8 +1,9 @@
 // What `vringd bench` prints for people.
-import type { BenchOptions } from "../bench.ts";
+
 import { type Column, formatTable } from "../table.ts";
 import { paint, terminalWidth, wrap } from "../terminal.ts";
 import { formatBytes, formatCount, formatNs } from "../units.ts";
+import type { BenchOptions } from "./command.ts";
 import { histogramLines } from "./histogram-view.ts";
 import type { Plan } from "./plan.ts";
 import { type Figures, PERCENTILES, type PercentileName, type Result } from "./result.ts";

@@ -1,5 +1,5 @@
 // Completion for bash 4.4 and later. It needs no bash-completion, and doesn't mind it.
-import { type CommandEntry, withSubcommands } from "../../option-table.ts";
+import { type CommandEntry, withSubcommands } from "../../command-line/option-table.ts";
 import { offers, type Valued, valuedOptions } from "./table.ts";
 
 export function bashCompletion(programs: readonly CommandEntry[]): string {

@@ -1,8 +1,9 @@
 // Both programs' options, for one shell.
-import type { Command } from "../../command-line.ts";
-import { type CommandEntry, tableOf } from "../../option-table.ts";
-import type { Shell } from "../completion.ts";
+
+import { type CommandEntry, tableOf } from "../../command-line/option-table.ts";
+import type { Command } from "../../command-line/program.ts";
 import { bashCompletion } from "./bash.ts";
+import type { Shell } from "./command.ts";
 import { fishCompletion } from "./fish.ts";
 import { zshCompletion } from "./zsh.ts";
 
@@ -13,6 +14,6 @@ const WRITERS: Record<Shell, (programs: readonly CommandEntry[]) => string> = {
 };
 
 export async function completionFor(shell: Shell, toolbox: Command): Promise<string> {
-  const { commandLine } = await import("../../cli.ts");
+  const { commandLine } = await import("../../programs/cli.ts");
   return WRITERS[shell]([tableOf(toolbox), tableOf(commandLine())]);
 }

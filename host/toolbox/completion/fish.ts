@@ -1,5 +1,10 @@
 // Completion for fish 3.2 and later: a "complete" for each option, with a condition that tells the command.
-import { type CommandEntry, type OptionEntry, type Value, withSubcommands } from "../../option-table.ts";
+import {
+  type CommandEntry,
+  type OptionEntry,
+  type Value,
+  withSubcommands,
+} from "../../command-line/option-table.ts";
 import { valuedOptions } from "./table.ts";
 
 export function fishCompletion(programs: readonly CommandEntry[]): string {

@@ -1,5 +1,5 @@
 // What all shells are told of a command.
-import type { CommandEntry, Value } from "../../option-table.ts";
+import type { CommandEntry, Value } from "../../command-line/option-table.ts";
 
 /** An option that takes a value, and all its spellings. */
 export interface Valued {

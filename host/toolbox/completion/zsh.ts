@@ -5,7 +5,7 @@ import {
   type OptionEntry,
   type Value,
   withSubcommands,
-} from "../../option-table.ts";
+} from "../../command-line/option-table.ts";
 import { present } from "./table.ts";
 
 export function zshCompletion(programs: readonly CommandEntry[]): string {

@@ -1,5 +1,5 @@
 // `vringd ctl`
-import { STATUS_FAILED } from "../../command-line.ts";
+import { STATUS_FAILED } from "../../command-line/program.ts";
 import type { Stats } from "../../observability/stats.ts";
 import type { Status } from "../../observability/status.ts";
 import { askControl, ControlError, type Peer } from "../control-client.ts";

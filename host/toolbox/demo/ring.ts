@@ -1,10 +1,10 @@
 // `vringd demo ring`
 import { writeFile } from "node:fs/promises";
-import { STATUS_FAILED } from "../../command-line.ts";
+import { STATUS_FAILED } from "../../command-line/program.ts";
 import { reasonOf } from "../../errors.ts";
-import { readOwnFile } from "../../own-files.ts";
-import type { RingOptions } from "../demo.ts";
+import { readOwnFile } from "../../process/own-files.ts";
 import { complain, printable, printLines } from "../terminal.ts";
+import type { RingOptions } from "./command.ts";
 import { servePage } from "./page-server.ts";
 
 export async function ring({ port, output }: RingOptions): Promise<number> {

@@ -3,7 +3,7 @@ import { closeSync, constants, openSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { reasonOf } from "../../errors.ts";
 import { isByteLocked, lockByte } from "../../linux/file-lock.ts";
-import { filePath } from "../../paths.ts";
+import { filePath } from "../../process/paths.ts";
 import { type Finding, note, ok } from "./finding.ts";
 
 /** open(2); Node has no name for it. O_DIRECTORY is part of it. */

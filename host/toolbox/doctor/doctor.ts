@@ -1,7 +1,7 @@
 // `vringd doctor`: makes all checks, and tells what they have found.
-import { STATUS_FAILED } from "../../command-line.ts";
-import type { DoctorOptions } from "../doctor.ts";
+import { STATUS_FAILED } from "../../command-line/program.ts";
 import { paint, printJson, printLines, terminalWidth, wrap } from "../terminal.ts";
+import type { DoctorOptions } from "./command.ts";
 import { type Finding, problem, type Status } from "./finding.ts";
 import { machineFindings } from "./machine.ts";
 

@@ -10,12 +10,12 @@ import {
   statSync,
 } from "node:fs";
 import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
-import { isImageHeld } from "../../device/image-lock.ts";
 import { reasonOf } from "../../errors.ts";
 import { blockDeviceFacts } from "../../linux/block-device.ts";
 import { directIoAlignment } from "../../linux/direct-io.ts";
 import { findLockHolder } from "../../linux/lock-holder.ts";
-import { filePath } from "../../paths.ts";
+import { filePath } from "../../process/paths.ts";
+import { isImageHeld } from "../../storage/file/lock.ts";
 import { formatBytes } from "../units.ts";
 import { directoryLocks } from "./directory.ts";
 import { type Finding, note, ok, problem } from "./finding.ts";

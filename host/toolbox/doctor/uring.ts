@@ -1,7 +1,7 @@
 // Whether a worker would get its address space and its ring, by making both as a worker does.
 import { readFileSync } from "node:fs";
-import { WORKERS_PTR } from "../../../assembly/spec/layout.ts";
-import { UringEngine } from "../../dataplane/uring-engine.ts";
+import { WORKERS_PTR } from "../../../assembly/abi/layout.ts";
+import { UringEngine } from "../../engines/uring.ts";
 import { reasonOf } from "../../errors.ts";
 import { SystemError } from "../../linux/libc.ts";
 import { LinearMemory } from "../../memory/linear-memory.ts";

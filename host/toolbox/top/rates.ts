@@ -1,7 +1,8 @@
 // What happened between two looks at one daemon, by queue and altogether. Pure.
-import type { Bucket } from "../../dataplane/statistics.ts";
+
 import { percentileNs, since, together } from "../../observability/percentiles.ts";
 import type { OperationStats, QueueStats, Stats } from "../../observability/stats.ts";
+import type { Bucket } from "../../workers/statistics.ts";
 
 export interface Rate {
   /** A second. */

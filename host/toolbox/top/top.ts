@@ -1,6 +1,6 @@
 // `vringd top`
 import { setTimeout as sleep } from "node:timers/promises";
-import { STATUS_FAILED } from "../../command-line.ts";
+import { STATUS_FAILED } from "../../command-line/program.ts";
 import { controlDirectories } from "../control-sockets.ts";
 import type { TopOptions } from "../observe.ts";
 import { complain, paint, printJson, printLines, terminalWidth, wrap } from "../terminal.ts";

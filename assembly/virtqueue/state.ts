@@ -1,0 +1,131 @@
+// One virtqueue's state. What is done with it stands in ring.ts, and in split-ring.ts and packed-ring.ts by format.
+import {
+  QUEUE_CALLS,
+  QUEUE_COUNTERS_SIZE,
+  QUEUE_F_EVENT_IDX,
+  QUEUE_F_PACKED,
+  QUEUE_FLAGS,
+  QUEUE_IN_FLIGHT,
+  QUEUE_SIZE,
+  QUEUE_STATE,
+  QUEUE_STRIDE,
+} from "../abi/layout.ts";
+
+/** An eventfd's SQE: none, in the kernel, or in the kernel with a cancellation behind it. */
+export const EVENT_IDLE: u32 = 0;
+export const EVENT_PENDING: u32 = 1;
+export const EVENT_CANCELLED: u32 = 2;
+
+/** A chain that has been taken, by the names that its queue has for it. */
+@unmanaged
+export class Chain {
+  /** For the driver: the head, or the packed buffer id. */
+  id: u32;
+  /** Descriptors of the ring that it holds. */
+  count: u32;
+  /** Its first and last entry in the inflight region; with a split ring the first is the head. */
+  firstEntry: u32;
+  lastEntry: u32;
+}
+
+@unmanaged
+export class Virtqueue {
+  reads: u64;
+  readBytes: u64;
+  writes: u64;
+  writtenBytes: u64;
+  flushes: u64;
+  discards: u64;
+  writeZeroes: u64;
+  ids: u64;
+  failures: u64;
+  kicks: u64;
+  calls: u64;
+
+  /** Where the kernel puts the counter it reads from the kick eventfd. */
+  kickValue: u64;
+
+  state: u32;
+  index: u32;
+  size: u32;
+  flags: u32;
+
+  /** Requests taken and not yet used; descriptors of the ring that they hold. */
+  inFlight: u32;
+  descriptorsInFlight: u32;
+
+  /** Descriptor table, or packed descriptor ring. */
+  desc: usize;
+  /** What the driver writes: avail ring, or driver event suppression. */
+  driver: usize;
+  /** What the device writes: used ring, or device event suppression. */
+  device: usize;
+
+  /** Split: free-running. Packed: a slot of the ring. */
+  nextAvail: u16;
+  nextUsed: u16;
+  /** Packed only (2.8.1): both start at 1. */
+  availWrap: u32;
+  usedWrap: u32;
+
+  /** Used since the last publish, as the ring counts (elements or slots) and in chains. */
+  staged: u32;
+  stagedChains: u32;
+  /** Used since the driver's wish for a call was last looked at, as the ring counts. */
+  sinceCall: u32;
+  /** Packed: the first descriptor of the batch that is staged, published last. */
+  stagedFirst: usize;
+  stagedFirstFlags: u32;
+
+  /** The event index last written for the driver, or NO_EVENT. */
+  kickEvent: u32;
+  kicksEnabled: u32;
+
+  /** -1: none. */
+  kickFd: i32;
+  callFd: i32;
+  kickState: u32;
+  callState: u32;
+  callWanted: u32;
+  fault: i32;
+  /** The queue's part of the inflight region, or 0; entries in it; the counter that orders them. */
+  inflight: usize;
+  inflightEntries: u32;
+  counter: u64;
+  /** What a predecessor left unfinished, in the order it was taken: heads, or entries of the region. */
+  leftovers: usize;
+  leftoversMax: u32;
+  leftoverNext: u32;
+  leftoverCount: u32;
+  /** Packed: how far the chain that is being read is recorded. */
+  recordFirst: u32;
+  recordLast: u32;
+  recordNext: u32;
+  /** The stop that is under way leaves requests recorded instead of completing them. */
+  suspends: u32;
+
+  get isPacked(): bool {
+    return (this.flags & QUEUE_F_PACKED) !== 0;
+  }
+
+  addLeftover(entry: u32): void {
+    if (this.leftoverCount < this.leftoversMax) {
+      store<u16>(this.leftovers + ((<usize>this.leftoverCount) << 1), <u16>entry);
+    }
+    this.leftoverCount++;
+  }
+
+  get hasEventIdx(): bool {
+    return (this.flags & QUEUE_F_EVENT_IDX) !== 0;
+  }
+}
+if (offsetof<Virtqueue>("calls") !== QUEUE_CALLS) ERROR("Virtqueue.calls");
+if (offsetof<Virtqueue>("kickValue") !== QUEUE_COUNTERS_SIZE) ERROR("Virtqueue.kickValue");
+if (offsetof<Virtqueue>("state") !== QUEUE_STATE) ERROR("Virtqueue.state");
+if (offsetof<Virtqueue>("size") !== QUEUE_SIZE) ERROR("Virtqueue.size");
+if (offsetof<Virtqueue>("flags") !== QUEUE_FLAGS) ERROR("Virtqueue.flags");
+if (offsetof<Virtqueue>("inFlight") !== QUEUE_IN_FLIGHT) ERROR("Virtqueue.inFlight");
+if (<i32>offsetof<Virtqueue>() > QUEUE_STRIDE) ERROR("Virtqueue");
+
+/** No event index equals this: they are 16 bits wide. */
+export const NO_EVENT: u32 = 0xffffffff;

@@ -1,0 +1,34 @@
+// What serves the core's SQEs: the seam between the core and whoever does the I/O.
+import type { Core } from "../core/core.ts";
+
+/** "disk": a disk that is an object, in the thread of whoever gave it. */
+export type EngineName = "io_uring" | "threads" | "disk";
+
+/** Nothing to do until a completion comes; the same, but look again soon; or there is more to do at once. */
+export type Patience = "wait" | "wait-briefly" | "go-on";
+
+/** How long "wait-briefly" may take, in microseconds. */
+export const BRIEF_WAIT_US = 200;
+
+export interface Engine {
+  readonly name: EngineName;
+  /** Requests that may be in flight at a time. */
+  readonly requestCount: number;
+  /** Whether completions show in the rings while the thread does nothing but look. */
+  readonly canPoll: boolean;
+  /** Tells the core where the rings are. Once, before its first step. */
+  attach(core: Core): void;
+  /**
+   * Takes the SQEs that the core has published, and waits as asked. When this returns, or when the promise it
+   * returns resolves, nothing of the SQEs is read any more; what they point to must stay until they complete.
+   */
+  enter(count: number, patience: Patience): Promise<void> | undefined;
+  /** Guest memory may have changed since the last ring started. */
+  forgetMemory?(): void;
+  /**
+   * Another engine that goes on with all that this one holds, when the core says that this one lacks what it needs
+   * (STEP_STARVED); undefined if there is none now.
+   */
+  fallBack?(core: Core): Engine | undefined;
+  close(): void;
+}

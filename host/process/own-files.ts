@@ -1,0 +1,19 @@
+// What the programs load that lies beside them. In the single executable, host/packaging/sea/own-files.ts stands in for this.
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { Worker, type WorkerOptions } from "node:worker_threads";
+
+/** A file of build/, such as "core.wasm". */
+export function readOwnFile(name: string): Promise<Uint8Array> {
+  return readFile(new URL(name, import.meta.url));
+}
+
+/** A thread that runs host/workers/worker.ts. */
+export function startWorker(options: WorkerOptions): Worker {
+  return new Worker(new URL("worker.mjs", import.meta.url), options);
+}
+
+/** The path of vringd-blk, links aside. */
+export function ownDaemon(): string {
+  return fileURLToPath(new URL("vringd-blk.mjs", import.meta.url));
+}

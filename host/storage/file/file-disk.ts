@@ -1,0 +1,109 @@
+// A disk in a file or a block device, by Node's thread pool: to put others over, or to start from with one of your own.
+import { type BigIntStats, fstatSync } from "node:fs";
+import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
+import type { BlockDisk } from "../../engines/block-disk.ts";
+import { type Log, SILENT } from "../../process/log.ts";
+import { Disk } from "../disk.ts";
+import { DiskFile } from "./disk-file.ts";
+
+/** Which file, and how to open it. */
+export interface FileDiskOptions {
+  /** A file or a block device. */
+  path: string;
+  /** Left out: false. */
+  readOnly?: boolean;
+  /** "raw": whatever the image seems to hold. Left out: one of another format than raw is refused. */
+  format?: "raw";
+  /** Write to a device although the host uses it. Left out: false. */
+  force?: boolean;
+  /** "auto": keep other writers away with the locks that QEMU takes. Left out: "auto". */
+  lock?: "auto" | "off";
+  /** How long to wait for the I/O of a killed process that still locks the file, in milliseconds. Left out: 30,000. */
+  lockTimeoutMs?: number;
+  /** Ends that wait. */
+  signal?: AbortSignal;
+  /** Where it says that it waits, or that the file system has no locks. Left out: nowhere. */
+  log?: Log;
+}
+
+const DEFAULTS = {
+  readOnly: false,
+  direct: false,
+  discard: "unmap",
+  rangeSegments: 1,
+  lock: "auto",
+  lockTimeoutMs: 30_000,
+} as const;
+
+/** A file or a block device as a disk. vringd serves a path faster; this is for what goes over it. */
+export class FileDisk implements BlockDisk {
+  readonly byteLength: bigint;
+  readonly blockSize: number;
+  /** As it was opened. */
+  readonly readOnly: boolean;
+  readonly serial: string;
+  private readonly file: DiskFile;
+
+  private constructor(private readonly disk: Disk) {
+    this.byteLength = disk.capacitySectors * BigInt(SECTOR_SIZE);
+    this.blockSize = disk.blockSize;
+    this.readOnly = disk.readOnly;
+    this.serial = disk.serial;
+    this.file = new DiskFile(disk.fd);
+  }
+
+  /** Opens and locks it. Throws {@link StartError}. */
+  static async open(options: FileDiskOptions): Promise<FileDisk> {
+    const { signal = new AbortController().signal, log = SILENT, ...choice } = options;
+    const disk = await Disk.open({ ...DEFAULTS, ...choice }, signal, log);
+    return new FileDisk(disk);
+  }
+
+  /**
+   * Takes over what is open already.
+   * @internal
+   */
+  static over(disk: Disk): FileDisk {
+    return new FileDisk(disk);
+  }
+
+  /** When the file last changed, in ns since 1970; 0 for a block device, which doesn't tell. */
+  get changedNs(): bigint {
+    const stats = fstatSync(this.file.fd, { bigint: true });
+    return stats.isFile() ? stats.mtimeNs : 0n;
+  }
+
+  /**
+   * Whether these are the stats of this very file, by whatever path.
+   * @internal
+   */
+  isFile(stats: BigIntStats): boolean {
+    const own = fstatSync(this.file.fd, { bigint: true });
+    if (own.isBlockDevice()) return stats.isBlockDevice() && own.rdev === stats.rdev;
+    return own.dev === stats.dev && own.ino === stats.ino;
+  }
+
+  read(offset: bigint, buffers: readonly Uint8Array[]): Promise<void> {
+    return this.file.read(Number(offset), buffers);
+  }
+
+  write(offset: bigint, buffers: readonly Uint8Array[]): Promise<void> {
+    return this.file.write(Number(offset), buffers);
+  }
+
+  flush(): Promise<void> {
+    return this.file.sync();
+  }
+
+  discard(offset: bigint, byteLength: bigint): Promise<void> {
+    return this.file.punch(Number(offset), Number(byteLength));
+  }
+
+  writeZeroes(offset: bigint, byteLength: bigint): Promise<void> {
+    return this.file.punch(Number(offset), Number(byteLength));
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve(this.disk.close());
+  }
+}

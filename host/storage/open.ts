@@ -1,0 +1,139 @@
+// What --blk-file names: a file, or a disk of another kind by its scheme, maybe under an overlay.
+import { resolve } from "node:path";
+import type { BlockDisk } from "../engines/block-disk.ts";
+import { StartError } from "../errors.ts";
+import type { Log } from "../process/log.ts";
+import { Disk, type DiskOptions } from "./disk.ts";
+import { FileDisk } from "./file/file-disk.ts";
+import { SIGNATURE_BYTES } from "./file/format.ts";
+import { type Identity, serialFrom } from "./file/identity.ts";
+import { checkRaw } from "./file/raw-check.ts";
+import { MemoryDisk } from "./memory.ts";
+import { isNbdUri, parseNbdUri } from "./nbd/uri.ts";
+import { describeObject } from "./object.ts";
+import { OverlayDisk } from "./overlay/overlay-disk.ts";
+
+export interface DiskChoice extends DiskOptions {
+  /** Where changes go instead: the file that keeps them. */
+  overlay?: string | undefined;
+}
+
+/** Opens the disk that follows a scheme's colon. */
+type Open = (rest: string, options: DiskChoice) => BlockDisk | Promise<BlockDisk>;
+
+const SCHEMES: Readonly<Record<string, Open>> = {
+  memory: openMemory,
+};
+
+/** `stopping` ends a wait for the image's lock. Throws StartError. */
+export async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<Disk> {
+  const named = await openScheme(options, stopping, log);
+  if (options.overlay === undefined && named === undefined) {
+    return withPadding(await Disk.open(options, stopping, log), options);
+  }
+  try {
+    return await openObject(named, options, stopping, log);
+  } catch (error) {
+    await named?.close?.();
+    throw error;
+  }
+}
+
+/** The kernel reads nothing past a file's end, so that is done here, through the page cache. */
+function withPadding(disk: Disk, options: DiskChoice): Disk {
+  return disk.isPadded ? describeObject(FileDisk.over(disk), { ...options, name: disk.path }) : disk;
+}
+
+async function openObject(
+  named: BlockDisk | undefined,
+  options: DiskChoice,
+  stopping: AbortSignal,
+  log: Log,
+): Promise<Disk> {
+  const { path, overlay, direct } = options;
+  if (direct) throw new StartError(`${overlay ?? path} is served without O_DIRECT, so leave out --direct`);
+  const object =
+    overlay === undefined ? named! : await openOverlay(overlay, named ?? path, options, stopping, log);
+  return describeObject(object, { ...options, name: path });
+}
+
+function openOverlay(
+  path: string,
+  base: string | BlockDisk,
+  { readOnly, format, lock, lockTimeoutMs }: DiskChoice,
+  signal: AbortSignal,
+  log: Log,
+): Promise<BlockDisk> {
+  return OverlayDisk.open({
+    path,
+    base,
+    readOnly,
+    ...(format && { format }),
+    lock,
+    lockTimeoutMs,
+    signal,
+    log,
+  });
+}
+
+async function openScheme(
+  options: DiskChoice,
+  stopping: AbortSignal,
+  log: Log,
+): Promise<BlockDisk | undefined> {
+  if (isNbdUri(options.path)) return openNbd(options, stopping, log);
+  const [, scheme, rest] = /^([a-z]+):(.*)$/s.exec(options.path) ?? [];
+  const open = scheme === undefined ? undefined : SCHEMES[scheme];
+  return open?.(rest!, options);
+}
+
+async function openNbd(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<BlockDisk> {
+  const { path, overlay } = options;
+  // What lies under an overlay is never written to.
+  const readOnly = options.readOnly || overlay !== undefined;
+  // Files don't wait for sockets and TLS to load.
+  const { openNbdDisk } = await import("./nbd/disk.ts");
+  const disk = await openNbdDisk(path, { readOnly, log, stopping });
+  try {
+    const identity = exportIdentity(path);
+    const start = await readStart(disk);
+    checkRaw({ start, byteLength: disk.byteLength, identity }, { ...options, readOnly }, log);
+    return { ...disk, serial: serialFrom(identity.parts) };
+  } catch (error) {
+    await disk.close?.();
+    throw error;
+  }
+}
+
+/** An export is where it is and what it is called, however it is reached. */
+function exportIdentity(uri: string): Identity {
+  const { address, exportName } = parseNbdUri(uri);
+  const place =
+    "path" in address ? ["unix", resolve(address.path)] : ["tcp", address.host, String(address.port)];
+  return { parts: ["nbd", ...place, exportName], bornNs: 0n };
+}
+
+/** What can't be read is the guest's to find out. */
+async function readStart(disk: BlockDisk): Promise<Uint8Array> {
+  const bytes = new Uint8Array(Math.max(SIGNATURE_BYTES, disk.blockSize ?? 0));
+  await disk.read(0n, [bytes]).catch(() => bytes.fill(0));
+  return bytes;
+}
+
+const UNITS = "KMGT";
+
+/** "memory:512M" */
+function openMemory(size: string): MemoryDisk {
+  const [, digits, unit] = /^(\d{1,15})([KMGT]?)$/.exec(size) ?? [];
+  const byteLength =
+    digits === undefined ? 0n : BigInt(digits) * 1024n ** BigInt(unit ? UNITS.indexOf(unit) + 1 : 0);
+  if (byteLength <= 0n || byteLength % 512n !== 0n || byteLength > MEMORY_MAX) {
+    throw new StartError(
+      `memory:${size} has no size that a disk can have; give a multiple of 512 bytes, such as memory:512M`,
+    );
+  }
+  return new MemoryDisk(byteLength);
+}
+
+/** What a number in JavaScript counts exactly. */
+const MEMORY_MAX = 1n << 53n;

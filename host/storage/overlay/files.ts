@@ -1,0 +1,115 @@
+// The files of an overlay: opened, locked, and found to belong together.
+import { type BigIntStats, closeSync, constants, openSync, statSync } from "node:fs";
+import type { BlockDisk } from "../../engines/block-disk.ts";
+import { reasonOf, StartError } from "../../errors.ts";
+import { type Log, SILENT } from "../../process/log.ts";
+import { filePath } from "../../process/paths.ts";
+import { lockUnlessUnsupported } from "../disk.ts";
+import { DiskFile } from "../file/disk-file.ts";
+import { FileDisk } from "../file/file-disk.ts";
+import { identityOf, serialFrom } from "../file/identity.ts";
+import { currentBootId, decodeHeader, HEADER_BYTES, type OverlayHeader } from "./format.ts";
+import { makeOverlay } from "./make.ts";
+import type { OverlayParts } from "./overlay-disk.ts";
+
+/** Which base, and which file keeps the changes. */
+export interface OverlayOptions {
+  /** The file of the changes. It is made if there is none. */
+  path: string;
+  /** What lies beneath, never written: a file's path, or any disk. Closed with the overlay. */
+  base: string | BlockDisk;
+  /** Left out: false. */
+  readOnly?: boolean;
+  /** "raw": whatever the base seems to hold. Left out: one of another format than raw is refused. */
+  format?: "raw";
+  /** "auto": keep other writers away from both files, with the locks that QEMU takes. Left out: "auto". */
+  lock?: "auto" | "off";
+  /** How long to wait for the I/O of a killed process that still locks a file, in milliseconds. Left out: 30,000. */
+  lockTimeoutMs?: number;
+  /** Ends that wait. */
+  signal?: AbortSignal;
+  /** Where it says that it waits, or that a file system has no locks. Left out: nowhere. */
+  log?: Log;
+}
+
+/** Throws StartError, with nothing left open. */
+export async function openFiles(options: OverlayOptions): Promise<OverlayParts> {
+  const base = await openBase(options);
+  try {
+    const header = { byteLength: base.byteLength, baseChangedNs: changedNsOf(base) };
+    const { path, readOnly = false } = options;
+    if (!exists(path, base) && !readOnly) await makeOverlay(path, header);
+    const storage = await openChanges(options, header);
+    // The guest's disk is what the overlay makes of its base.
+    const serial = serialFrom(identityOf(storage.fd).parts);
+    return { base, storage, readOnly, serial, bootId: currentBootId() };
+  } catch (error) {
+    await base.close?.();
+    throw error;
+  }
+}
+
+async function openBase({ base, ...options }: OverlayOptions): Promise<BlockDisk> {
+  return typeof base === "string" ? FileDisk.open({ ...options, path: base, readOnly: true }) : base;
+}
+
+function changedNsOf(base: BlockDisk): bigint {
+  return base instanceof FileDisk ? base.changedNs : 0n;
+}
+
+/** A file whose overlay lies over itself would wait for its own lock. Throws StartError for whatever can't be an overlay. */
+function exists(path: string, base: BlockDisk): boolean {
+  let stats: BigIntStats | undefined;
+  try {
+    stats = statSync(filePath(path), { throwIfNoEntry: false, bigint: true });
+  } catch (error) {
+    throw new StartError(`can't open ${path}: ${reasonOf(error)}`);
+  }
+  if (stats === undefined) return false;
+  if (base instanceof FileDisk && base.isFile(stats))
+    throw new StartError(`can't use ${path}: the overlay is the base; name another file for the changes`);
+  // To open a pipe would wait for its other end.
+  if (!stats.isFile()) throw new StartError(`${path} is no file; name a file for the changes`);
+  return true;
+}
+
+async function openChanges(options: OverlayOptions, expected: OverlayHeader): Promise<DiskFile> {
+  const { path, readOnly = false, lock = "auto", lockTimeoutMs = 30_000, log = SILENT } = options;
+  const stopping = options.signal ?? new AbortController().signal;
+  const fd = openForUse(path, readOnly);
+  try {
+    if (lock === "auto") {
+      await lockUnlessUnsupported([fd], { path, readOnly, lockTimeoutMs }, stopping, log);
+    }
+    const storage = new DiskFile(fd);
+    const bytes = Buffer.alloc(HEADER_BYTES);
+    await storage.read(0, [bytes]);
+    checkBase(decodeHeader(bytes, path), expected, options);
+    return storage;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+function openForUse(path: string, readOnly: boolean): number {
+  try {
+    return openSync(filePath(path), readOnly ? constants.O_RDONLY : constants.O_RDWR);
+  } catch (error) {
+    throw new StartError(`can't open the overlay ${path}: ${reasonOf(error)}`);
+  }
+}
+
+function checkBase(made: OverlayHeader, now: OverlayHeader, { path, base }: OverlayOptions): void {
+  const name = typeof base === "string" ? base : "its base";
+  const advice = "restore it as it was, or name a new file for the changes";
+  if (made.byteLength !== now.byteLength) {
+    const sizes = `${made.byteLength} bytes then, ${now.byteLength} now`;
+    throw new StartError(`${name} has another size than when ${path} was made over it (${sizes}); ${advice}`);
+  }
+  if (made.baseChangedNs !== now.baseChangedNs) {
+    const date =
+      now.baseChangedNs === 0n ? "" : ` (${new Date(Number(now.baseChangedNs / 1_000_000n)).toISOString()})`;
+    throw new StartError(`${name} has changed${date} since ${path} was made over it; ${advice}`);
+  }
+}

@@ -1,0 +1,48 @@
+// What the main thread and a worker say to each other. The worker looks when its control eventfd was written.
+
+import type { EngineName } from "../engines/engine.ts";
+import type { WindowPlan } from "../memory/guest-memory.ts";
+import type { QueueInflight } from "../memory/inflight-region.ts";
+
+/** A worker's start: what it shares with the main thread. `queueCount` queues, numbered within the worker. */
+export interface WorkerSetup {
+  index: number;
+  queueCount: number;
+  memory: WebAssembly.Memory;
+  memoryHostAddress: number;
+  core: WebAssembly.Module;
+  controlFd: number;
+  imageFds: number[];
+  engine: "io_uring" | "threads" | "auto";
+  pollUs: number;
+  port: import("node:worker_threads").MessagePort;
+}
+
+export interface QueueStart {
+  size: number;
+  /** QUEUE_F_*. */
+  flags: number;
+  descPtr: number;
+  driverPtr: number;
+  devicePtr: number;
+  base: number;
+  kickFd: number;
+  callFd: number;
+  inflight: QueueInflight | undefined;
+}
+
+/** Each is answered by a Done with the same id; a stop when the queue has stopped, with its base. */
+export type Command =
+  | { type: "start"; id: number; queue: number; start: QueueStart; windows: WindowPlan | undefined }
+  | { type: "stop"; id: number; queue: number; isSuspend: boolean }
+  | { type: "set-call"; id: number; queue: number; callFd: number }
+  | { type: "quit"; id: number };
+
+export type Report =
+  | { type: "ready"; engine: EngineName; whyNotUring: string | undefined }
+  | { type: "done"; id: number; base?: number }
+  | { type: "broken"; queue: number; fault: number }
+  /** The core has counted failures of the engine, for the first time since the main thread has looked. */
+  | { type: "failed" }
+  | { type: "fell-back"; engine: EngineName }
+  | { type: "sync-failed" };

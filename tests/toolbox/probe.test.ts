@@ -1,0 +1,304 @@
+// `vringd probe`: what it tells of back-ends of all kinds, and of what is none.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { FrontEnd } from "../../host/front-end/front-end.ts";
+import { openConnection } from "../../host/front-end/requests.ts";
+import { close } from "../../host/linux/libc.ts";
+import { connectUnix, listenUnix } from "../../host/linux/unix-socket.ts";
+import { encodeConfig } from "../../host/protocol/codec.ts";
+import * as m from "../../host/protocol/messages.ts";
+import { textWidth } from "../../host/toolbox/terminal.ts";
+import { BackendFiles } from "../support/backend-files.ts";
+import { allHaveLeft } from "../support/footprint.ts";
+import { skipWithout, whyNoProgram } from "../support/skip.ts";
+import { StorageDaemon } from "../support/storage-daemon.ts";
+import { numbers, StubBackEnd } from "../support/stub-back-end.ts";
+import { onTerminal, toolbox } from "../support/toolbox.ts";
+import { until } from "../support/until.ts";
+import { Vringd } from "../support/vringd.ts";
+
+const IMAGE_SIZE = 8 << 20;
+
+/** Long where an answer comes, short where none does. */
+const PATIENT = ["--timeout=60"];
+const HASTY = ["--timeout=1"];
+
+const files = new BackendFiles();
+after(() => files[Symbol.dispose]());
+
+async function probeJson(socketPath: string) {
+  const { status, stdout, stderr } = await toolbox(["probe", socketPath, "--json", ...PATIENT]);
+  assert.equal(stderr, "");
+  assert.equal(status, 0);
+  return JSON.parse(stdout);
+}
+
+async function assertRefused(socketPath: string, sentence: RegExp, options = PATIENT): Promise<void> {
+  const { status, stdout, stderr } = await toolbox(["probe", socketPath, ...options]);
+  assert.match(stderr, /^vringd: [^\n]*\n$/);
+  assert.match(stderr, sentence);
+  assert.equal(stdout, "");
+  assert.equal(status, 1);
+}
+
+describe("probe", { timeout: 120_000 }, () => {
+  let daemon: Vringd;
+
+  before(async () => {
+    const args = [
+      "--serial=serial number 1",
+      "--num-queues=3",
+      "--queue-size=64",
+      "--block-size=4096",
+      "--packed",
+      "--log-level=debug",
+    ];
+    daemon = await Vringd.start({ byteLength: IMAGE_SIZE, args });
+  });
+  after(() => daemon[Symbol.asyncDispose]());
+
+  test("tells all of vringd-blk", async () => {
+    const { features, protocolFeatures, ...rest } = await probeJson(daemon.socketPath);
+    assert.deepEqual(rest, {
+      socket: daemon.socketPath,
+      queueCount: 3,
+      maxMemorySlots: 509,
+      inflight: true,
+      serial: "serial number 1",
+      serialUnknown: null,
+      disk: {
+        capacitySectors: IMAGE_SIZE / 512,
+        capacityBytes: IMAGE_SIZE,
+        readOnly: false,
+        blockSize: 4096,
+        physicalBlockSize: 4096,
+        alignmentOffset: 0,
+        minimumIoSize: 4096,
+        optimalIoSize: 0,
+        sizeMax: 1 << 20,
+        segMax: 62,
+        numQueues: 3,
+        flush: true,
+        writeCache: "writeback",
+        canSetWriteCache: true,
+        discard: { maxSectors: 0x3ffff8, maxSegments: 1, alignmentSectors: 8 },
+        writeZeroes: { maxSectors: 0x3ffff8, maxSegments: 1, mayUnmap: true },
+      },
+    });
+    assert.equal(features.mask, "0x570007e46");
+    assert.ok(features.names.includes("VIRTIO_F_RING_PACKED"));
+    assert.ok(features.names.includes("VIRTIO_BLK_F_WRITE_ZEROES"));
+    assert.ok(protocolFeatures.names.includes("VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD"));
+  });
+
+  test("neither reads nor writes the disk, and leaves it to the next", async () => {
+    const image = Buffer.alloc(IMAGE_SIZE, "not to be touched");
+    writeFileSync(daemon.imagePath, image);
+    await toolbox(["probe", daemon.socketPath, ...PATIENT]);
+    await allHaveLeft(daemon);
+    const { reads, writes, ids } = countersOf(daemon);
+    assert.deepEqual({ reads, writes, ids }, { reads: "0", writes: "0", ids: "1" });
+    assert.ok(readFileSync(daemon.imagePath).equals(image));
+    await using frontEnd = await FrontEnd.connect(daemon.socketPath);
+    assert.equal((await frontEnd.disk().read(0, 1)).toString("latin1", 0, 3), "not");
+  });
+
+  for (const columns of [80, 200]) {
+    test(`fits a terminal of ${columns} columns`, async () => {
+      const { status, stdout } = await onTerminal(columns, ["probe", daemon.socketPath, ...PATIENT]);
+      const lines = stdout.trimEnd().split("\r\n");
+      for (const line of lines) assert.ok(textWidth(line) <= columns, line);
+      assert.match(stdout, /^capacity +8 MiB \(16384 sectors of 512 bytes\)\r$/m);
+      assert.match(stdout, /^serial +serial number 1\r$/m);
+      assert.match(stdout, /VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD/);
+      assert.equal(status, 0);
+    });
+  }
+
+  test("says when another front-end is connected", async () => {
+    await using frontEnd = await FrontEnd.connect(daemon.socketPath);
+    await assertRefused(daemon.socketPath, /got no answer in 1 s: another front-end may be connected/, HASTY);
+    assert.equal((await frontEnd.disk().read(0, 1)).length, 512);
+  });
+});
+
+test("probe tells a read-only disk from others", { timeout: 60_000 }, async () => {
+  await using daemon = await Vringd.start({ args: ["--read-only"] });
+  const { disk, serial } = await probeJson(daemon.socketPath);
+  assert.equal(disk.readOnly, true);
+  assert.equal(disk.discard, null);
+  assert.equal(disk.writeZeroes, null);
+  assert.match(serial!, /^[0-9a-f]{20}$/);
+});
+
+const skip = skipWithout(whyNoProgram("qemu-storage-daemon"));
+
+test("probe tells all of qemu-storage-daemon", { skip, timeout: 60_000 }, async () => {
+  const image = files.write("qsd.img", Buffer.alloc(IMAGE_SIZE, "untouched"));
+  const socketPath = files.path("qsd.sock");
+  await using _daemon = StorageDaemon.start({ image, socketPath });
+  (await openConnection(socketPath)).close();
+  const { disk, serial, queueCount, inflight, maxMemorySlots, features } = await probeJson(socketPath);
+  assert.equal(disk.capacitySectors, IMAGE_SIZE / 512);
+  assert.equal(disk.numQueues, 2);
+  assert.equal(disk.readOnly, false);
+  assert.deepEqual(
+    { serial, queueCount, inflight },
+    { serial: "vhost_user_blk", queueCount: 2, inflight: false },
+  );
+  assert.ok(maxMemorySlots >= 8);
+  assert.ok(features.names.includes("VIRTIO_BLK_F_FLUSH"));
+  assert.ok(readFileSync(image).equals(Buffer.alloc(IMAGE_SIZE, "untouched")));
+});
+
+const GPU = "/usr/lib/qemu/vhost-user-gpu";
+
+test("probe finds that QEMU's vhost-user-gpu is no block device", {
+  skip: skipWithout(!existsSync(GPU) && `no ${GPU}`),
+}, async () => {
+  const socketPath = files.path("gpu.sock");
+  const gpu = spawn(GPU, ["-s", socketPath], { stdio: "ignore" });
+  try {
+    await until(() => existsSync(socketPath), "it listens");
+    await assertRefused(socketPath, /won't be used as a block device/);
+  } finally {
+    gpu.kill();
+  }
+});
+
+const PROTOCOL = 1n << BigInt(m.VHOST_USER_F_PROTOCOL_FEATURES);
+const CONFIG = 1n << BigInt(m.VHOST_USER_PROTOCOL_F_CONFIG);
+
+/** 60 bytes, all the same: no fields that mean anything. */
+const configOf = (byte: number) => encodeConfig({ offset: 0, flags: 0, bytes: Buffer.alloc(60, byte) });
+
+test("probe names what it knows and numbers what it doesn't, where no ring can be started", async () => {
+  await using stub = await StubBackEnd.answering((request) => {
+    if (request === m.VHOST_USER_GET_CONFIG) return configOf(1);
+    return numbers({
+      [m.VHOST_USER_GET_FEATURES]: PROTOCOL | (1n << 32n) | (1n << 50n) | (1n << 63n),
+      [m.VHOST_USER_GET_PROTOCOL_FEATURES]: CONFIG | (1n << 41n),
+    })(request, Buffer.alloc(0));
+  });
+  const { status, stdout } = await toolbox(["probe", stub.socketPath, "--json", "--timeout=2"]);
+  assert.equal(status, 0);
+  const report = JSON.parse(stdout);
+  assert.deepEqual(report.features, {
+    mask: "0x8004000140000000",
+    names: ["VHOST_USER_F_PROTOCOL_FEATURES", "VIRTIO_F_VERSION_1", "bit 50", "bit 63"],
+  });
+  assert.deepEqual(report.protocolFeatures.names, ["VHOST_USER_PROTOCOL_F_CONFIG", "bit 41"]);
+  assert.equal(report.serial, null);
+  assert.match(report.serialUnknown, /the request did not finish/);
+  assert.equal(report.maxMemorySlots, null);
+  assert.equal(report.disk.blockSize, null);
+});
+
+const strangers: [what: string, make: () => Promise<StubBackEnd>, sentence: RegExp, options?: string[]][] = [
+  [
+    "accepts and says nothing",
+    () => StubBackEnd.listen(() => {}),
+    /got no answer in 1 s: another front-end may be connected, and a back-end serves one at a time/,
+    HASTY,
+  ],
+  ["hangs up", () => StubBackEnd.listen((socket) => socket.end()), /hung up instead of answering/],
+  [
+    "answers as a web server does",
+    () => StubBackEnd.listen((socket) => socket.write("HTTP/1.1 400 Bad Request\r\n\r\n")),
+    /is no vhost-user back-end/,
+  ],
+  [
+    "answers with noise",
+    () => StubBackEnd.listen((socket) => socket.write(Buffer.alloc(4096, 0xa5))),
+    /is no vhost-user back-end/,
+  ],
+  [
+    "sends half a message and waits",
+    () => StubBackEnd.listen((socket) => socket.write(Buffer.from([1, 0, 0, 0, 5]))),
+    /got no answer in 1 s/,
+    HASTY,
+  ],
+  [
+    "has no configuration space",
+    () => StubBackEnd.answering(numbers({ [m.VHOST_USER_GET_FEATURES]: 1n << 32n })),
+    /has no block device: it gives no configuration space/,
+  ],
+  [
+    "refuses to tell its configuration",
+    () =>
+      StubBackEnd.answering((request, payload) =>
+        request === m.VHOST_USER_GET_CONFIG
+          ? Buffer.alloc(0)
+          : numbers({
+              [m.VHOST_USER_GET_FEATURES]: PROTOCOL,
+              [m.VHOST_USER_GET_PROTOCOL_FEATURES]: CONFIG,
+            })(request, payload),
+      ),
+    /won't be used as a block device: GET_CONFIG was refused/,
+  ],
+  [
+    "has a configuration that no disk can have",
+    () =>
+      StubBackEnd.answering((request, payload) =>
+        request === m.VHOST_USER_GET_CONFIG
+          ? configOf(3)
+          : numbers({
+              [m.VHOST_USER_GET_FEATURES]: PROTOCOL | (1n << 6n),
+              [m.VHOST_USER_GET_PROTOCOL_FEATURES]: CONFIG,
+            })(request, payload),
+      ),
+    /has no block device: its block size would be 50529027/,
+  ],
+  [
+    "stops answering half-way",
+    () => StubBackEnd.answering(numbers({ [m.VHOST_USER_GET_FEATURES]: PROTOCOL })),
+    /answered, but not all of it within 1 s \(--timeout\): GET_PROTOCOL_FEATURES/,
+    HASTY,
+  ],
+];
+for (const [what, make, sentence, options] of strangers) {
+  test(`probe says in one sentence what is wrong with one that ${what}`, { timeout: 60_000 }, async () => {
+    await using stub = await make();
+    await assertRefused(stub.socketPath, sentence, options);
+  });
+}
+
+test("probe says when there is no socket, none that listens, or one of another kind", async () => {
+  await assertRefused(files.path("none.sock"), /there is no socket at .*none\.sock/);
+  await assertRefused(files.write("file.img", "x"), /file\.img is no socket/);
+  await assertRefused(`/tmp/${"x".repeat(120)}`, /longer than the 107 bytes/);
+  await using daemon = await Vringd.start();
+  const { socketPath } = daemon;
+  const crowded = files.path("crowded.sock");
+  const waiting = [listenUnix(crowded)];
+  // Until its backlog is full.
+  while (waiting.length < 100 && tryConnect(crowded, waiting)) {}
+  await assertRefused(crowded, /others already wait to be served at /, HASTY);
+  waiting.forEach(close);
+  await daemon.kill9();
+  await assertRefused(socketPath, /nobody listens at /);
+});
+
+test("probe refuses wrong usage with status 2", async () => {
+  for (const args of [[], ["a", "b"], ["a", "--timeout=0"], ["a", "--nonsense"]]) {
+    const { status, stderr } = await toolbox(["probe", ...args]);
+    assert.match(stderr, /^vringd: .* \(see --help\)\n$/);
+    assert.equal(status, 2);
+  }
+});
+
+function tryConnect(path: string, fds: number[]): boolean {
+  try {
+    return fds.push(connectUnix(path)) > 0;
+  } catch {
+    return false;
+  }
+}
+
+/** As the daemon's log tells them when a front-end has left. */
+function countersOf(daemon: Vringd): Record<string, string> {
+  const line = daemon.linesLike(/front-end left/).at(-1)!;
+  return Object.fromEntries([...line.matchAll(/(\w+)=(\S+)/g)].map(([, name, value]) => [name, value]));
+}
