@@ -1,9 +1,9 @@
 // The schemas mean what QEMU's vhost-user.json means.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { type Validator, validateCapabilities, validateDescription } from "../../build/schemas.js";
 import { CAPABILITIES } from "../../host/devices/block/capabilities.ts";
 import ours from "../../schema/50-vringd-blk.json" with { type: "json" };
-import { type Validator, validateCapabilities, validateDescription } from "../../build/schemas.js";
 
 /** VHostUserBackendType, as of QEMU 10.2. */
 const TYPES = "9p balloon block caif console crypto gpu input net rng rpmsg rproc-serial scsi vsock fs".split(

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { test } from "node:test";
-import { discover } from "../../host/discovery/discovery.ts";
 import type { BackendType } from "../../build/schemas.js";
+import { discover } from "../../host/discovery/discovery.ts";
 import { skipWithout } from "../support/skip.ts";
 
 const DIRECTORY = "/usr/share/qemu/vhost-user";

@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { after, test } from "node:test";
+import type { BackendType } from "../../build/schemas.js";
 import { CAPABILITIES } from "../../host/devices/block/capabilities.ts";
 import { askCapabilities } from "../../host/discovery/capabilities-query.ts";
 import type { Checked } from "../../host/discovery/checked.ts";
-import type { BackendType } from "../../build/schemas.js";
 import { BackendFiles } from "../support/backend-files.ts";
 import { until } from "../support/until.ts";
 import { PROGRAM } from "../support/vringd.ts";

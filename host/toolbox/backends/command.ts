@@ -1,7 +1,7 @@
 // `vringd backends`: its subcommands' options. What they do is loaded when they are called.
 
-import schema from "../../../schema/backend-description.schema.json" with { type: "json" };
 import type { BackendType } from "../../../build/schemas.js";
+import schema from "../../../schema/backend-description.schema.json" with { type: "json" };
 import { type Command, oneOf, wholeNumber } from "../../command-line/program.ts";
 
 const TIMEOUT_MAX = 60;

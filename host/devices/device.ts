@@ -1,0 +1,165 @@
+// A virtio device as its author sees it: queues, feature bits, config space, and what becomes of a chain. It knows no ring,
+// no descriptor, no socket and no message of the protocol.
+import type { Log } from "../process/log.ts";
+
+/**
+ * What becomes of chains that a predecessor had taken and not used when it died: done again; answered with a failure, since
+ * doing them twice would harm; or taken again as if the driver had just offered them, since they hold nothing (buffers for events).
+ */
+export type Recovery = "repeat" | "fail" | "forget";
+
+export interface QueueSpec {
+  /** By the name that the device's chapter has for it, such as "requestq". */
+  readonly name: string;
+  /**
+   * "all": each chain is taken as soon as the driver offers it, up to the concurrency of serve(). "asked": only as many as the
+   * device asks for, by take(). Buffers that wait for events stay in their ring so, and cost nothing.
+   */
+  readonly credit: "all" | "asked";
+  readonly recover: Recovery;
+  /** Writes what a failure looks like to the driver and uses the chain. Left out: the chain is used with length 0. */
+  fail?(chain: Chain): void;
+}
+
+/** The device's configuration space (virtio 1.4, 2.5). Offsets and lengths are in bytes. */
+export interface ConfigSpace {
+  /** Size of the whole space, up to 256. What lies past its end reads as zeroes. */
+  readonly byteLength: number;
+  /** The space as the driver sees it now. It is asked for at each read: a front-end reads all for a part. */
+  read(): Uint8Array;
+  /** The driver wrote `bytes` at `offset`, which both lie within the space. Throws RangeError if it may not. */
+  write?(offset: number, bytes: Uint8Array): void;
+  /** A front-end restores the space after a migration. Left out: write() is asked. */
+  restore?(offset: number, bytes: Uint8Array): void;
+}
+
+/** Guest memory by guest physical address. */
+export interface DeviceMemory {
+  /**
+   * Views of guest memory, in place: one, or more where the bytes cross a border of regions. They are good until onChange.
+   * Throws RangeError where the guest has no memory.
+   */
+  buffers(gpa: bigint, byteLength: number): Uint8Array[];
+  /** Calls `changed` whenever regions have come or gone. */
+  onChange(changed: () => void): void;
+}
+
+/** What a device is given by whoever serves it. */
+export interface DeviceHost {
+  readonly memory: DeviceMemory;
+  /** Bounded by kind, so that no guest fills the log. */
+  readonly log: Log;
+  /** The config space has changed: the driver is told, if the front-end has a way. */
+  configChanged(): void;
+}
+
+/** A request of the protocol that is this device's own, such as VHOST_USER_GPU_SET_SOCKET. */
+export interface DeviceMessage {
+  /** How many descriptors come with it. */
+  readonly fds: number;
+  /** The descriptors are the device's from here on. A returned payload is the reply. */
+  handle(payload: Buffer, fds: readonly number[]): Buffer | undefined | Promise<Buffer | undefined>;
+}
+
+export interface VirtioDevice {
+  /** As `--print-capabilities` and description files have it, such as "rng". */
+  readonly type: string;
+  /** Of the specification's list (virtio 1.4, 5). */
+  readonly virtioId: number;
+  readonly queues: readonly QueueSpec[];
+  /** The device's own bits; those of rings and of the protocol are added. */
+  readonly features: bigint;
+  /** Bits that front-ends set though they were not offered. */
+  readonly ignoredFeatures?: bigint;
+  /** Left out: the front-end is offered no config space. */
+  readonly config?: ConfigSpace;
+  /** By request number. */
+  readonly messages?: ReadonlyMap<number, DeviceMessage>;
+  /** Whether the front-end is offered inflight tracking, for devices whose requests must outlive this process. */
+  readonly inflight?: boolean;
+  /** Once, before all else. */
+  attach?(host: DeviceHost): void;
+  /** The driver has accepted these bits. 0n: the device was reset, or has a new front-end. */
+  negotiated?(features: bigint): void;
+  /** A ring runs. The driver may start some queues and not others. */
+  start(queue: DeviceQueue): void;
+  /** A ring is to stop: each chain that is held must be used or parked. The ring stops when this has resolved. */
+  stop?(queue: DeviceQueue): void | Promise<void>;
+  /** The driver has reset the device: nothing of its former life counts. */
+  reset?(): void;
+  /** State that a successor on another host goes on with. */
+  save?(): Promise<Uint8Array>;
+  load?(state: Uint8Array): Promise<void>;
+  /** The end. Rings have stopped. */
+  close?(): void | Promise<void>;
+}
+
+/** A queue whose ring runs. */
+export interface DeviceQueue {
+  /** In VirtioDevice.queues. */
+  readonly index: number;
+  /** Entries of the ring, as the front-end has set it. */
+  readonly size: number;
+  /**
+   * Hands each chain to `handle`, at most `concurrency` of them at a time (1 if left out). An exception of `handle` uses the
+   * chain as QueueSpec.fail says, is counted, and is logged once a kind.
+   */
+  serve(handle: (chain: Chain) => void | Promise<void>, options?: { concurrency?: number }): void;
+  /** The next chain, once there is one. Rejects with QueueStopped when the ring stops first. */
+  take(): Promise<Chain>;
+  /** The next chain if it is here already; asks for one otherwise, so that onAvailable is called. */
+  tryTake(): Chain | undefined;
+  /** Calls `available` when tryTake() may find a chain that it did not find before. */
+  onAvailable(available: () => void): void;
+}
+
+/** A descriptor chain, as the bytes that the driver gives and the room that it has. It must be used or parked, once. */
+export interface Chain {
+  readonly in: ChainReader;
+  readonly out: ChainWriter;
+  /** Gives the chain back. `byteLength`: how many bytes were written; left out, as many as `out` has counted. Throws if it was given back before. */
+  use(byteLength?: number): void;
+  /** Only while the ring stops: the chain is taken again, before all others, when it starts again. */
+  park(): void;
+}
+
+/** What the driver wrote. Numbers are little-endian copies, read once: a guest may change its memory at any time. Throws ShortChain past the end. */
+export interface ChainReader {
+  /** Bytes that are left. */
+  readonly left: number;
+  u8(): number;
+  u16(): number;
+  u32(): number;
+  u64(): bigint;
+  /** A copy. */
+  bytes(byteLength: number): Uint8Array;
+  /** Guest memory in place, good until the chain is used. */
+  views(byteLength: number): Uint8Array[];
+  /** views() of all that is left. */
+  rest(): Uint8Array[];
+}
+
+/** Where the driver wants to read. Throws ShortChain past the end. */
+export interface ChainWriter {
+  /** Bytes of room that are left. */
+  readonly left: number;
+  /** Bytes written so far. */
+  readonly written: number;
+  u8(value: number): void;
+  u16(value: number): void;
+  u32(value: number): void;
+  u64(value: bigint): void;
+  bytes(bytes: Uint8Array): void;
+  /** Room in place, counted as written. */
+  views(byteLength: number): Uint8Array[];
+}
+
+/** The driver's chain is shorter than its request: the guest's fault, and that chain's end. */
+export class ShortChain extends Error {
+  override readonly name = "ShortChain";
+}
+
+/** The ring has stopped. */
+export class QueueStopped extends Error {
+  override readonly name = "QueueStopped";
+}
