@@ -8,7 +8,7 @@ import { nowNs, Rounds } from "../../host/front-end/load/rounds.ts";
 import { ownThreadTimeNs, processTimeNs } from "../support/cpu-clock.ts";
 import { BackEndProcess } from "./back-end-process.ts";
 import type { BackEnd } from "./back-ends.ts";
-import { type Cell, PATTERNS } from "./grid.ts";
+import { type Cell, PATTERNS, UNALIGNED } from "./grid.ts";
 import type { Images } from "./images.ts";
 import type { SharedNbdServer } from "./nbd.ts";
 import { countSyscalls } from "./syscall-counter.ts";
@@ -67,7 +67,13 @@ export class Contender {
     });
     const process = await BackEndProcess.start(command, socketPath, cores);
     try {
-      const options = { ...cell, eventIdx: true, isChecked: false };
+      const unalignedEvery = UNALIGNED[cell.unaligned];
+      const options = {
+        ...cell,
+        eventIdx: true,
+        isChecked: false,
+        ...(unalignedEvery !== undefined && { unalignedEvery }),
+      };
       const attachment = await Attachment.make(driver, socketPath, options);
       return new Contender(backEnd.name, process, attachment, driver, cell);
     } catch (error) {

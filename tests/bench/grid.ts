@@ -17,6 +17,10 @@ export type Pattern = keyof typeof PATTERNS;
 export const BACKINGS = ["file", "nbd", "memory"] as const;
 export type Backing = (typeof BACKINGS)[number];
 
+/** In words, and every how many-th request that is. */
+export const UNALIGNED = { none: undefined, half: 2, all: 1 } as const;
+export type Unaligned = keyof typeof UNALIGNED;
+
 export interface Cell {
   pattern: Pattern;
   backing: Backing;
@@ -29,6 +33,8 @@ export interface Cell {
   indirect: boolean;
   /** Data buffers in each request. */
   segments: number;
+  /** How many requests have data that O_DIRECT refuses. */
+  unaligned: Unaligned;
   memoryBytes: number;
   manner: Manner;
   /** Beside IOPS and latency: what fio reaches on the bare file, and the back-ends' system calls. */
@@ -53,6 +59,7 @@ export const BASE: Cell = {
   packed: false,
   indirect: true,
   segments: 1,
+  unaligned: "none",
   memoryBytes: 256 * MIB,
   manner: "poll",
   withFio: false,
@@ -78,6 +85,12 @@ function noFiles(backing: Backing): Partial<Cell>[] {
   return cells.map((cell) => ({ ...cell, backing, withSyscalls: true }));
 }
 
+/** Past the page cache, where guests such as firmware use any address. */
+function alignments(cell: Partial<Cell>): Partial<Cell>[] {
+  const kinds = Object.keys(UNALIGNED) as Unaligned[];
+  return kinds.map((unaligned) => ({ ...cell, direct: true, unaligned }));
+}
+
 const GRIDS = {
   short: [
     { depth: 1 },
@@ -90,6 +103,12 @@ const GRIDS = {
     ...depths([32, 64], { direct: true }),
     ...depths([32, 64], { direct: true, pattern: "randwrite" }),
     SEQUENTIAL,
+  ],
+  alignment: [
+    ...alignments({}),
+    ...alignments({ pattern: "randwrite" }),
+    ...alignments({ place: "disk" }),
+    ...alignments({ place: "disk", pattern: "randwrite" }),
   ],
   "no-files": [...noFiles("nbd"), ...noFiles("memory")],
   full: [
@@ -133,6 +152,7 @@ export function nameOf(cell: Cell): string {
   if (cell.packed) parts.push("packed");
   if (!cell.indirect) parts.push("chained");
   if (cell.segments > 1) parts.push(`${cell.segments} segments`);
+  if (cell.unaligned !== "none") parts.push(`${cell.unaligned} unaligned`);
   if (cell.memoryBytes > BASE.memoryBytes) parts.push(`${cell.memoryBytes / GIB} GiB guest`);
   if (cell.manner === "sleep") parts.push("sleeping");
   return parts.join(", ");

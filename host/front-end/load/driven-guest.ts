@@ -38,6 +38,8 @@ export interface GuestOptions {
   segments: number;
   /** Whether the driver writes and checks the data. */
   isChecked: boolean;
+  /** Of so many requests, the data of the first begins within a sector: 1 is all of them. Left out: none. */
+  unalignedEvery?: number;
 }
 
 /** Counts by bucket: see HISTOGRAM_BUCKETS. */
@@ -78,6 +80,9 @@ const DEVICE_AREA = 0xa000;
 
 const TABLE_OFFSET = 64;
 
+/** No multiple of what O_DIRECT asks for. */
+const UNALIGNED_BYTES = 64;
+
 export class DrivenGuest {
   readonly memory: Memory;
   readonly queueSize: number;
@@ -100,7 +105,8 @@ export class DrivenGuest {
     if (queues > QUEUES_MAX || segments > SEGMENTS_MAX)
       throw new RangeError(`at most ${QUEUES_MAX} queues and ${SEGMENTS_MAX} segments`);
     this.queueSize = queueSizeFor(options);
-    this.layout = new GuestLayout(memoryBytes, queues * depth, this.dataSpan);
+    const shift = options.unalignedEvery === undefined ? 0 : UNALIGNED_BYTES;
+    this.layout = new GuestLayout(memoryBytes, queues * depth, this.dataSpan + shift);
     this.memory = new Memory(regionsOf(memoryBytes));
     this.arena = driver.takeArena();
     this.map(RINGS, RINGS_OFFSET, QUEUES_MAX * RING_SIZE);
@@ -131,7 +137,7 @@ export class DrivenGuest {
   fillData(bytes: Uint8Array): void {
     const slots = this.options.queues * this.options.depth;
     for (let slot = 0; slot < slots; slot++) {
-      const data = this.memory.bytes(gpaOf(this.layout.dataOffset(slot)), this.dataSpan);
+      const data = this.memory.bytes(gpaOf(this.dataOffset(slot)), this.dataSpan);
       for (let at = 0; at < data.length; at += bytes.length)
         data.set(bytes.subarray(0, data.length - at), at);
     }
@@ -222,7 +228,7 @@ export class DrivenGuest {
     const entry = Math.floor(slot / SLABS) * SLAB_ENTRY_SIZE;
     const ptr = this.arena + SLAB_PIECES + slab * SLAB_SIZE + entry;
     const gpa = gpaOf(this.layout.slabOffset(slab) + entry);
-    const dataOffset = this.layout.dataOffset(slot);
+    const dataOffset = this.dataOffset(slot);
     const dataPtr = this.options.isChecked ? this.mapData(slot, dataOffset) : 0;
     this.driver.calls.placeSlot(
       queue,
@@ -234,6 +240,12 @@ export class DrivenGuest {
       dataPtr,
       gpaOf(dataOffset),
     );
+  }
+
+  private dataOffset(slot: number): number {
+    const { unalignedEvery } = this.options;
+    const isUnaligned = unalignedEvery !== undefined && slot % unalignedEvery === 0;
+    return this.layout.dataOffset(slot) + (isUnaligned ? UNALIGNED_BYTES : 0);
   }
 
   private mapData(slot: number, offset: number): number {
