@@ -62,6 +62,11 @@ export class BackendChannel {
   }
 
   private writeLater(fd: number): void {
+    if (this.rest.length === CONFIG_CHANGE.length) {
+      // Not begun: it says the same as the changes that may come meanwhile.
+      this.rest = NOTHING;
+      this.hasChanged = true;
+    }
     this.wait = whenWritable(fd, () => {
       this.endWait();
       this.write();

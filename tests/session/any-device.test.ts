@@ -1,9 +1,6 @@
 // What the session makes of a device that is no disk: features, messages of its own, hooks, and the channel back to the front-end.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { closeSync, constants, mkdtempSync, openSync, readdirSync, readSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { closeSync, readdirSync, readSync } from "node:fs";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1 } from "../../assembly/spec/virtqueue.ts";
@@ -22,6 +19,7 @@ import { BackendChannel } from "../../host/session/backend-channel.ts";
 import { Session } from "../../host/session/session.ts";
 import { limitTests } from "../support/bounded-test.ts";
 import { FakeDataPlane, FakeInflight, FakeMemory } from "../support/fakes.ts";
+import { pipe } from "../support/strange-files.ts";
 import { until } from "../support/until.ts";
 
 limitTests(30_000);
@@ -180,6 +178,7 @@ function messagesAt(fd: number): number[] {
 test("a change of the config space is told on the channel, without asking for a reply", async () => {
   await using bench = new Bench(new Thermometer());
   await bench.setProtocolFeatures(featureMask([3, 5, 9]));
+  await bench.getFeatures();
   const [theirs, ours] = unixPair();
   bench.session.configChanged();
   assert.equal(await bench.setBackendReqFd(theirs), 0n);
@@ -245,12 +244,8 @@ test("a channel whose reader has gone is given up", () => {
 
 test("a pipe that only we can write to is a channel, as user-mode-linux has it", async () => {
   const channel = new BackendChannel();
-  const directory = mkdtempSync(join(tmpdir(), "channel-"));
-  const path = join(directory, "pipe");
-  assert.equal(spawnSync("mkfifo", [path]).status, 0);
-  const readFd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  channel.open(openSync(path, constants.O_WRONLY));
-  rmSync(directory, { recursive: true });
+  const [readFd, writeFd] = pipe();
+  channel.open(writeFd);
   channel.configChanged();
   const bytes = Buffer.alloc(64);
   assert.equal(readSync(readFd, bytes), HEADER_BYTES);
