@@ -155,14 +155,18 @@ test("probe tells all of qemu-storage-daemon", { skip, timeout: 60_000 }, async 
 
 const GPU = "/usr/lib/qemu/vhost-user-gpu";
 
-test("probe finds that QEMU's vhost-user-gpu is no block device", {
+test("probe finds that QEMU's vhost-user-gpu is no disk, and tells what it says of itself", {
   skip: skipWithout(!existsSync(GPU) && `no ${GPU}`),
 }, async () => {
   const socketPath = files.path("gpu.sock");
   const gpu = spawn(GPU, ["-s", socketPath], { stdio: "ignore" });
   try {
     await until(() => existsSync(socketPath), "it listens");
-    await assertRefused(socketPath, /won't be used as a block device/);
+    const report = await probeJson(socketPath);
+    assert.equal(report.disk, null);
+    assert.equal(report.noDisk, "it offers no feature of a disk");
+    // events_read, events_clear, num_scanouts, num_capsets (virtio 1.4, 5.7.4).
+    assert.match(report.config, /^0{16}01000000/);
   } finally {
     gpu.kill();
   }
@@ -170,6 +174,7 @@ test("probe finds that QEMU's vhost-user-gpu is no block device", {
 
 const PROTOCOL = 1n << BigInt(m.VHOST_USER_F_PROTOCOL_FEATURES);
 const CONFIG = 1n << BigInt(m.VHOST_USER_PROTOCOL_F_CONFIG);
+const RO = 1n << 5n;
 
 /** 60 bytes, all the same: no fields that mean anything. */
 const configOf = (byte: number) => encodeConfig({ offset: 0, flags: 0, bytes: Buffer.alloc(60, byte) });
@@ -178,7 +183,7 @@ test("probe names what it knows and numbers what it doesn't, where no ring can b
   await using stub = await StubBackEnd.answering((request) => {
     if (request === m.VHOST_USER_GET_CONFIG) return configOf(1);
     return numbers({
-      [m.VHOST_USER_GET_FEATURES]: PROTOCOL | (1n << 32n) | (1n << 50n) | (1n << 63n),
+      [m.VHOST_USER_GET_FEATURES]: PROTOCOL | RO | (1n << 32n) | (1n << 50n) | (1n << 63n),
       [m.VHOST_USER_GET_PROTOCOL_FEATURES]: CONFIG | (1n << 41n),
     })(request, Buffer.alloc(0));
   });
@@ -186,8 +191,8 @@ test("probe names what it knows and numbers what it doesn't, where no ring can b
   assert.equal(status, 0);
   const report = JSON.parse(stdout);
   assert.deepEqual(report.features, {
-    mask: "0x8004000140000000",
-    names: ["VHOST_USER_F_PROTOCOL_FEATURES", "VIRTIO_F_VERSION_1", "bit 50", "bit 63"],
+    mask: "0x8004000140000020",
+    names: ["VIRTIO_BLK_F_RO", "VHOST_USER_F_PROTOCOL_FEATURES", "VIRTIO_F_VERSION_1", "bit 50", "bit 63"],
   });
   assert.deepEqual(report.protocolFeatures.names, ["VHOST_USER_PROTOCOL_F_CONFIG", "bit 41"]);
   assert.equal(report.serial, null);
@@ -195,6 +200,41 @@ test("probe names what it knows and numbers what it doesn't, where no ring can b
   assert.equal(report.maxMemorySlots, null);
   assert.equal(report.disk.blockSize, null);
 });
+
+/** Answers of a device with these features, whose configuration space has as many bytes, all the same. */
+const deviceOf =
+  (features: bigint, byteLength: number, byte: number) => (request: number, payload: Buffer) => {
+    if (request === m.VHOST_USER_GET_CONFIG) {
+      const size = payload.readUInt32LE(4);
+      if (size > byteLength) return Buffer.alloc(0);
+      return encodeConfig({ offset: 0, flags: 0, bytes: Buffer.alloc(size, byte) });
+    }
+    return numbers({
+      [m.VHOST_USER_GET_FEATURES]: features,
+      [m.VHOST_USER_GET_PROTOCOL_FEATURES]: CONFIG,
+    })(request, payload);
+  };
+
+for (const [what, answer, noDisk, config] of [
+  ["no configuration space", deviceOf(1n << 32n, 0, 0), "it gives no configuration space", null],
+  ["a configuration that it won't tell", deviceOf(PROTOCOL, 0, 0), "it gives no configuration space", null],
+  ["a short configuration", deviceOf(PROTOCOL, 13, 0xab), "it offers no feature of a disk", "ab".repeat(12)],
+  [
+    "a configuration that no disk can have",
+    deviceOf(PROTOCOL | (1n << 6n), 60, 3),
+    "its block size would be 50529027",
+    "03".repeat(60),
+  ],
+] as const) {
+  test(`probe tells what there is of a device that has ${what}`, { timeout: 60_000 }, async () => {
+    await using stub = await StubBackEnd.answering(answer);
+    const report = await probeJson(stub.socketPath);
+    assert.deepEqual([report.disk, report.noDisk, report.config], [null, noDisk, config]);
+    assert.ok(!stub.requests.includes(m.VHOST_USER_SET_VRING_KICK), "no ring is started");
+    const { stdout } = await toolbox(["probe", stub.socketPath, ...PATIENT]);
+    assert.match(stdout, new RegExp(`^device +no disk: ${noDisk}$`, "m"));
+  });
+}
 
 const strangers: [what: string, make: () => Promise<StubBackEnd>, sentence: RegExp, options?: string[]][] = [
   [
@@ -219,37 +259,6 @@ const strangers: [what: string, make: () => Promise<StubBackEnd>, sentence: RegE
     () => StubBackEnd.listen((socket) => socket.write(Buffer.from([1, 0, 0, 0, 5]))),
     /got no answer in 1 s/,
     HASTY,
-  ],
-  [
-    "has no configuration space",
-    () => StubBackEnd.answering(numbers({ [m.VHOST_USER_GET_FEATURES]: 1n << 32n })),
-    /has no block device: it gives no configuration space/,
-  ],
-  [
-    "refuses to tell its configuration",
-    () =>
-      StubBackEnd.answering((request, payload) =>
-        request === m.VHOST_USER_GET_CONFIG
-          ? Buffer.alloc(0)
-          : numbers({
-              [m.VHOST_USER_GET_FEATURES]: PROTOCOL,
-              [m.VHOST_USER_GET_PROTOCOL_FEATURES]: CONFIG,
-            })(request, payload),
-      ),
-    /won't be used as a block device: GET_CONFIG was refused/,
-  ],
-  [
-    "has a configuration that no disk can have",
-    () =>
-      StubBackEnd.answering((request, payload) =>
-        request === m.VHOST_USER_GET_CONFIG
-          ? configOf(3)
-          : numbers({
-              [m.VHOST_USER_GET_FEATURES]: PROTOCOL | (1n << 6n),
-              [m.VHOST_USER_GET_PROTOCOL_FEATURES]: CONFIG,
-            })(request, payload),
-      ),
-    /has no block device: its block size would be 50529027/,
   ],
   [
     "stops answering half-way",
