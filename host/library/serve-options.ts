@@ -7,7 +7,7 @@ import type { Log } from "../process/log.ts";
 import { textOfBytes } from "../process/paths.ts";
 import type { DeviceOptions } from "../programs/daemon.ts";
 import type { AccessChoice, Entrance } from "../protocol/entrance.ts";
-import type { DiskChoice } from "../storage/open.ts";
+import type { StorageChoice } from "../storage/open.ts";
 
 /** A file or a block device to serve. */
 export interface FileOptions {
@@ -74,7 +74,7 @@ export interface ServeOptions {
   log?: Log;
 }
 
-export function diskChoice(file: FileOptions): DiskChoice {
+export function diskChoice(file: FileOptions): StorageChoice {
   return {
     readOnly: false,
     direct: false,

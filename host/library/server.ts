@@ -1,6 +1,7 @@
 // A back-end in a program: what the daemon does, without its signals, its exit status and its command line.
 import { EventEmitter } from "node:events";
 import { constants } from "node:os";
+import { blockCountsBetween } from "../devices/block/kinds.ts";
 import type { BlockDisk } from "../engines/block-disk.ts";
 import type { DiskFailure, DiskOperation } from "../engines/disk-failure.ts";
 import { BusyError } from "../errors.ts";
@@ -11,8 +12,9 @@ import { Device, serveAll } from "../programs/daemon.ts";
 import type { Connection } from "../protocol/connection.ts";
 import { prepareEntrance } from "../protocol/entrance.ts";
 import type { FrontEnds } from "../protocol/listener.ts";
-import { describeObject } from "../storage/object.ts";
-import { openDisk } from "../storage/open.ts";
+import { ObjectStorage } from "../storage/object.ts";
+import { openStorage } from "../storage/open.ts";
+import type { Storage } from "../storage/storage.ts";
 import {
   accessOf,
   deviceOptions,
@@ -82,8 +84,8 @@ export class Server extends EventEmitter<ServerEvents> {
   ) {
     super();
     const { dataPlane } = device;
-    dataPlane.onFailure = (error) => this.fail(error);
-    dataPlane.observeBroken = (ring, reason) => this.emit("broken", ring, reason);
+    dataPlane.on("error", (error) => this.fail(error));
+    dataPlane.on("broken", (ring, reason) => this.emit("broken", ring, reason));
     // In a turn of its own: listeners of "connect" are added once the caller has the server.
     this.closed = new Promise((resolve) => {
       setImmediate(() =>
@@ -104,7 +106,7 @@ export class Server extends EventEmitter<ServerEvents> {
 
   /** Counts since the start. */
   stats(): Stats {
-    return this.device.dataPlane.counters();
+    return this.device.counts();
   }
 
   /**
@@ -182,10 +184,10 @@ async function run(
   undo: readonly (() => unknown)[],
 ): Promise<void> {
   const serveOne = async (connection: Connection) => {
-    const before = device.dataPlane.counters();
+    const before = device.counts();
     server.emit("connect");
     const fault = await device.serve(connection, ends.stopping, log);
-    server.emit("disconnect", difference(device.dataPlane.counters(), before), fault);
+    server.emit("disconnect", blockCountsBetween(before, device.counts()), fault);
   };
   try {
     await serveAll(frontEnds, { serve: serveOne }, ends, () => {}, log);
@@ -204,13 +206,7 @@ async function endAll(undo: readonly (() => unknown)[]): Promise<void> {
   for (const end of undo) await end();
 }
 
-function openAny(disk: BlockDisk | FileOptions, stopping: AbortSignal, log: Log) {
-  if ("path" in disk) return openDisk(diskChoice(disk), stopping, log);
-  return Promise.resolve(describeObject(disk, { name: "the disk" }));
-}
-
-function difference(after: Stats, before: Stats): Stats {
-  const result = { ...after };
-  for (const name of Object.keys(result) as (keyof Stats)[]) result[name] -= before[name];
-  return result;
+async function openAny(disk: BlockDisk | FileOptions, stopping: AbortSignal, log: Log): Promise<Storage> {
+  if ("path" in disk) return openStorage(diskChoice(disk), stopping, log);
+  return new ObjectStorage(disk, { name: "the disk" });
 }

@@ -1,5 +1,5 @@
 // The workers' histograms as prom-client wants a metric: its own kind can't be given counts that others have made.
-import { type QueueStatistics, TIMED_KINDS } from "../workers/statistics.ts";
+import type { Latency, QueueStatistics } from "../workers/statistics.ts";
 
 /** Upper bounds: powers of two from 1 us to 8.6 s, at which buckets of the core end, so no count is a guess. */
 const BOUNDS_NS = Array.from({ length: 24 }, (_, i) => 2 ** (10 + i));
@@ -29,17 +29,15 @@ export class DurationHistogram {
 
   private values(): Value[] {
     return this.queues().flatMap(({ index, latencies }) =>
-      TIMED_KINDS.filter((kind) => latencies[kind].buckets.length > 0).flatMap((kind) => {
+      Object.entries(latencies).flatMap(([kind, latency]) => {
+        if (latency.buckets.length === 0) return [];
         const op = kind === "writeZeroes" ? "write_zeroes" : kind;
-        return this.histogram({ queue: index, op }, latencies[kind]);
+        return this.histogram({ queue: index, op }, latency);
       }),
     );
   }
 
-  private histogram(
-    labels: Value["labels"],
-    { sumNs, buckets }: QueueStatistics["latencies"]["read"],
-  ): Value[] {
+  private histogram(labels: Value["labels"], { sumNs, buckets }: Latency): Value[] {
     const within = (boundNs: number) =>
       buckets.reduce((sum, [, toNs, count]) => (toNs <= boundNs ? sum + count : sum), 0);
     const bucket = (le: number | string, value: number) => ({

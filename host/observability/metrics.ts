@@ -1,8 +1,7 @@
 // What Prometheus reads: the workers' counts and histograms, put into words only when it asks.
 import { Counter, Gauge, type Metric, Registry } from "prom-client";
-import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import manifest from "../../package.json" with { type: "json" };
-import type { QueueCounters, QueueStatistics } from "../workers/statistics.ts";
+import type { QueueStatistics } from "../workers/statistics.ts";
 import type { Attention } from "./attention.ts";
 import { DurationHistogram } from "./duration-histogram.ts";
 import type { Answer } from "./http-server.ts";
@@ -11,14 +10,14 @@ import type { Subject } from "./subject.ts";
 
 const PREFIX = "vringd_blk";
 
-/** Values of the label `op`, and the counter of each. */
-const OPS: Record<string, keyof QueueCounters> = {
-  read: "reads",
-  write: "writes",
-  flush: "flushes",
-  discard: "discards",
+/** Values of the label `op`, and the kind of operation that each stands for. */
+const OPS: Record<string, string> = {
+  read: "read",
+  write: "write",
+  flush: "flush",
+  discard: "discard",
   write_zeroes: "writeZeroes",
-  get_id: "ids",
+  get_id: "id",
 };
 
 type Labels = Record<string, string | number>;
@@ -50,9 +49,9 @@ export class Metrics {
 
   private addDevice(): void {
     const { disk, dataPlane, frontEnd } = this.subject;
-    const info = { version: manifest.version, engine: dataPlane.engine, disk: disk.path };
+    const info = { version: manifest.version, engine: dataPlane.engine, disk: disk.name };
     this.gauge("info", "What runs here, in its labels; always 1.", () => [[info, 1]]);
-    this.gauge("size_bytes", "Size of the disk.", () => [[{}, Number(disk.capacitySectors) * SECTOR_SIZE]]);
+    this.gauge("size_bytes", "Size of the disk.", () => [[{}, Number(disk.byteLength)]]);
     this.gauge("read_only", "Whether the disk is read-only.", () => [[{}, Number(disk.readOnly)]]);
     this.gauge("front_end_connected", "Whether a front-end is connected.", () => [
       [{}, Number(frontEnd() !== undefined)],
@@ -65,14 +64,17 @@ export class Metrics {
   private addQueues(): void {
     this.counter("requests_total", "Requests that ended well.", () =>
       this.queues().flatMap(({ index, counters }) =>
-        Object.entries(OPS).map(([op, name]): Series[number] => [{ queue: index, op }, counters[name]]),
+        Object.entries(OPS).map(([op, kind]): Series[number] => [
+          { queue: index, op },
+          counters.operations[kind] ?? 0,
+        ]),
       ),
     );
     this.counter("bytes_total", "Bytes of data read and written.", () =>
       this.queues().flatMap(
         ({ index, counters }): Series => [
-          [{ queue: index, op: "read" }, counters.readBytes],
-          [{ queue: index, op: "write" }, counters.writtenBytes],
+          [{ queue: index, op: "read" }, counters.bytesIn],
+          [{ queue: index, op: "write" }, counters.bytesOut],
         ],
       ),
     );
@@ -134,7 +136,9 @@ export class Metrics {
   private queues(): QueueStatistics[] {
     const queues = this.subject.dataPlane.statistics.queues();
     return queues.filter(({ state, counters }) => {
-      return state !== "stopped" || Object.values(counters).some((count) => count > 0);
+      const { operations, ...others } = counters;
+      const counts = [...Object.values(operations), ...Object.values(others)];
+      return state !== "stopped" || counts.some((count) => count > 0);
     });
   }
 

@@ -55,23 +55,22 @@ export function statsOf({ dataPlane }: Pick<Subject, "dataPlane">, wasTimed: boo
 }
 
 function describeQueue({ index, state, inFlight, counters, latencies }: QueueStatistics): QueueStats {
-  const { reads, readBytes, writes, writtenBytes, flushes, discards, writeZeroes } = counters;
-  const { ids, failures, kicks, calls } = counters;
-  const done = (requests: number, bytes: number, latency: Latency) => {
-    return { requests, bytes, latency: describeLatency(latency) };
+  const { operations, bytesIn, bytesOut, failures, kicks, calls } = counters;
+  const done = (kind: OperationName, bytes: number) => {
+    return { requests: operations[kind]!, bytes, latency: describeLatency(latencies[kind]!) };
   };
   return {
     index,
     state,
     inFlight,
     operations: {
-      read: done(reads, readBytes, latencies.read),
-      write: done(writes, writtenBytes, latencies.write),
-      flush: done(flushes, 0, latencies.flush),
-      discard: done(discards, 0, latencies.discard),
-      writeZeroes: done(writeZeroes, 0, latencies.writeZeroes),
+      read: done("read", bytesIn),
+      write: done("write", bytesOut),
+      flush: done("flush", 0),
+      discard: done("discard", 0),
+      writeZeroes: done("writeZeroes", 0),
     },
-    ids,
+    ids: operations.id!,
     failures,
     kicks,
     calls,

@@ -1,7 +1,6 @@
 // What `GET /v1/status` answers: what runs here, and what state it is in. Described in schema/control.openapi.json.
 
 import { resolve } from "node:path";
-import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import manifest from "../../package.json" with { type: "json" };
 import type { Entrance } from "../protocol/entrance.ts";
 import type { RingState } from "../workers/statistics.ts";
@@ -41,11 +40,11 @@ export function statusOf({ entrance, disk, dataPlane, frontEnd }: Subject, logLe
     threads: dataPlane.threads,
     logLevel,
     disk: {
-      path: resolve(disk.path),
-      sizeBytes: Number(disk.capacitySectors) * SECTOR_SIZE,
+      path: resolve(disk.name),
+      sizeBytes: Number(disk.byteLength),
       blockSizeBytes: disk.blockSize,
       readOnly: disk.readOnly,
-      direct: disk.directMask !== 0,
+      direct: disk.direct,
     },
     entrance,
     frontEnd: describeFrontEnd(frontEnd()),

@@ -1,12 +1,12 @@
 // What there is to observe: the running device, as it shows itself to those who only look.
 
 import type { Entrance } from "../protocol/entrance.ts";
-import type { Disk } from "../storage/disk.ts";
+import type { StorageFacts } from "../storage/storage.ts";
 import type { DataPlane } from "../workers/data-plane.ts";
 
 export interface Subject {
   entrance: Entrance;
-  disk: Pick<Disk, "path" | "capacitySectors" | "blockSize" | "readOnly" | "directMask">;
+  disk: Pick<StorageFacts, "name" | "byteLength" | "blockSize" | "readOnly" | "direct">;
   dataPlane: Pick<DataPlane, "engine" | "threads" | "faults" | "statistics" | "counters">;
   /** The front-end that is served now, if one is. */
   frontEnd: () => FrontEndState | undefined;

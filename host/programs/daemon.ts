@@ -1,8 +1,13 @@
 // The device from start to end: opens the disk, serves one front-end after the other, and leaves nothing behind.
 
+import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
+import { CacheMode } from "../devices/block/cache-mode.ts";
 import { BlkConfig, type BlkOptions, deviceFeatures } from "../devices/block/config.ts";
-import { FailureLog } from "../devices/block/failure-log.ts";
+import { writeDeviceBlock } from "../devices/block/device-block.ts";
+import { DiskWatch } from "../devices/block/disk-watch.ts";
+import { type BlockCounts, blockCounts, blockCountsBetween, KINDS } from "../devices/block/kinds.ts";
 import type { OnDiskFailure } from "../engines/disk-failure.ts";
+import type { FileEngine } from "../engines/recipe.ts";
 import { reasonOf, StartError } from "../errors.ts";
 import { exitNow } from "../linux/libc.ts";
 import { hasAddressSpace } from "../linux/mapping.ts";
@@ -10,6 +15,7 @@ import { connectServiceManager, type Tell } from "../linux/service-manager.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import { InflightRegion } from "../memory/inflight-region.ts";
 import { NO_ADDRESSES } from "../memory/linear-memory.ts";
+import { workerCountFor } from "../memory/worker-part.ts";
 import type { Observability, ObservabilityOptions } from "../observability/observability.ts";
 import { statusOf } from "../observability/status.ts";
 import type { Subject } from "../observability/subject.ts";
@@ -22,9 +28,9 @@ import type { Connection } from "../protocol/connection.ts";
 import { type AccessChoice, type Entrance, prepareEntrance } from "../protocol/entrance.ts";
 import type { FrontEnds } from "../protocol/listener.ts";
 import { Session } from "../session/session.ts";
-import type { Disk } from "../storage/disk.ts";
-import { type DiskChoice, openDisk as openAnyDisk } from "../storage/open.ts";
-import { type Counters, DataPlane, type DataPlaneOptions } from "../workers/data-plane.ts";
+import { openStorage, type StorageChoice } from "../storage/open.ts";
+import type { Storage, StorageEngines } from "../storage/storage.ts";
+import { DataPlane } from "../workers/data-plane.ts";
 
 export interface DaemonOptions {
   entrance: Entrance;
@@ -32,9 +38,9 @@ export interface DaemonOptions {
   access: AccessChoice;
   /** End when the first front-end has left. */
   once: boolean;
-  disk: DiskChoice;
+  disk: StorageChoice;
   blk: BlkOptions;
-  engine: DataPlaneOptions["engine"];
+  engine: FileEngine;
   threads: number;
   pollUs: number;
   observability: ObservabilityOptions;
@@ -67,7 +73,10 @@ export async function runDaemon(options: DaemonOptions, log: LimitedLog): Promis
     const subject = device.subject(entrance);
     observability = await observe(options.observability, subject, log);
     onStatusSignal(() => logStatus(subject, log));
-    log.info({ ...entrance, file: disk.path, sectors: String(disk.capacitySectors) }, "ready");
+    log.info(
+      { ...entrance, file: disk.facts.name, sectors: String(disk.facts.byteLength / BigInt(SECTOR_SIZE)) },
+      "ready",
+    );
     tell("READY=1");
     await serveAll(frontEnds, device, { stopping, once }, tell, log);
   } finally {
@@ -79,9 +88,13 @@ export async function runDaemon(options: DaemonOptions, log: LimitedLog): Promis
 }
 
 /** Undefined if a signal came while the image was waited for. */
-async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<Disk | undefined> {
+async function openDisk(
+  options: StorageChoice,
+  stopping: AbortSignal,
+  log: Log,
+): Promise<Storage | undefined> {
   try {
-    return await openAnyDisk(options, stopping, log);
+    return await openStorage(options, stopping, log);
   } catch (error) {
     if (stopping.aborted) return undefined;
     throw error;
@@ -139,44 +152,58 @@ export class Device {
   private session: Session | undefined;
 
   private constructor(
-    private readonly disk: Disk,
+    private readonly storage: Storage,
+    private readonly engines: StorageEngines,
     private readonly memory: GuestMemory,
     private readonly inflight: InflightRegion,
     readonly dataPlane: DataPlane,
-    private readonly failures: FailureLog,
+    private readonly watch: DiskWatch,
+    private readonly cacheMode: CacheMode,
     private readonly blk: BlkOptions,
   ) {
-    this.features = deviceFeatures(disk, blk.packed);
+    this.features = deviceFeatures(storage.facts, blk.packed);
+    dataPlane.on("operationsFailed", (worker) => watch.heardOfFailures(worker));
+    dataPlane.on("deviceNews", (bits) => watch.heardOfDevice(bits));
+    dataPlane.on("fellBack", (name) => watch.heardOfEngine(name));
+    dataPlane.on("started", () => cacheMode.ringStarted());
+    dataPlane.on("stopped", () => cacheMode.ringStopped());
   }
 
   /** Throws StartError where limits leave no room for it, or for the workers' own: V8 ends the process for that. */
-  static reserveMemory(disk: Disk, threads: number): GuestMemory {
-    const count = threadsFor(disk, threads);
+  static reserveMemory(storage: Storage, threads: number): GuestMemory {
+    const count = threadsFor(storage, threads);
     const memory = new GuestMemory(count);
-    if (!disk.object && !hasAddressSpace(count * WORKER_ADDRESSES)) throw new StartError(NO_ADDRESSES);
+    if (!storage.isLocal && !hasAddressSpace(count * WORKER_ADDRESSES)) throw new StartError(NO_ADDRESSES);
     return memory;
   }
 
   static async open(
-    disk: Disk,
+    storage: Storage,
     memory: GuestMemory,
-    { blk, engine, ...options }: DeviceOptions,
+    { blk, engine, threads, pollUs }: DeviceOptions,
     log: Log,
     onDiskFailure: OnDiskFailure = () => {},
   ): Promise<Device> {
     const { queueCount } = blk;
-    const threads = threadsFor(disk, options.threads);
+    const { linear } = memory;
+    const workerCount = workerCountFor(threadsFor(storage, threads), queueCount);
+    const watch = new DiskWatch(storage.facts, linear, workerCount, log, onDiskFailure);
     try {
-      const planeOptions = { ...options, queueCount, threads, engine };
-      const failures = new FailureLog(log, {
-        file: disk.path,
-        ...(disk.overlay && { overlay: disk.overlay }),
+      const engines = storage.openEngines({
+        memory: linear,
+        workerCount,
+        engine,
+        onFailure: (failure) => watch.failed(failure),
       });
-      const dataPlane = await DataPlane.open(memory, disk, planeOptions, log, (failure) => {
-        failures.add(failure);
-        onDiskFailure(failure);
+      writeDeviceBlock(linear, storage.facts, engines.form);
+      const plan = { queueCount, threads: workerCount, pollUs, recipe: engines.recipe, kinds: KINDS };
+      const dataPlane = await DataPlane.open(memory, plan, log).catch((error) => {
+        engines.close();
+        throw error;
       });
-      return new Device(disk, memory, new InflightRegion(memory.linear), dataPlane, failures, blk);
+      const cacheMode = new CacheMode(linear, log);
+      const inflight = new InflightRegion(linear);
+      return new Device(storage, engines, memory, inflight, dataPlane, watch, cacheMode, blk);
     } catch (error) {
       throw new StartError(`can't start with --engine=${engine}: ${whyNoWorkers(error)}`);
     }
@@ -184,21 +211,21 @@ export class Device {
 
   /** What others may see of it. */
   subject(entrance: DaemonOptions["entrance"]): Subject {
-    const { disk, dataPlane } = this;
-    return { entrance, disk, dataPlane, frontEnd: () => this.session };
+    const { storage, dataPlane } = this;
+    return { entrance, disk: storage.facts, dataPlane, frontEnd: () => this.session };
   }
 
   /** Resolves when the front-end has left; with what it did wrong, if that is why. */
   async serve(connection: Connection, stopping: AbortSignal, log: Log): Promise<Error | undefined> {
-    const { memory, inflight, dataPlane, features, blk } = this;
+    const { memory, inflight, dataPlane, cacheMode, features, blk } = this;
     const { queueCount } = blk;
-    const before = dataPlane.counters();
+    const before = this.counts();
     // A new config: the cache mode is the front-end's own, and starts with writeback.
-    const config = new BlkConfig(this.disk, blk);
+    const config = new BlkConfig(this.storage.facts, blk);
     log.info("front-end connected");
     const session = new Session(
       connection,
-      { memory, inflight, dataPlane, features, config, queueCount },
+      { memory, inflight, dataPlane, cacheMode, features, config, queueCount },
       log,
     );
     this.session = session;
@@ -207,13 +234,19 @@ export class Device {
     const fault = await session.run();
     stopping.removeEventListener("abort", stop);
     this.session = undefined;
-    log.info(difference(dataPlane.counters(), before), "front-end left");
+    log.info({ ...blockCountsBetween(before, this.counts()) }, "front-end left");
     return fault;
+  }
+
+  /** Since the start. */
+  counts(): BlockCounts {
+    return blockCounts(this.dataPlane.counters());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dataPlane.close();
-    this.failures.close();
+    this.watch.close();
+    this.engines.close();
   }
 }
 
@@ -221,8 +254,8 @@ export class Device {
 const WORKER_ADDRESSES = 704 << 20;
 
 /** An object belongs to the thread that it was given in. */
-function threadsFor(disk: Disk, threads: number): number {
-  return disk.object ? 1 : threads;
+function threadsFor(storage: Storage, threads: number): number {
+  return storage.isLocal ? 1 : threads;
 }
 
 function whyNoWorkers(error: unknown): string {
@@ -230,14 +263,6 @@ function whyNoWorkers(error: unknown): string {
   // Node gives each thread the directory of its process.
   if (syscall === "uv_cwd") return "the working directory is gone: change to another one first";
   return isTooManyFiles(error as NodeJS.ErrnoException) ? TOO_MANY_FILES : reasonOf(error);
-}
-
-function difference(after: Counters, before: Counters): Record<string, number> {
-  const entries = Object.entries(after).map(([name, value]) => [
-    name,
-    value - before[name as keyof Counters],
-  ]);
-  return Object.fromEntries(entries);
 }
 
 /** A bug of ours, in a worker or here, ends the process at once: an ordinary exit would wait for workers in the kernel. */

@@ -2,6 +2,7 @@
 // and every descriptor that it sent; rings are in vrings.ts, the disk's config space in device/blk-config.ts.
 
 import { setImmediate as nextTurn } from "node:timers/promises";
+import type { CacheMode } from "../devices/block/cache-mode.ts";
 import type { BlkConfig } from "../devices/block/config.ts";
 import { ProtocolError } from "../errors.ts";
 import { isNotifier } from "../linux/eventfd.ts";
@@ -13,7 +14,7 @@ import * as codec from "../protocol/codec.ts";
 import type { Connection, Message } from "../protocol/connection.ts";
 import { featureMask, hasFeature } from "../protocol/feature-bits.ts";
 import * as m from "../protocol/messages.ts";
-import type { DataPlane, VringStart } from "../workers/data-plane.ts";
+import type { RingFaults, VringStart } from "../workers/data-plane.ts";
 import { hasPast } from "./ring-past.ts";
 import { NO_FD, type Vring } from "./vring.ts";
 import type { RingRunner } from "./vrings.ts";
@@ -23,7 +24,8 @@ import { Vrings } from "./vrings.ts";
 export interface SessionDevice {
   inflight: Pick<InflightRegion, "set" | "clear" | "forQueue" | "isSet">;
   memory: Pick<GuestMemory, "replace" | "add" | "remove" | "clear" | "regionCount" | "userToPtr" | "u16At">;
-  dataPlane: RingRunner & Pick<DataPlane, "setWriteThrough" | "forgetFlush" | "onBroken">;
+  dataPlane: RingRunner & RingFaults;
+  cacheMode: Pick<CacheMode, "set" | "forgetFlush">;
   features: bigint;
   config: BlkConfig;
   queueCount: number;
@@ -95,6 +97,7 @@ export class Session {
   private readonly replyFds: number[] = [];
   private readonly vrings: Vrings;
   private readonly requests: ReadonlyMap<number, Request>;
+  private readonly onBroken = (index: number, reason: string) => this.vrings.reportBroken(index, reason);
 
   constructor(
     private readonly connection: Connection,
@@ -111,8 +114,8 @@ export class Session {
    * what the front-end did wrong, if that is why it ended.
    */
   async run(): Promise<Error | undefined> {
-    this.device.dataPlane.onBroken = (index, reason) => this.vrings.reportBroken(index, reason);
-    this.device.dataPlane.forgetFlush();
+    this.device.dataPlane.on("broken", this.onBroken);
+    this.device.cacheMode.forgetFlush();
     this.applyCacheMode();
     try {
       for (;;) {
@@ -143,7 +146,7 @@ export class Session {
   private async end(): Promise<void> {
     await this.vrings.close();
     this.connection.close();
-    this.device.dataPlane.onBroken = undefined;
+    this.device.dataPlane.off("broken", this.onBroken);
     this.device.memory.clear();
     this.device.inflight.clear();
     this.setBackendRequestFd(NO_FD);
@@ -488,7 +491,7 @@ export class Session {
   }
 
   private applyCacheMode(): void {
-    this.device.dataPlane.setWriteThrough(this.device.config.writeThrough);
+    this.device.cacheMode.set(this.device.config.writeThrough);
   }
 
   /** A front-end that has not read the config shows its driver one from before, with the cache mode chosen then. */

@@ -1,25 +1,30 @@
 // What the workers count and record, read from linear memory while they go on. Nothing here makes them wait.
 import * as layout from "../../assembly/abi/layout.ts";
+import { placeOf, queuePtrOf, workerPtrOf } from "../memory/worker-part.ts";
 
-/** A queue's counters, in the order in which they lie in its state. */
-export const COUNTERS = [
-  "reads",
-  "readBytes",
-  "writes",
-  "writtenBytes",
-  "flushes",
-  "discards",
-  "writeZeroes",
-  "ids",
-  "failures",
-  "kicks",
-  "calls",
-] as const;
-export type QueueCounters = Record<(typeof COUNTERS)[number], number>;
+/** What a queue has done, and how often either side was notified. */
+export interface QueueCounters {
+  /** Operations that ended well, by the device's own kinds. */
+  operations: Record<string, number>;
+  /** Bytes of data that the device gave to the driver. */
+  bytesIn: number;
+  /** Bytes of data that it got from the driver. */
+  bytesOut: number;
+  /** Operations of any kind that ended with an error. */
+  failures: number;
+  kicks: number;
+  calls: number;
+}
 
-/** Kinds of request that are timed, in the order of LATENCY_*. */
-export const TIMED_KINDS = ["read", "write", "flush", "discard", "writeZeroes"] as const;
-export type TimedKind = (typeof TIMED_KINDS)[number];
+/** Where the core counts operations, by kind. */
+const KIND_COUNTERS = [
+  layout.QUEUE_READS,
+  layout.QUEUE_WRITES,
+  layout.QUEUE_FLUSHES,
+  layout.QUEUE_DISCARDS,
+  layout.QUEUE_WRITE_ZEROES,
+  layout.QUEUE_IDS,
+];
 
 /** Buckets that hold something: where each begins and ends, in nanoseconds, and how many requests took that long. */
 export type Bucket = [fromNs: number, toNs: number, count: number];
@@ -39,7 +44,8 @@ export interface QueueStatistics {
   hasEventIdx: boolean;
   inFlight: number;
   counters: QueueCounters;
-  latencies: Record<TimedKind, Latency>;
+  /** Of the kinds that are timed: the first LATENCY_KINDS. */
+  latencies: Record<string, Latency>;
 }
 
 export interface WorkerStatistics {
@@ -64,6 +70,8 @@ export class Statistics {
     private readonly view: DataView,
     private readonly queueCount: number,
     private readonly workerCount: number,
+    /** The device's kinds of operation, in the core's order. */
+    private readonly kinds: readonly string[],
   ) {}
 
   /** Of all up to the last that was ever started, and of a few at least: hundreds that are not in use tell nothing. */
@@ -79,7 +87,15 @@ export class Statistics {
 
   counters(index: number): QueueCounters {
     const ptr = this.queuePtr(index);
-    return Object.fromEntries(COUNTERS.map((name, i) => [name, this.readU64(ptr + 8 * i)])) as QueueCounters;
+    const count = (field: number) => this.readU64(ptr + field);
+    return {
+      operations: Object.fromEntries(this.kinds.map((kind, i) => [kind, count(KIND_COUNTERS[i]!)])),
+      bytesIn: count(layout.QUEUE_READ_BYTES),
+      bytesOut: count(layout.QUEUE_WRITTEN_BYTES),
+      failures: count(layout.QUEUE_FAILURES),
+      kicks: count(layout.QUEUE_KICKS),
+      calls: count(layout.QUEUE_CALLS),
+    };
   }
 
   /** Whether workers are to time requests. They look at it before each turn. */
@@ -113,17 +129,15 @@ export class Statistics {
     };
   }
 
-  private latencies(index: number, counters: QueueCounters): Record<TimedKind, Latency> {
-    const { reads, writes, flushes, discards, writeZeroes } = counters;
-    const counts = [reads, writes, flushes, discards, writeZeroes];
-    const ptr = this.workerPtr(index % this.workerCount) + layout.WORKER_LATENCIES;
-    const first = ptr + Math.floor(index / this.workerCount) * layout.LATENCIES_STRIDE;
-    const entries = TIMED_KINDS.map((kind, i) => {
+  private latencies(index: number, { operations }: QueueCounters): Record<string, Latency> {
+    const { worker, queue } = placeOf(index, this.workerCount);
+    const first = workerPtrOf(worker) + layout.WORKER_LATENCIES + queue * layout.LATENCIES_STRIDE;
+    const entries = this.kinds.slice(0, layout.LATENCY_KINDS).map((kind, i) => {
       // What was never touched has no memory behind it yet, and needs none.
-      const latency = counts[i] === 0 ? { sumNs: 0, buckets: [] } : this.latency(first, i);
+      const latency = operations[kind] === 0 ? { sumNs: 0, buckets: [] } : this.latency(first, i);
       return [kind, latency];
     });
-    return Object.fromEntries(entries) as Record<TimedKind, Latency>;
+    return Object.fromEntries(entries) as Record<string, Latency>;
   }
 
   private latency(first: number, kind: number): Latency {
@@ -137,7 +151,7 @@ export class Statistics {
   }
 
   private worker(index: number): WorkerStatistics {
-    const ptr = this.workerPtr(index) + layout.WORKER_COUNTS;
+    const ptr = workerPtrOf(index) + layout.WORKER_COUNTS;
     const count = (at: number) => this.view.getFloat64(ptr + 8 * at, true);
     return {
       index,
@@ -148,19 +162,27 @@ export class Statistics {
     };
   }
 
-  /** Queues are dealt to the workers in turn. */
   private queuePtr(index: number): number {
-    const queue = Math.floor(index / this.workerCount);
-    return this.workerPtr(index % this.workerCount) + layout.WORKER_QUEUES + queue * layout.QUEUE_STRIDE;
-  }
-
-  private workerPtr(index: number): number {
-    return layout.WORKERS_PTR + index * layout.WORKER_STRIDE;
+    return queuePtrOf(placeOf(index, this.workerCount));
   }
 
   private readU64(ptr: number): number {
     return Number(this.view.getBigUint64(ptr, true));
   }
+}
+
+/** Of several queues together. */
+export function sumOf(counters: readonly QueueCounters[], kinds: readonly string[]): QueueCounters {
+  const sum = (count: (counters: QueueCounters) => number) =>
+    counters.reduce((total, each) => total + count(each), 0);
+  return {
+    operations: Object.fromEntries(kinds.map((kind) => [kind, sum(({ operations }) => operations[kind]!)])),
+    bytesIn: sum(({ bytesIn }) => bytesIn),
+    bytesOut: sum(({ bytesOut }) => bytesOut),
+    failures: sum(({ failures }) => failures),
+    kicks: sum(({ kicks }) => kicks),
+    calls: sum(({ calls }) => calls),
+  };
 }
 
 /** Where a bucket of the core's histograms begins, in nanoseconds: bucketOf() of assembly/io/latency.ts the other way. */

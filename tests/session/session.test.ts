@@ -34,7 +34,14 @@ import { featureMask, hasFeature } from "../../host/protocol/feature-bits.ts";
 import * as m from "../../host/protocol/messages.ts";
 import { Session } from "../../host/session/session.ts";
 import { limitTests } from "../support/bounded-test.ts";
-import { BLK_OPTIONS, FakeDataPlane, FakeInflight, FakeMemory, fakeDisk } from "../support/fakes.ts";
+import {
+  BLK_OPTIONS,
+  FakeCacheMode,
+  FakeDataPlane,
+  FakeInflight,
+  FakeMemory,
+  fakeDisk,
+} from "../support/fakes.ts";
 
 /** Far more than the slowest takes: what waits longer waits for ever. */
 limitTests(30_000);
@@ -57,6 +64,7 @@ class Bench extends Requests {
   readonly inflight = new FakeInflight();
   readonly memory = new FakeMemory();
   readonly dataPlane = new FakeDataPlane();
+  readonly cacheMode = new FakeCacheMode();
   readonly session: Session;
   readonly ended: Promise<unknown>;
   private readonly fds: number[] = [];
@@ -69,6 +77,7 @@ class Bench extends Requests {
       inflight: this.inflight,
       memory: this.memory,
       dataPlane: this.dataPlane,
+      cacheMode: this.cacheMode,
       features: deviceFeatures(disk, BLK_OPTIONS.packed),
       config: new BlkConfig(disk, BLK_OPTIONS),
       queueCount: BLK_OPTIONS.queueCount,
@@ -537,20 +546,20 @@ test("GET_CONFIG that fails has an empty reply, and the session goes on", async 
 
 test("the cache mode follows the features and SET_CONFIG", async () => {
   await using bench = await Bench.negotiated();
-  assert.ok(bench.dataPlane.writeThrough, "nobody would flush");
+  assert.ok(bench.cacheMode.mode, "nobody would flush");
   await bench.setFeatures(RING_FEATURES | featureMask([VIRTIO_BLK_F_FLUSH]));
-  assert.ok(!bench.dataPlane.writeThrough);
+  assert.ok(!bench.cacheMode.mode);
   await bench.setFeatures(RING_FEATURES | featureMask([VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_CONFIG_WCE]));
-  assert.ok(!bench.dataPlane.writeThrough);
+  assert.ok(!bench.cacheMode.mode);
   const writeback = (value: number) => ({
     offset: BLK_CONFIG_WRITEBACK,
     flags: 0,
     bytes: Buffer.from([value]),
   });
   assert.equal(await bench.setConfig(writeback(0)), 0n);
-  assert.ok(bench.dataPlane.writeThrough);
+  assert.ok(bench.cacheMode.mode);
   assert.equal(await bench.setConfig(writeback(1)), 0n);
-  assert.ok(!bench.dataPlane.writeThrough);
+  assert.ok(!bench.cacheMode.mode);
 });
 
 describe("a driver may have turned writeback off before this session", () => {
@@ -571,7 +580,7 @@ describe("a driver may have turned writeback off before this session", () => {
     await bench.setVringKick(0, bench.eventfd());
     assert.equal(await bench.setVringEnable(0, true), 0n);
     assert.deepEqual(bench.dataPlane.events, ["start 0"]);
-    return bench.dataPlane.writeThrough;
+    return bench.cacheMode.mode;
   }
   const nothing = () => {};
 
@@ -630,7 +639,7 @@ describe("a driver may have turned writeback off before this session", () => {
     await bench.setVringEnable(0, true);
     await bench.resetDevice();
     await bench.setFeatures(WCE_FEATURES);
-    assert.equal(bench.dataPlane.writeThrough, UNTIL_FLUSH);
+    assert.equal(bench.cacheMode.mode, UNTIL_FLUSH);
   });
 
   test("not if its ring began in this session, whatever happens to that", async () => {
@@ -643,7 +652,7 @@ describe("a driver may have turned writeback off before this session", () => {
     bench.memory.ringWord = 77;
     assert.equal(await bench.addMemReg(OTHER_REGION, bench.memfd()), 0n);
     assert.deepEqual(bench.dataPlane.events, ["start 0", "stop 0", "start 0"]);
-    assert.equal(bench.dataPlane.writeThrough, OFF);
+    assert.equal(bench.cacheMode.mode, OFF);
   });
 });
 
@@ -652,7 +661,7 @@ test("the cache mode outlives a reset, because QEMU goes on showing it to its gu
   await bench.setConfig({ offset: BLK_CONFIG_WRITEBACK, flags: 0, bytes: Buffer.from([0]) });
   await bench.resetDevice();
   await bench.setFeatures(RING_FEATURES | featureMask([VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_CONFIG_WCE]));
-  assert.ok(bench.dataPlane.writeThrough);
+  assert.ok(bench.cacheMode.mode);
 });
 
 test("what a guest can make SET_CONFIG say doesn't end the session", async () => {
@@ -743,7 +752,7 @@ test("a broken ring is told by its error descriptor", async () => {
   await using bench = await Bench.running();
   const err = bench.eventfd();
   await bench.setVringErr(0, err);
-  bench.dataPlane.onBroken?.(0, "a test");
+  bench.dataPlane.emit("broken", 0, "a test");
   assert.ok(drainEventfd(err));
 });
 
@@ -752,7 +761,7 @@ test("the error descriptor outlives a reset, because QEMU sets it once a connect
   const err = bench.eventfd();
   await bench.setVringErr(0, err);
   await bench.resetDevice();
-  bench.dataPlane.onBroken?.(0, "a test");
+  bench.dataPlane.emit("broken", 0, "a test");
   assert.ok(drainEventfd(err));
 });
 
@@ -767,7 +776,7 @@ test("a session that ends stops the rings, drops the memory and closes every des
     await bench.ended;
     assert.equal(bench.dataPlane.running.size, 0);
     assert.equal(bench.memory.regionCount, 0);
-    assert.equal(bench.dataPlane.onBroken, undefined);
+    assert.equal(bench.dataPlane.listenerCount("broken"), 0);
   }
   assert.equal(openDescriptors(), before);
 });

@@ -1,27 +1,27 @@
 // Stand-ins for what lies behind a session: they record what they were asked, and do what a test tells them.
+import { EventEmitter } from "node:events";
 import { WRITE_THROUGH_OFF } from "../../assembly/abi/layout.ts";
 import type { BlkOptions } from "../../host/devices/block/config.ts";
 import { close } from "../../host/linux/libc.ts";
 import { GuestMemoryError, type RegionDescription } from "../../host/memory/guest-memory.ts";
 import type { InflightDescription, QueueInflight } from "../../host/memory/inflight-region.ts";
-import type { Disk } from "../../host/storage/disk.ts";
-import type { VringStart } from "../../host/workers/data-plane.ts";
+import { RANGE_BYTES_MAX, type StorageFacts } from "../../host/storage/storage.ts";
+import type { DataPlaneEvents, VringStart } from "../../host/workers/data-plane.ts";
 
 /** A disk of 1 GiB on a file. */
-export function fakeDisk(changes: Partial<Disk> = {}): Disk {
+export function fakeDisk(changes: Partial<StorageFacts> = {}): StorageFacts {
   return {
-    capacitySectors: 2097152n,
+    name: "disk.img",
+    byteLength: 1n << 30n,
     blockSize: 512,
-    physicalBlockSize: 4096,
-    minimumIoSize: 4096,
-    optimalIoSize: 0,
     readOnly: false,
-    discardUnmaps: true,
-    maxDiscardSectors: 0x3ffff8,
-    maxWriteZeroesSectors: 0x3ffff8,
-    maxRanges: 1,
+    discard: "unmap",
+    rangeSegments: 1,
+    rangeBytesMax: RANGE_BYTES_MAX,
+    serial: "",
+    direct: false,
     ...changes,
-  } as Disk;
+  };
 }
 
 export const BLK_OPTIONS: BlkOptions = { queueCount: 4, queueSize: 128, packed: true };
@@ -100,13 +100,21 @@ export class FakeInflight {
   }
 }
 
-export class FakeDataPlane {
-  onBroken: ((index: number, reason: string) => void) | undefined;
+export class FakeCacheMode {
+  /** WRITE_THROUGH_*. */
+  mode = WRITE_THROUGH_OFF;
+
+  set(mode: number): void {
+    this.mode = mode;
+  }
+
+  forgetFlush(): void {}
+}
+
+export class FakeDataPlane extends EventEmitter<DataPlaneEvents> {
   /** What happened, in order: "start 0", "stop 0", "call 0". */
   readonly events: string[] = [];
   readonly running = new Map<number, VringStart>();
-  /** WRITE_THROUGH_*. */
-  writeThrough = WRITE_THROUGH_OFF;
   /** Where a ring has got to when it is stopped, if further than it started. */
   readonly bases = new Map<number, number>();
   /** What stop() waits for, as if requests were in flight. */
@@ -134,10 +142,4 @@ export class FakeDataPlane {
     this.events.push(`call ${index}`);
     this.running.get(index)!.callFd = callFd;
   }
-
-  setWriteThrough(mode: number): void {
-    this.writeThrough = mode;
-  }
-
-  forgetFlush(): void {}
 }

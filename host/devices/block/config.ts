@@ -19,7 +19,7 @@ import {
   VHOST_USER_CONFIG_F_WRITABLE,
   VHOST_USER_MAX_CONFIG_SIZE,
 } from "../../protocol/messages.ts";
-import type { Disk } from "../../storage/disk.ts";
+import type { StorageFacts } from "../../storage/storage.ts";
 
 export interface BlkOptions {
   queueCount: number;
@@ -40,7 +40,7 @@ const NO_OPTIMUM = 0;
 /** 1 MiB: with the most segments, a request still fits the 2 GiB that the kernel transfers at once. */
 const SIZE_MAX = 0x100000;
 
-export function deviceFeatures(disk: Pick<Disk, "readOnly">, packed: boolean): bigint {
+export function deviceFeatures(disk: Pick<StorageFacts, "readOnly">, packed: boolean): bigint {
   return featureMask([
     VIRTIO_F_VERSION_1,
     VIRTIO_F_RING_INDIRECT_DESC,
@@ -66,7 +66,7 @@ export class BlkConfig {
   /** The driver may have written it while another daemon, or another host, served it. */
   private isInherited = false;
 
-  constructor(disk: Disk, options: BlkOptions) {
+  constructor(disk: StorageFacts, options: BlkOptions) {
     this.fields = encodeFields(disk, options);
   }
 
@@ -150,13 +150,13 @@ function offsetInSpace(offset: number): number {
   return offset < VHOST_USER_MAX_CONFIG_SIZE ? offset : offset - MMIO_CONFIG_OFFSET;
 }
 
-function encodeFields(disk: Disk, { queueCount, queueSize }: BlkOptions): Buffer {
+function encodeFields(disk: StorageFacts, { queueCount, queueSize }: BlkOptions): Buffer {
   const fields = Buffer.alloc(blk.BLK_CONFIG_SIZE);
   const u16 = (value: number, at: number) => fields.writeUInt16LE(value, at);
   const u32 = (value: number, at: number) => fields.writeUInt32LE(value, at);
   const preferredBlocks = Math.max(PREFERRED_BYTES / disk.blockSize, 1);
 
-  fields.writeBigUInt64LE(disk.capacitySectors, blk.BLK_CONFIG_CAPACITY);
+  fields.writeBigUInt64LE(disk.byteLength / BigInt(blk.SECTOR_SIZE), blk.BLK_CONFIG_CAPACITY);
   u32(SIZE_MAX, blk.BLK_CONFIG_SIZE_MAX);
   u32(Math.min(queueSize, IOVECS_MAX) - BESIDE_DATA, blk.BLK_CONFIG_SEG_MAX);
   u32(disk.blockSize, blk.BLK_CONFIG_BLK_SIZE);
@@ -166,11 +166,12 @@ function encodeFields(disk: Disk, { queueCount, queueSize }: BlkOptions): Buffer
   u16(queueCount, blk.BLK_CONFIG_NUM_QUEUES);
   if (disk.readOnly) return fields;
 
-  u32(disk.maxDiscardSectors, blk.BLK_CONFIG_MAX_DISCARD_SECTORS);
-  u32(disk.maxRanges, blk.BLK_CONFIG_MAX_DISCARD_SEG);
+  const rangeSectors = disk.rangeBytesMax / blk.SECTOR_SIZE;
+  u32(rangeSectors, blk.BLK_CONFIG_MAX_DISCARD_SECTORS);
+  u32(disk.rangeSegments, blk.BLK_CONFIG_MAX_DISCARD_SEG);
   u32(PREFERRED_BYTES / blk.SECTOR_SIZE, blk.BLK_CONFIG_DISCARD_SECTOR_ALIGNMENT);
-  u32(disk.maxWriteZeroesSectors, blk.BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS);
-  u32(disk.maxRanges, blk.BLK_CONFIG_MAX_WRITE_ZEROES_SEG);
-  fields[blk.BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP] = disk.discardUnmaps ? 1 : 0;
+  u32(rangeSectors, blk.BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS);
+  u32(disk.rangeSegments, blk.BLK_CONFIG_MAX_WRITE_ZEROES_SEG);
+  fields[blk.BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP] = disk.discard === "unmap" ? 1 : 0;
   return fields;
 }
