@@ -38,6 +38,8 @@ export interface Engine {
   forgetMemory?(): void;
   /** A queue has stopped, and nothing of it is in flight: its descriptors may be closed from now on. */
   forgetDescriptors?(): void;
+  /** Ends a wait of enter() early, or keeps the next one from beginning: something outside of the core's turn wants one. */
+  wake?(): void;
   /**
    * Another engine that goes on with all that this one holds, when the core says that this one lacks what it needs
    * (STEP_STARVED); undefined if there is none now.

@@ -6,6 +6,9 @@ const BOUNDS_NS = Array.from({ length: 24 }, (_, i) => 2 ** (10 + i));
 
 const NS_PER_S = 1e9;
 
+/** Values of the label `op`, by the number of the kind of operation. */
+const OPS = ["read", "write", "flush", "discard", "write_zeroes"];
+
 interface Value {
   metricName: string;
   labels: Record<string, string | number>;
@@ -29,11 +32,9 @@ export class DurationHistogram {
 
   private values(): Value[] {
     return this.queues().flatMap(({ index, latencies }) =>
-      Object.entries(latencies).flatMap(([kind, latency]) => {
-        if (latency.buckets.length === 0) return [];
-        const op = kind === "writeZeroes" ? "write_zeroes" : kind;
-        return this.histogram({ queue: index, op }, latency);
-      }),
+      latencies.flatMap((latency, kind) =>
+        latency.buckets.length === 0 ? [] : this.histogram({ queue: index, op: OPS[kind]! }, latency),
+      ),
     );
   }
 

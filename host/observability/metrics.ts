@@ -10,15 +10,8 @@ import type { Subject } from "./subject.ts";
 
 const PREFIX = "vringd_blk";
 
-/** Values of the label `op`, and the kind of operation that each stands for. */
-const OPS: Record<string, string> = {
-  read: "read",
-  write: "write",
-  flush: "flush",
-  discard: "discard",
-  write_zeroes: "writeZeroes",
-  get_id: "id",
-};
+/** Values of the label `op`, by the number of the kind of operation. */
+const OPS = ["read", "write", "flush", "discard", "write_zeroes", "get_id"];
 
 type Labels = Record<string, string | number>;
 type Series = [labels: Labels, value: number][];
@@ -64,10 +57,7 @@ export class Metrics {
   private addQueues(): void {
     this.counter("requests_total", "Requests that ended well.", () =>
       this.queues().flatMap(({ index, counters }) =>
-        Object.entries(OPS).map(([op, kind]): Series[number] => [
-          { queue: index, op },
-          counters.operations[kind] ?? 0,
-        ]),
+        OPS.map((op, kind): Series[number] => [{ queue: index, op }, counters.operations[kind]!]),
       ),
     );
     this.counter("bytes_total", "Bytes of data read and written.", () =>
@@ -137,7 +127,7 @@ export class Metrics {
     const queues = this.subject.dataPlane.statistics.queues();
     return queues.filter(({ state, counters }) => {
       const { operations, ...others } = counters;
-      const counts = [...Object.values(operations), ...Object.values(others)];
+      const counts = [...operations, ...Object.values(others)];
       return state !== "stopped" || counts.some((count) => count > 0);
     });
   }

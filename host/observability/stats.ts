@@ -24,6 +24,8 @@ export interface QueueStats {
 }
 
 export const OPERATIONS = ["read", "write", "flush", "discard", "writeZeroes"] as const;
+/** Behind those. */
+const KIND_ID = OPERATIONS.length;
 export type OperationName = (typeof OPERATIONS)[number];
 
 export interface OperationStats {
@@ -56,7 +58,8 @@ export function statsOf({ dataPlane }: Pick<Subject, "dataPlane">, wasTimed: boo
 
 function describeQueue({ index, state, inFlight, counters, latencies }: QueueStatistics): QueueStats {
   const { operations, bytesIn, bytesOut, failures, kicks, calls } = counters;
-  const done = (kind: OperationName, bytes: number) => {
+  const done = (name: OperationName, bytes: number) => {
+    const kind = OPERATIONS.indexOf(name);
     return { requests: operations[kind]!, bytes, latency: describeLatency(latencies[kind]!) };
   };
   return {
@@ -70,7 +73,7 @@ function describeQueue({ index, state, inFlight, counters, latencies }: QueueSta
       discard: done("discard", 0),
       writeZeroes: done("writeZeroes", 0),
     },
-    ids: operations.id!,
+    ids: operations[KIND_ID]!,
     failures,
     kicks,
     calls,

@@ -5,7 +5,7 @@ import { CacheMode } from "../devices/block/cache-mode.ts";
 import { BlkConfig, type BlkOptions, deviceFeatures } from "../devices/block/config.ts";
 import { writeDeviceBlock } from "../devices/block/device-block.ts";
 import { DiskWatch } from "../devices/block/disk-watch.ts";
-import { type BlockCounts, blockCounts, blockCountsBetween, KINDS } from "../devices/block/kinds.ts";
+import { type BlockCounts, blockCounts, blockCountsBetween } from "../devices/block/kinds.ts";
 import type { OnDiskFailure } from "../engines/disk-failure.ts";
 import type { FileEngine } from "../engines/recipe.ts";
 import { reasonOf, StartError } from "../errors.ts";
@@ -187,7 +187,7 @@ export class Device {
     const { queueCount } = blk;
     const { linear } = memory;
     const workerCount = workerCountFor(threadsFor(storage, threads), queueCount);
-    const watch = new DiskWatch(storage.facts, linear, workerCount, log, onDiskFailure);
+    const watch = new DiskWatch(storage.facts, log, onDiskFailure);
     try {
       const engines = storage.openEngines({
         memory: linear,
@@ -195,8 +195,9 @@ export class Device {
         engine,
         onFailure: (failure) => watch.failed(failure),
       });
+      if (!engines.tellsFailures) watch.followCounts(linear, workerCount);
       writeDeviceBlock(linear, storage.facts, engines.form);
-      const plan = { queueCount, threads: workerCount, pollUs, recipe: engines.recipe, kinds: KINDS };
+      const plan = { queueCount, threads: workerCount, pollUs, recipe: engines.recipe };
       const dataPlane = await DataPlane.open(memory, plan, log).catch((error) => {
         engines.close();
         throw error;

@@ -22,8 +22,6 @@ export interface DataPlanePlan {
   pollUs: number;
   /** Where each worker gets its engine from. */
   recipe: EngineRecipe;
-  /** The device's kinds of operation, in the order in which the core counts them: 8 at the most. */
-  kinds: readonly string[];
   /** QUEUE_F_* of a queue beside those of the ring's format: how its chains are taken. Left out: none. */
   queueFlags?: (index: number) => number;
 }
@@ -89,8 +87,7 @@ export class DataPlane extends EventEmitter<DataPlaneEvents> {
     private currentEngine: EngineName,
   ) {
     super();
-    const { queueCount, kinds } = plan;
-    this.statistics = new Statistics(memory.linear.view, queueCount, workers.length, kinds);
+    this.statistics = new Statistics(memory.linear.view, plan.queueCount, workers.length);
     workers.forEach((worker, w) => {
       worker.on("broken", (queue, fault) => this.noteBroken(w, queue, fault));
       worker.on("failed", () => this.emit("operationsFailed", w));
@@ -165,7 +162,7 @@ export class DataPlane extends EventEmitter<DataPlaneEvents> {
     const counters = Array.from({ length: this.plan.queueCount }, (_, index) =>
       this.statistics.counters(index),
     );
-    return { ...sumOf(counters, this.plan.kinds), brokenRings: this.brokenRings };
+    return { ...sumOf(counters), brokenRings: this.brokenRings };
   }
 
   /** Ends the workers. All rings must have been stopped. */

@@ -4,8 +4,8 @@ import { placeOf, queuePtrOf, workerPtrOf } from "../memory/worker-part.ts";
 
 /** What a queue has done, and how often either side was notified. */
 export interface QueueCounters {
-  /** Operations that ended well, by the device's own kinds. */
-  operations: Record<string, number>;
+  /** Operations that ended well, by the number of their kind: the device has names for them. */
+  operations: readonly number[];
   /** Bytes of data that the device gave to the driver. */
   bytesIn: number;
   /** Bytes of data that it got from the driver. */
@@ -44,8 +44,8 @@ export interface QueueStatistics {
   hasEventIdx: boolean;
   inFlight: number;
   counters: QueueCounters;
-  /** Of the kinds that are timed: the first LATENCY_KINDS. */
-  latencies: Record<string, Latency>;
+  /** By the number of the kind, of those that are timed: the first LATENCY_KINDS. */
+  latencies: readonly Latency[];
 }
 
 export interface WorkerStatistics {
@@ -70,8 +70,6 @@ export class Statistics {
     private readonly view: DataView,
     private readonly queueCount: number,
     private readonly workerCount: number,
-    /** The device's kinds of operation, in the core's order. */
-    private readonly kinds: readonly string[],
   ) {}
 
   /** Of all up to the last that was ever started, and of a few at least: hundreds that are not in use tell nothing. */
@@ -89,7 +87,7 @@ export class Statistics {
     const ptr = this.queuePtr(index);
     const count = (field: number) => this.readU64(ptr + field);
     return {
-      operations: Object.fromEntries(this.kinds.map((kind, i) => [kind, count(KIND_COUNTERS[i]!)])),
+      operations: KIND_COUNTERS.map(count),
       bytesIn: count(layout.QUEUE_READ_BYTES),
       bytesOut: count(layout.QUEUE_WRITTEN_BYTES),
       failures: count(layout.QUEUE_FAILURES),
@@ -129,15 +127,13 @@ export class Statistics {
     };
   }
 
-  private latencies(index: number, { operations }: QueueCounters): Record<string, Latency> {
+  private latencies(index: number, { operations }: QueueCounters): Latency[] {
     const { worker, queue } = placeOf(index, this.workerCount);
     const first = workerPtrOf(worker) + layout.WORKER_LATENCIES + queue * layout.LATENCIES_STRIDE;
-    const entries = this.kinds.slice(0, layout.LATENCY_KINDS).map((kind, i) => {
+    return operations.slice(0, layout.LATENCY_KINDS).map((count, kind) => {
       // What was never touched has no memory behind it yet, and needs none.
-      const latency = operations[kind] === 0 ? { sumNs: 0, buckets: [] } : this.latency(first, i);
-      return [kind, latency];
+      return count === 0 ? { sumNs: 0, buckets: [] } : this.latency(first, kind);
     });
-    return Object.fromEntries(entries) as Record<string, Latency>;
   }
 
   private latency(first: number, kind: number): Latency {
@@ -172,11 +168,11 @@ export class Statistics {
 }
 
 /** Of several queues together. */
-export function sumOf(counters: readonly QueueCounters[], kinds: readonly string[]): QueueCounters {
+export function sumOf(counters: readonly QueueCounters[]): QueueCounters {
   const sum = (count: (counters: QueueCounters) => number) =>
     counters.reduce((total, each) => total + count(each), 0);
   return {
-    operations: Object.fromEntries(kinds.map((kind) => [kind, sum(({ operations }) => operations[kind]!)])),
+    operations: KIND_COUNTERS.map((_, kind) => sum(({ operations }) => operations[kind]!)),
     bytesIn: sum(({ bytesIn }) => bytesIn),
     bytesOut: sum(({ bytesOut }) => bytesOut),
     failures: sum(({ failures }) => failures),

@@ -11,18 +11,20 @@ import { FailureWatch } from "./failure-watch.ts";
 
 export class DiskWatch {
   private readonly failureLog: FailureLog;
-  private readonly counted: FailureWatch;
+  private counted: FailureWatch | undefined;
 
   /** `onFailure` is told what the log is told. */
   constructor(
     private readonly facts: Pick<StorageFacts, "name" | "overlay">,
-    { wasm }: LinearMemory,
-    workerCount: number,
     private readonly log: Log,
     private readonly onFailure: OnDiskFailure = () => {},
   ) {
     const { name, overlay } = facts;
     this.failureLog = new FailureLog(log, { file: name, ...(overlay && { overlay }) });
+  }
+
+  /** Goes by what the cores count: their engine itself says nothing. */
+  followCounts({ wasm }: LinearMemory, workerCount: number): void {
     this.counted = new FailureWatch(wasm, workerCount, (failure) => this.failed(failure));
   }
 
@@ -34,7 +36,7 @@ export class DiskWatch {
 
   /** A worker's core has counted what its engine failed. */
   heardOfFailures(worker: number): void {
-    this.counted.heard(worker);
+    this.counted?.heard(worker);
   }
 
   /** Bits of step(). */
@@ -55,7 +57,7 @@ export class DiskWatch {
 
   /** Tells of all that was counted. After the last worker has ended. */
   close(): void {
-    this.counted.lookAtAll();
+    this.counted?.lookAtAll();
     this.failureLog.close();
   }
 }

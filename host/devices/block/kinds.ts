@@ -24,7 +24,8 @@ export interface BlockCounts {
 
 /** What the data plane counts of a device. */
 interface DeviceCounts {
-  operations: Record<string, number>;
+  /** By the number of the kind. */
+  operations: readonly number[];
   bytesIn: number;
   bytesOut: number;
   failures: number;
@@ -35,7 +36,7 @@ interface DeviceCounts {
 
 export function blockCounts({ operations, bytesIn, bytesOut, ...others }: DeviceCounts): BlockCounts {
   const { failures, kicks, calls, brokenRings } = others;
-  const of = (kind: (typeof KINDS)[number]) => operations[kind] ?? 0;
+  const of = (kind: (typeof KINDS)[number]) => operations[KINDS.indexOf(kind)]!;
   return {
     reads: of("read"),
     readBytes: bytesIn,
