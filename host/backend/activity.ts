@@ -1,12 +1,6 @@
 // What a device has done, by queue and by kind of request: the core counts kinds by number, the device has their names.
 import type { Device, RequestKind } from "../devices/device.ts";
-import {
-  type Latency,
-  type QueueStatistics,
-  type RingState,
-  TIMED_KINDS,
-  type WorkerStatistics,
-} from "../workers/statistics.ts";
+import type { Latency, QueueStatistics, RingState, WorkerStatistics } from "../workers/statistics.ts";
 
 /** Of a device that names none. */
 const CHAINS: readonly RequestKind[] = [{ name: "chain", count: "chains", isTimed: true }];
@@ -119,21 +113,16 @@ function activityOf(
   { counters, latencies, ...queue }: QueueStatistics,
   kinds: readonly RequestKind[],
 ): QueueActivity {
-  const { reads, writes, flushes, discards, writeZeroes, ids, readBytes, writtenBytes, ...others } = counters;
-  // By number of kind, as the core has them.
-  const requests = [reads, writes, flushes, discards, writeZeroes, ids];
-  const timed = TIMED_KINDS.map((kind) => latencies[kind]);
-  const bytes = { in: readBytes, out: writtenBytes };
+  const { operations, ...others } = counters;
+  const bytes = { in: others.bytesIn, out: others.bytesOut };
   return {
     ...queue,
     ...others,
-    bytesIn: readBytes,
-    bytesOut: writtenBytes,
     kinds: kinds.map((kind, i) => ({
       kind,
-      requests: requests[i] ?? 0,
+      requests: operations[i] ?? 0,
       bytes: kind.data ? bytes[kind.data.direction] : 0,
-      latency: (kind.isTimed ? timed[i] : undefined) ?? NO_LATENCY,
+      latency: (kind.isTimed ? latencies[i] : undefined) ?? NO_LATENCY,
     })),
   };
 }

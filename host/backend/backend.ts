@@ -1,7 +1,6 @@
 // One device with its workers, its memory and its inflight region: what stays from one front-end to the next.
 import { EventEmitter } from "node:events";
 import type { AnyDevice } from "../devices/engine-device.ts";
-import { isEngineDevice } from "../devices/engine-device.ts";
 import type { DiskFailure } from "../engines/disk-failure.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import { InflightRegion } from "../memory/inflight-region.ts";
@@ -54,10 +53,7 @@ export class Backend {
         configChanged: () => backend?.session?.configChanged(),
         broken: (ring, reason) => events.emit("broken", ring, reason),
         failed: (error) => events.emit("error", error),
-        requestFailed: (failure) => {
-          if (isEngineDevice(device)) device.requestFailed(failure);
-          events.emit("requestFailed", failure);
-        },
+        requestFailed: (failure) => events.emit("requestFailed", failure),
       },
       log,
     );

@@ -40,7 +40,7 @@ const WORKER_ADDRESSES = 704 << 20;
 export function reserveMemory(device: AnyDevice): GuestMemory {
   const count = isEngineDevice(device) ? device.workers.threads : 1;
   const memory = new GuestMemory(count);
-  const isOwnThread = isEngineDevice(device) && !device.storage.object;
+  const isOwnThread = isEngineDevice(device) && device.hasOwnThreads;
   if (isOwnThread && !hasAddressSpace(count * WORKER_ADDRESSES)) throw new StartError(NO_ADDRESSES);
   return memory;
 }
@@ -54,18 +54,20 @@ export async function openWorkers(
 ): Promise<Workers> {
   if (!isEngineDevice(device))
     throw new StartError(`nothing here serves the chains of a ${device.type} device`);
-  const { workers, queues, storage } = device;
-  const { configChanged } = events;
-  device.attach({ memory: memory.linear, log, configChanged });
+  const { workers, queues } = device;
+  const { configChanged, requestFailed } = events;
   try {
-    const options = { ...workers, queueCount: queues.length };
-    const plane = await DataPlane.open(memory, storage, options, log, (failure) =>
-      events.requestFailed(failure),
-    );
-    plane.onBroken = (ring, reason) => events.broken(ring, reason);
-    plane.onFailure = (error) => events.failed(error);
+    const recipe = device.openEngines({ memory: memory.linear, log, configChanged, requestFailed });
+    const { threads, pollUs } = workers;
+    const plane = await DataPlane.open(memory, { queueCount: queues.length, threads, pollUs, recipe }, log);
+    plane.on("broken", (ring, reason) => events.broken(ring, reason));
+    plane.on("error", (error) => events.failed(error));
+    plane.on("operationsFailed", (worker) => device.news.operationsFailed(worker));
+    plane.on("fellBack", (engine) => device.news.fellBack(engine));
+    plane.on("deviceNews", (bits) => device.news.deviceNews(bits));
     return new EngineWorkers(plane, device);
   } catch (error) {
+    device.closeEngines();
     throw new StartError(`can't start with --engine=${workers.engine}: ${whyNoWorkers(error)}`);
   }
 }
@@ -116,8 +118,9 @@ class EngineWorkers implements Workers {
     return this.plane.setCall(index, callFd);
   }
 
-  close(): Promise<void> {
-    return this.plane.close();
+  async close(): Promise<void> {
+    await this.plane.close();
+    this.device.closeEngines();
   }
 
   private async stopped(base: Promise<number>): Promise<number> {

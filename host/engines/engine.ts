@@ -10,6 +10,17 @@ export type Patience = "wait" | "wait-briefly" | "go-on";
 /** How long "wait-briefly" may take, in microseconds. */
 export const BRIEF_WAIT_US = 200;
 
+/** A worker as its engine sees it: the memory that it shares with its core, and where the worker's part of that lies. */
+export interface EngineWorker {
+  memory: WebAssembly.Memory;
+  /** Where the memory begins in this process. */
+  memoryHostAddress: number;
+  workerPtr: number;
+}
+
+/** Makes the engine of a worker, in the thread of that worker. */
+export type OpenEngine = (worker: EngineWorker) => Engine;
+
 export interface Engine {
   readonly name: EngineName;
   /** Requests that may be in flight at a time. */
@@ -25,6 +36,10 @@ export interface Engine {
   enter(count: number, patience: Patience): Promise<void> | undefined;
   /** Guest memory may have changed since the last ring started. */
   forgetMemory?(): void;
+  /** A queue has stopped, and nothing of it is in flight: its descriptors may be closed from now on. */
+  forgetDescriptors?(): void;
+  /** Ends a wait of enter() early, or keeps the next one from beginning: something outside of the core's turn wants one. */
+  wake?(): void;
   /**
    * Another engine that goes on with all that this one holds, when the core says that this one lacks what it needs
    * (STEP_STARVED); undefined if there is none now.

@@ -20,9 +20,9 @@ import {
 } from "../../assembly/spec/io-uring.ts";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import { MemoryViews } from "../memory/memory-views.ts";
-import { DISK_FD } from "../storage/object.ts";
 import type { BlockDisk } from "./block-disk.ts";
 import type { DiskOperation, OnDiskFailure } from "./disk-failure.ts";
+import type { EngineWorker } from "./engine.ts";
 import { resultOfError } from "./errno.ts";
 import { type Operation, SoftwareEngine } from "./software.ts";
 
@@ -34,23 +34,20 @@ const NAMES = new Map<number, DiskOperation>([
   [IORING_OP_FSYNC, "flush"],
 ]);
 
-export interface DiskEngineSetup {
-  memory: WebAssembly.Memory;
-  memoryHostAddress: number;
-  workerPtr: number;
-  /** The disk's, in bytes. */
-  blockSize: number;
-}
+/** Stands for the object where an SQE has a descriptor: no descriptor is negative, and -1 is none. */
+export const OBJECT_FD = -2;
 
-export class DiskEngine extends SoftwareEngine {
+export class ObjectEngine extends SoftwareEngine {
   readonly name = "disk";
   private readonly views: MemoryViews;
   private readonly hostAddress: number;
   private readonly blockMask: number;
 
+  /** `blockSize`: the disk's, in bytes. */
   constructor(
-    { memory, memoryHostAddress, workerPtr, blockSize }: DiskEngineSetup,
+    { memory, memoryHostAddress, workerPtr }: EngineWorker,
     private readonly disk: BlockDisk,
+    blockSize: number,
     private readonly onFailure: OnDiskFailure,
   ) {
     super(memory, workerPtr);
@@ -69,7 +66,7 @@ export class DiskEngine extends SoftwareEngine {
   }
 
   protected perform(operation: Operation): boolean {
-    if (operation.fd !== DISK_FD) return false;
+    if (operation.fd !== OBJECT_FD) return false;
     const { userData } = operation;
     let isDone = false;
     const finish = (result: number) => {

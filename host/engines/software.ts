@@ -20,8 +20,9 @@ import {
 } from "../../assembly/spec/io-uring.ts";
 import type { Core } from "../core/core.ts";
 import { closePeerSignals, openPeerSignals, readPeer, signalPeer } from "../linux/peer-notifier.ts";
-import { whenReadable, whenWritable } from "../linux/readiness.ts";
+import { whenWritable } from "../linux/readiness.ts";
 import { BRIEF_WAIT_US, type Engine, type EngineName, type Patience } from "./engine.ts";
+import { ReadWatches } from "./read-watches.ts";
 
 /** The rings' words and completions, from WORKER_RINGS: laid out as we like, since no kernel reads them. */
 const SQ_HEAD = 0;
@@ -55,7 +56,10 @@ export abstract class SoftwareEngine implements Engine {
   private readonly cqes: number;
   /** Reads and writes of eventfds that wait for their turn, by user_data. */
   private readonly waiting = new Map<bigint, { stop(): void }>();
-  private wake: (() => void) | undefined;
+  private readonly reads = new ReadWatches();
+  /** Ends the worker's sleep, while it sleeps. */
+  private endSleep: (() => void) | undefined;
+  private isWanted = false;
 
   constructor(
     memory: WebAssembly.Memory,
@@ -100,21 +104,34 @@ export abstract class SoftwareEngine implements Engine {
 
   enter(count: number, patience: Patience): Promise<void> {
     for (let i = 0; i < count; i++) this.submit(this.takeSqe());
-    if (patience === "go-on" || this.hasCompletion()) return nextTurn();
+    if (patience === "go-on" || this.isWanted || this.hasCompletion()) {
+      this.isWanted = false;
+      return nextTurn();
+    }
     return new Promise((resolve) => {
       const timer =
-        patience === "wait-briefly" ? setTimeout(() => this.wake?.(), BRIEF_WAIT_US / 1000) : null;
-      this.wake = () => {
-        this.wake = undefined;
+        patience === "wait-briefly" ? setTimeout(() => this.endSleep?.(), BRIEF_WAIT_US / 1000) : null;
+      this.endSleep = () => {
+        this.endSleep = undefined;
         if (timer) clearTimeout(timer);
         this.resume(resolve);
       };
     });
   }
 
+  wake(): void {
+    if (this.endSleep) this.endSleep();
+    else this.isWanted = true;
+  }
+
+  forgetDescriptors(): void {
+    this.reads.endIdle();
+  }
+
   close(): void {
     for (const { stop } of this.waiting.values()) stop();
     this.waiting.clear();
+    this.reads.close();
     closePeerSignals();
   }
 
@@ -130,7 +147,7 @@ export abstract class SoftwareEngine implements Engine {
     this.view.setBigUint64(cqe + CQE_USER_DATA, userData, true);
     this.view.setInt32(cqe + CQE_RES, result, true);
     Atomics.store(this.words, CQ_TAIL / 4, tail + 1);
-    this.wake?.();
+    this.endSleep?.();
   }
 
   private hasCompletion(): boolean {
@@ -159,24 +176,35 @@ export abstract class SoftwareEngine implements Engine {
     else if (!this.perform(operation)) this.waitForEvent(operation);
   }
 
-  private waitForEvent({ opcode, fd, address, length, userData }: Operation): void {
-    const isRead = opcode === IORING_OP_READ;
-    const attempt = () => {
-      const result = isRead ? readPeer(fd, Number(address), length) : signalPeer(fd);
-      // The peer has filled it again since the loop saw room: the watch goes on.
-      if (!isRead && result === -EAGAIN) return;
-      this.waiting.get(userData)?.stop();
+  private waitForEvent(operation: Operation): void {
+    if (operation.opcode === IORING_OP_READ) this.waitToRead(operation);
+    else this.waitToWrite(operation);
+  }
+
+  private waitToRead({ fd, address, length, userData }: Operation): void {
+    this.waiting.set(userData, { stop: () => this.reads.end(fd) });
+    this.reads.wait(fd, () => {
       this.waiting.delete(userData);
+      this.complete(userData, readPeer(fd, Number(address), length));
+    });
+  }
+
+  /** A call goes out at once if it can, as with io_uring: the next turn may cancel what still waits. */
+  private waitToWrite({ fd, userData }: Operation): void {
+    const result = signalPeer(fd);
+    if (result !== -EAGAIN) {
       this.complete(userData, result);
-    };
-    if (isRead) {
-      this.waiting.set(userData, whenReadable(fd, attempt));
       return;
     }
-    // A call goes out at once if it can, as with io_uring: the next turn may cancel what still waits.
-    const result = signalPeer(fd);
-    if (result === -EAGAIN) this.waiting.set(userData, whenWritable(fd, attempt));
-    else this.complete(userData, result);
+    const watch = whenWritable(fd, () => {
+      const later = signalPeer(fd);
+      // The peer has filled it again since the loop saw room: the watch goes on.
+      if (later === -EAGAIN) return;
+      watch.stop();
+      this.waiting.delete(userData);
+      this.complete(userData, later);
+    });
+    this.waiting.set(userData, watch);
   }
 
   private cancel({ address, userData }: Operation): void {

@@ -9,7 +9,7 @@ import { fileMode } from "../options/types.ts";
 import type { Log } from "../process/log.ts";
 import { textOfBytes } from "../process/paths.ts";
 import type { AccessChoice, Entrance } from "../protocol/entrance.ts";
-import type { DiskChoice } from "../storage/open.ts";
+import type { StorageChoice } from "../storage/open.ts";
 
 /** A file or a block device to serve. */
 export interface FileOptions {
@@ -87,7 +87,7 @@ export interface ServeDeviceOptions extends EntranceOptions {
 }
 
 /** Throws StartError for what no disk can be. */
-export function diskChoice(file: FileOptions): DiskChoice {
+export function diskChoice(file: FileOptions): StorageChoice {
   const { discard, rangeSegments, lock, lockTimeout } = BLOCK_OPTIONS;
   for (const name of CHECKED) checkGiven(BLOCK_OPTIONS[name], file[name], name);
   return {

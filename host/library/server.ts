@@ -10,8 +10,8 @@ import { BusyError } from "../errors.ts";
 import { SystemError } from "../linux/libc.ts";
 import { type Log, SILENT } from "../process/log.ts";
 import { LimitedLog } from "../process/log-limiter.ts";
-import { describeObject } from "../storage/object.ts";
-import { openDisk } from "../storage/open.ts";
+import { ObjectStorage } from "../storage/object.ts";
+import { openStorage } from "../storage/open.ts";
 import {
   accessOf,
   diskChoice,
@@ -204,8 +204,8 @@ function deviceOpener(
   return async () => {
     const storage =
       "path" in disk
-        ? await openDisk(diskChoice(disk), stopping, log)
-        : describeObject(disk, { name: "the disk" });
+        ? await openStorage(diskChoice(disk), stopping, log)
+        : new ObjectStorage(disk, { name: "the disk" });
     return new BlockDevice(storage, queues, workers);
   };
 }

@@ -10,15 +10,14 @@ import {
   REGIONS_MAX,
   TABLE_ENTRY_SIZE,
   WINDOWS_MAX,
-  WORKER_STRIDE,
   WORKER_WINDOW_TABLE,
-  WORKERS_PTR,
 } from "../../assembly/abi/layout.ts";
 import { fileSize } from "../linux/file-status.ts";
 import { close, SystemError } from "../linux/libc.ts";
 import { allocateForGuestAt, mappingGranularity, mapShared, mapSharedAt, unmap } from "../linux/mapping.ts";
 import { LinearMemory } from "./linear-memory.ts";
 import { RingPins } from "./ring-pins.ts";
+import { workerPtrOf } from "./worker-part.ts";
 
 /** "Memory region description" of vhost-user. */
 export interface RegionDescription {
@@ -299,7 +298,7 @@ export class GuestMemory {
 }
 
 function windowTableOf(worker: number): number {
-  return WORKERS_PTR + worker * WORKER_STRIDE + WORKER_WINDOW_TABLE;
+  return workerPtrOf(worker) + WORKER_WINDOW_TABLE;
 }
 
 function leadOf(region: Region): number {

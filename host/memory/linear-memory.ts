@@ -4,14 +4,13 @@ import {
   HEAD_END,
   MEMORY_PAGES,
   WASM_PAGE_SIZE,
-  WORKER_STRIDE,
-  WORKERS_PTR,
   ZEROES_PTR,
   ZEROES_SIZE,
 } from "../../assembly/abi/layout.ts";
 import { StartError } from "../errors.ts";
 import { addressOf } from "../linux/libc.ts";
 import { allocateAt, reserveAt } from "../linux/mapping.ts";
+import { workerPtrOf } from "./worker-part.ts";
 
 /** Throws StartError where limits leave no room for it. */
 function reserve(): WebAssembly.Memory {
@@ -39,7 +38,7 @@ export class LinearMemory {
     reserveAt(this.hostAddress, MEMORY_PAGES * WASM_PAGE_SIZE);
     allocateAt(this.hostAddress + WASM_PAGE_SIZE, HEAD_END - WASM_PAGE_SIZE);
     allocateAt(this.hostAddress + ZEROES_PTR, ZEROES_SIZE, { readOnly: true });
-    allocateAt(this.hostAddress + WORKERS_PTR, workerCount * WORKER_STRIDE);
+    allocateAt(this.hostAddress + workerPtrOf(0), workerPtrOf(workerCount) - workerPtrOf(0));
   }
 
   /** Takes back what was mapped of guest memory. */

@@ -1,16 +1,24 @@
-// A disk that is an object, as the device sees it: checked, and with what a file would have had of itself.
+// A disk that is an object, as storage: checked, and with what a file would have had of itself.
 import { SECTOR_SIZE, VIRTIO_BLK_ID_BYTES } from "../../assembly/spec/virtio-blk.ts";
 import type { BlockDisk } from "../engines/block-disk.ts";
+import { OBJECT_FD, ObjectEngine } from "../engines/objects.ts";
 import { StartError } from "../errors.ts";
-import { BLOCK_SIZE_MAX, type Disk, RANGE_SECTORS_MAX } from "./disk.ts";
+import {
+  BLOCK_SIZE_MAX,
+  type EnginesSetup,
+  RANGE_BYTES_MAX,
+  type Storage,
+  type StorageEngines,
+  type StorageFacts,
+} from "./storage.ts";
 
-/** Stands for the disk where an SQE has a descriptor: no descriptor is negative, and -1 is none. */
-export const DISK_FD = -2;
+/** A turn of the event loop costs more than all else, so it takes all that there is. */
+const TURN_REQUESTS = 256;
 
 /** An object that says nothing of its identity has none; one for all would have guests take two disks for one. */
 const NO_SERIAL = "";
 
-export interface ObjectDiskOptions {
+export interface ObjectStorageOptions {
   /** For messages and the log. */
   name: string;
   /** Each of these over what the disk itself says. */
@@ -23,31 +31,58 @@ export interface ObjectDiskOptions {
   overlay?: string | undefined;
 }
 
-/** Throws StartError if the disk can't be what it says. */
-export function describeObject(object: BlockDisk, options: ObjectDiskOptions): Disk {
-  const { name, rangeSegments = 1 } = options;
-  const blockSize = options.blockSize ?? object.blockSize ?? SECTOR_SIZE;
-  const serial = options.serial ?? object.serial ?? NO_SERIAL;
-  check(object, blockSize, serial, name);
-  const readOnly = options.readOnly || object.readOnly || object.write === undefined;
-  return {
-    path: name,
-    overlay: options.overlay,
-    object,
-    fd: DISK_FD,
-    unalignedFd: DISK_FD,
-    capacitySectors: object.byteLength / BigInt(SECTOR_SIZE),
-    blockSize,
-    directMask: 0,
-    readOnly,
-    discardUnmaps: options.discard !== "ignore",
-    maxDiscardSectors: RANGE_SECTORS_MAX,
-    maxWriteZeroesSectors: RANGE_SECTORS_MAX,
-    maxRanges: rangeSegments,
-    serial,
-    isPadded: false,
-    close: async () => object.close?.(),
-  };
+export class ObjectStorage implements Storage {
+  readonly facts: StorageFacts;
+  readonly isLocal = true;
+
+  /** Takes the object, which is closed with the storage. Throws StartError if it can't be what it says, and leaves it open. */
+  constructor(
+    private readonly object: BlockDisk,
+    { name, overlay, rangeSegments = 1, ...options }: ObjectStorageOptions,
+  ) {
+    const blockSize = options.blockSize ?? object.blockSize ?? SECTOR_SIZE;
+    const serial = options.serial ?? object.serial ?? NO_SERIAL;
+    check(object, blockSize, serial, name);
+    this.facts = {
+      name,
+      overlay,
+      byteLength: object.byteLength,
+      blockSize,
+      readOnly: options.readOnly || object.readOnly || object.write === undefined,
+      discard: options.discard ?? "unmap",
+      rangeSegments,
+      rangeBytesMax: RANGE_BYTES_MAX,
+      serial,
+      direct: false,
+    };
+  }
+
+  openEngines({ onFailure }: EnginesSetup): StorageEngines {
+    const { object } = this;
+    const { blockSize } = this.facts;
+    const form = {
+      fd: OBJECT_FD,
+      unalignedFd: OBJECT_FD,
+      directMask: 0,
+      marksDiscards: true,
+      // Only the object knows what a flush of its own means.
+      keepsAccount: true,
+      turnRequests: TURN_REQUESTS,
+    };
+    return {
+      recipe: {
+        place: "this-thread",
+        open: (worker) => new ObjectEngine(worker, object, blockSize, onFailure),
+      },
+      form,
+      tellsFailures: true,
+      close: () => {},
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.object.close?.();
+  }
 }
 
 function check(object: BlockDisk, blockSize: number, serial: string, name: string): void {

@@ -1,35 +1,36 @@
-// What --blk-file names: a file, or a disk of another kind by its scheme, maybe under an overlay.
+// Opens what a name stands for: a file, or a disk of another kind by its scheme, maybe under an overlay.
 import { resolve } from "node:path";
 import type { BlockDisk } from "../engines/block-disk.ts";
 import { StartError } from "../errors.ts";
 import type { Log } from "../process/log.ts";
-import { Disk, type DiskOptions } from "./disk.ts";
 import { FileDisk } from "./file/file-disk.ts";
+import { FileStorage, type FileStorageOptions } from "./file/file-storage.ts";
 import { SIGNATURE_BYTES } from "./file/format.ts";
 import { type Identity, serialFrom } from "./file/identity.ts";
 import { checkRaw } from "./file/raw-check.ts";
 import { MemoryDisk } from "./memory.ts";
 import { isNbdUri, parseNbdUri } from "./nbd/uri.ts";
-import { describeObject } from "./object.ts";
+import { ObjectStorage } from "./object.ts";
 import { OverlayDisk } from "./overlay/overlay-disk.ts";
+import type { Storage } from "./storage.ts";
 
-export interface DiskChoice extends DiskOptions {
+export interface StorageChoice extends FileStorageOptions {
   /** Where changes go instead: the file that keeps them. */
   overlay?: string | undefined;
 }
 
 /** Opens the disk that follows a scheme's colon. */
-type Open = (rest: string, options: DiskChoice) => BlockDisk | Promise<BlockDisk>;
+type Open = (rest: string, options: StorageChoice) => BlockDisk | Promise<BlockDisk>;
 
 const SCHEMES: Readonly<Record<string, Open>> = {
   memory: openMemory,
 };
 
 /** `stopping` ends a wait for the image's lock. Throws StartError. */
-export async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<Disk> {
+export async function openStorage(options: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {
   const named = await openScheme(options, stopping, log);
   if (options.overlay === undefined && named === undefined) {
-    return withPadding(await Disk.open(options, stopping, log), options);
+    return withPadding(await FileStorage.open(options, stopping, log), options);
   }
   try {
     return await openObject(named, options, stopping, log);
@@ -40,27 +41,28 @@ export async function openDisk(options: DiskChoice, stopping: AbortSignal, log: 
 }
 
 /** The kernel reads nothing past a file's end, so that is done here, through the page cache. */
-function withPadding(disk: Disk, options: DiskChoice): Disk {
-  return disk.isPadded ? describeObject(FileDisk.over(disk), { ...options, name: disk.path }) : disk;
+function withPadding(storage: FileStorage, options: StorageChoice): Storage {
+  if (!storage.file.isPadded) return storage;
+  return new ObjectStorage(FileDisk.over(storage), { ...options, name: options.path });
 }
 
 async function openObject(
   named: BlockDisk | undefined,
-  options: DiskChoice,
+  options: StorageChoice,
   stopping: AbortSignal,
   log: Log,
-): Promise<Disk> {
+): Promise<Storage> {
   const { path, overlay, direct } = options;
   if (direct) throw new StartError(`${overlay ?? path} is served without O_DIRECT, so leave out --direct`);
   const object =
     overlay === undefined ? named! : await openOverlay(overlay, named ?? path, options, stopping, log);
-  return describeObject(object, { ...options, name: path });
+  return new ObjectStorage(object, { ...options, name: path });
 }
 
 function openOverlay(
   path: string,
   base: string | BlockDisk,
-  { readOnly, format, lock, lockTimeoutMs }: DiskChoice,
+  { readOnly, format, lock, lockTimeoutMs }: StorageChoice,
   signal: AbortSignal,
   log: Log,
 ): Promise<BlockDisk> {
@@ -77,7 +79,7 @@ function openOverlay(
 }
 
 async function openScheme(
-  options: DiskChoice,
+  options: StorageChoice,
   stopping: AbortSignal,
   log: Log,
 ): Promise<BlockDisk | undefined> {
@@ -87,7 +89,7 @@ async function openScheme(
   return open?.(rest!, options);
 }
 
-async function openNbd(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<BlockDisk> {
+async function openNbd(options: StorageChoice, stopping: AbortSignal, log: Log): Promise<BlockDisk> {
   const { path, overlay } = options;
   // What lies under an overlay is never written to.
   const readOnly = options.readOnly || overlay !== undefined;

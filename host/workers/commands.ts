@@ -1,6 +1,7 @@
 // What the main thread and a worker say to each other. The worker looks when its control eventfd was written.
-
+import type { MessagePort } from "node:worker_threads";
 import type { EngineName } from "../engines/engine.ts";
+import type { FilesRecipe } from "../engines/recipe.ts";
 import type { WindowPlan } from "../memory/guest-memory.ts";
 import type { QueueInflight } from "../memory/inflight-region.ts";
 
@@ -12,15 +13,19 @@ export interface WorkerSetup {
   memoryHostAddress: number;
   core: WebAssembly.Module;
   controlFd: number;
-  imageFds: number[];
-  engine: "io_uring" | "threads" | "auto";
+  /** How long the worker may look at its rings before it sleeps, in microseconds. */
   pollUs: number;
-  port: import("node:worker_threads").MessagePort;
+  port: MessagePort;
+}
+
+/** The start of a worker in a thread of its own. */
+export interface ThreadSetup extends WorkerSetup {
+  recipe: FilesRecipe;
 }
 
 export interface QueueStart {
   size: number;
-  /** QUEUE_F_*. */
+  /** QUEUE_F_*: the ring's format, and how the core is to take its chains. */
   flags: number;
   descPtr: number;
   driverPtr: number;
@@ -45,4 +50,5 @@ export type Report =
   /** The core has counted failures of the engine, for the first time since the main thread has looked. */
   | { type: "failed" }
   | { type: "fell-back"; engine: EngineName }
-  | { type: "sync-failed" };
+  /** Bits of step() that are the device's own. */
+  | { type: "device-news"; bits: number };

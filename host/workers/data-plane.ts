@@ -1,31 +1,29 @@
 // The workers as the control plane sees them: rings are started and stopped here, and answered for later.
-import { MessageChannel, type MessagePort } from "node:worker_threads";
+import { EventEmitter } from "node:events";
 import * as layout from "../../assembly/abi/layout.ts";
 import { compileCore } from "../core/core.ts";
-import { clearFlushed, writeDeviceBlock, writeWriteThrough } from "../devices/block/device-block.ts";
-import type { OnDiskFailure } from "../engines/disk-failure.ts";
 import type { EngineName } from "../engines/engine.ts";
-import { createEventfd, signalEventfd } from "../linux/eventfd.ts";
-import { close } from "../linux/libc.ts";
+import type { EngineRecipe } from "../engines/recipe.ts";
 import { closePeerSignals, openPeerSignals } from "../linux/peer-notifier.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { QueueInflight } from "../memory/inflight-region.ts";
+import { placeOf, queueIndexAt, queuesOf, workerCountFor } from "../memory/worker-part.ts";
 import type { Log } from "../process/log.ts";
-import { startWorker } from "../process/own-files.ts";
-import type { Disk } from "../storage/disk.ts";
-import { BounceBuffers } from "./bounce-buffers.ts";
-import type { Command, Report, WorkerSetup } from "./commands.ts";
-import { FailureWatch } from "./failures.ts";
 import { describeFault } from "./faults.ts";
-import { startHere, type Thread } from "./local-worker.ts";
-import { COUNTERS, type QueueCounters, Statistics } from "./statistics.ts";
+import { type QueueCounters, Statistics, sumOf } from "./statistics.ts";
+import { allReady, WorkerHandle } from "./worker-handle.ts";
 
-export interface DataPlaneOptions {
+/** What the workers are, and what they serve. */
+export interface DataPlanePlan {
   queueCount: number;
+  /** Workers at the most. What lives in this thread has one. */
   threads: number;
-  engine: "io_uring" | "threads" | "auto";
   /** How long a worker may look at its rings before it sleeps, in microseconds. */
   pollUs: number;
+  /** Where each worker gets its engine from. */
+  recipe: EngineRecipe;
+  /** QUEUE_F_* of a queue beside those of the ring's format: how its chains are taken. Left out: none. */
+  queueFlags?: (index: number) => number;
 }
 
 /** A ring to start. The caller keeps the descriptors open until stop() has resolved. */
@@ -49,178 +47,73 @@ export interface VringStart {
   inflight: QueueInflight | undefined;
 }
 
-/** Requests by what became of them, notifications, and rings that broke, over all queues since the data plane was opened. */
+/** What was done, over all queues since the data plane was opened, and rings that broke. */
 export type Counters = QueueCounters & { brokenRings: number };
 
-type Ready = Extract<Report, { type: "ready" }>;
-type Unnumbered<T> = T extends { id: number } ? Omit<T, "id"> : never;
-
-/** One worker thread, and the commands it has not answered yet. */
-class WorkerHandle {
-  readonly ready: Promise<Ready>;
-  onBroken: ((queue: number, fault: number) => void) | undefined;
-  onFailed: (() => void) | undefined;
-  onFellBack: ((engine: EngineName) => void) | undefined;
-  onSyncFailed: (() => void) | undefined;
-
-  private readonly thread: Thread;
-  private readonly port: MessagePort;
-  private readonly controlFd = createEventfd();
-  private readonly unanswered = new Map<number, (report: { base?: number }) => void>();
-  private lastId = 0;
-
-  constructor(setup: Omit<WorkerSetup, "port" | "controlFd">, launch = startThread) {
-    const { port1, port2 } = new MessageChannel();
-    this.port = port1;
-    const workerData: WorkerSetup = { ...setup, port: port2, controlFd: this.controlFd };
-    this.thread = launch(workerData);
-    this.ready = new Promise((resolve, reject) => {
-      this.thread.once("error", reject);
-      this.port.on("message", (report: Report) => {
-        if (report.type === "ready") resolve(report);
-        else if (report.type === "broken") this.onBroken?.(report.queue, report.fault);
-        else if (report.type === "failed") this.onFailed?.();
-        else if (report.type === "fell-back") this.onFellBack?.(report.engine);
-        else if (report.type === "sync-failed") this.onSyncFailed?.();
-        else this.answer(report);
-      });
-    });
-  }
-
-  /** A worker that dies later takes the process with it: inflight I/O can't be accounted for without it. */
-  failWith(onError: (error: Error) => void): void {
-    this.thread.on("error", onError);
-  }
-
-  send(command: Unnumbered<Command>): Promise<{ base?: number }> {
-    const id = ++this.lastId;
-    const answer = new Promise<{ base?: number }>((resolve) => {
-      this.unanswered.set(id, resolve);
-    });
-    this.port.postMessage({ ...command, id });
-    signalEventfd(this.controlFd);
-    return answer;
-  }
-
-  async quit(): Promise<void> {
-    const exited = new Promise((resolve) => {
-      this.thread.once("exit", resolve);
-    });
-    await this.send({ type: "quit" });
-    await exited;
-    this.port.close();
-    close(this.controlFd);
-  }
-
-  private answer({ id, ...report }: Extract<Report, { type: "done" }>): void {
-    this.unanswered.get(id)?.(report);
-    this.unanswered.delete(id);
-  }
-}
-
-function startThread(workerData: WorkerSetup): Thread {
-  return startWorker({ workerData, transferList: [workerData.port] });
-}
-
-/** Resolves with what the first worker has to say. If one can't start, none is left running. */
-async function allReady(workers: readonly WorkerHandle[]): Promise<Ready> {
-  const results = await Promise.allSettled(workers.map(({ ready }) => ready));
-  const failed = results.find((result) => result.status === "rejected");
-  if (!failed) return (results[0] as PromiseFulfilledResult<Ready>).value;
-  const started = workers.filter((_, i) => results[i]!.status === "fulfilled");
-  await Promise.all(started.map((worker) => worker.quit()));
-  throw failed.reason;
-}
-
-export class DataPlane {
+/** What workers say unasked. */
+export interface DataPlaneEvents {
+  /** A ring runs. */
+  started: [index: number];
+  /** It has stopped. */
+  stopped: [index: number];
   /** A ring broke: it takes nothing more until it is stopped and started again. */
-  onBroken: ((index: number, reason: string) => void) | undefined;
-  /** A worker has failed, which it must not: I/O in flight can't be accounted for without it. */
-  onFailure = (error: Error): void => {
-    throw error;
-  };
-  /** The same, for whoever embeds the device. */
-  observeBroken: ((index: number, reason: string) => void) | undefined;
+  broken: [index: number, reason: string];
+  /** The engine of a worker has failed operations, for the first time since its FailureBell was reset. */
+  operationsFailed: [worker: number];
+  /** Workers go on with another engine, since theirs lacks what it needs. */
+  fellBack: [engine: EngineName];
+  /** What the device's part of the core has to say: bits of step(). */
+  deviceNews: [bits: number];
+  /** A worker has failed, which it must not: I/O in flight can't be accounted for without it. Unheard, the error is thrown. */
+  error: [error: Error];
+}
+
+/** Who tells of rings that broke. */
+export interface RingFaults {
+  on(event: "broken", listener: (index: number, reason: string) => void): unknown;
+  off(event: "broken", listener: (index: number, reason: string) => void): unknown;
+}
+
+export class DataPlane extends EventEmitter<DataPlaneEvents> {
   /** Of each ring that is broken or was: why it broke last. */
   readonly faults = new Map<number, string>();
   readonly statistics: Statistics;
   private brokenRings = 0;
-  private runningRings = 0;
-  private writeThrough: number = layout.WRITE_THROUGH_OFF;
-  private toldWriteThrough: number = layout.WRITE_THROUGH_OFF;
 
   private constructor(
     private readonly memory: GuestMemory,
+    private readonly plan: DataPlanePlan,
     private readonly workers: readonly WorkerHandle[],
-    private readonly queueCount: number,
     private currentEngine: EngineName,
-    private readonly disk: Disk,
-    private readonly log: Log,
-    private readonly bounce: BounceBuffers | undefined,
-    private readonly failures: FailureWatch | undefined,
   ) {
-    this.statistics = new Statistics(memory.linear.view, queueCount, workers.length);
+    super();
+    this.statistics = new Statistics(memory.linear.view, plan.queueCount, workers.length);
     workers.forEach((worker, w) => {
-      worker.onBroken = (queue, fault) => {
-        const index = queue * workers.length + w;
-        const reason = describeFault(fault);
-        this.brokenRings++;
-        this.faults.set(index, reason);
-        this.onBroken?.(index, reason);
-        this.observeBroken?.(index, reason);
-      };
-      worker.onFailed = () => this.failures?.heard(w);
-      worker.onFellBack = (engine) => this.reportFallBack(engine);
-      worker.onSyncFailed = () =>
-        log.error(
-          { file: disk.path },
-          "a flush failed, so data may be lost; flushes fail until the image is opened anew",
-        );
-      worker.failWith((error) => this.onFailure(error));
+      worker.on("broken", (queue, fault) => this.noteBroken(w, queue, fault));
+      worker.on("failed", () => this.emit("operationsFailed", w));
+      worker.on("fellBack", (engine) => this.noteEngine(engine));
+      worker.on("deviceNews", (bits) => this.emit("deviceNews", bits));
+      worker.on("error", (error) => this.emit("error", error));
     });
   }
 
-  static async open(
-    memory: GuestMemory,
-    disk: Disk,
-    options: DataPlaneOptions,
-    log: Log,
-    onDiskFailure: OnDiskFailure = () => {},
-  ): Promise<DataPlane> {
-    writeDeviceBlock(memory.linear, disk);
+  /** Starts the workers. What their core must know of the device is in linear memory before this is called. */
+  static async open(memory: GuestMemory, plan: DataPlanePlan, log: Log): Promise<DataPlane> {
+    const { queueCount, threads, pollUs, recipe } = plan;
     const core = await compileCore();
-    const count = Math.min(options.threads, options.queueCount, layout.WORKERS_MAX);
-    const bounce = disk.directMask === 0 ? undefined : BounceBuffers.open(memory.linear, count);
-    const { object } = disk;
-    const launch =
-      object && ((setup: WorkerSetup) => startHere(setup, object, disk.blockSize, onDiskFailure));
+    const count = recipe.place === "this-thread" ? 1 : workerCountFor(threads, queueCount);
+    const { wasm, hostAddress } = memory.linear;
+    const shared = { memory: wasm, memoryHostAddress: hostAddress, core, pollUs };
     const workers = Array.from(
       { length: count },
       (_, index) =>
-        new WorkerHandle(
-          {
-            index,
-            queueCount: Math.ceil((options.queueCount - index) / count),
-            memory: memory.linear.wasm,
-            memoryHostAddress: memory.linear.hostAddress,
-            core,
-            imageFds: [disk.fd, disk.unalignedFd, ...(bounce ? [bounce.fd] : [])],
-            engine: options.engine,
-            pollUs: options.pollUs,
-          },
-          launch,
-        ),
+        new WorkerHandle({ ...shared, index, queueCount: queuesOf(index, count, queueCount) }, recipe),
     );
-    const { engine, whyNotUring } = await allReady(workers).catch((error) => {
-      bounce?.close();
-      throw error;
-    });
+    const { engine, whyNotUring } = await allReady(workers);
     // For the session, which signals in this thread.
     openPeerSignals();
     log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "workers started");
-    // An object's failures are told by its engine, which knows what was thrown.
-    const watch = object ? undefined : new FailureWatch(memory.linear.wasm, count, onDiskFailure);
-    return new DataPlane(memory, workers, options.queueCount, engine, disk, log, bounce, watch);
+    return new DataPlane(memory, plan, workers, engine);
   }
 
   /** That of the worker which was the last to change it, if any did. */
@@ -232,23 +125,13 @@ export class DataPlane {
     return this.workers.length;
   }
 
-  private reportFallBack(engine: EngineName): void {
-    // Other workers meet the same limit.
-    if (engine === this.currentEngine) return;
-    this.currentEngine = engine;
-    this.log.warn(
-      { file: this.disk.path, engine },
-      "io_uring can't make threads of the kernel: raise the limit of processes (ulimit -u, TasksMax=); I/O goes on by threads",
-    );
-  }
-
   async start({ index, packed, eventIdx, ...ring }: VringStart): Promise<void> {
-    const flags = (packed ? layout.QUEUE_F_PACKED : 0) | (eventIdx ? layout.QUEUE_F_EVENT_IDX : 0);
+    const format = (packed ? layout.QUEUE_F_PACKED : 0) | (eventIdx ? layout.QUEUE_F_EVENT_IDX : 0);
+    const flags = format | (this.plan.queueFlags?.(index) ?? 0);
     const { worker, queue } = this.locate(index);
     this.memory.holdRing(index, [ring.descPtr, ring.driverPtr, ring.devicePtr]);
     await worker.send({ type: "start", queue, start: { ...ring, flags }, windows: this.memory.windowPlan });
-    this.runningRings++;
-    this.tellCacheMode();
+    this.emit("started", index);
   }
 
   /** Takes nothing more from the ring and completes what is in flight. Resolves with the vring base. */
@@ -265,7 +148,7 @@ export class DataPlane {
     const { worker, queue } = this.locate(index);
     const { base } = await worker.send({ type: "stop", queue, isSuspend });
     this.memory.releaseRing(index);
-    this.runningRings--;
+    this.emit("stopped", index);
     return base!;
   }
 
@@ -275,47 +158,36 @@ export class DataPlane {
     await worker.send({ type: "set-call", queue, callFd });
   }
 
-  /** With write-through, writes are stable when they complete: WRITE_THROUGH_*. Takes effect with the next write. */
-  setWriteThrough(mode: number): void {
-    writeWriteThrough(this.memory.linear, mode);
-    this.writeThrough = mode;
-    this.tellCacheMode();
-  }
-
-  /** WRITE_THROUGH_UNTIL_FLUSH waits for a FLUSH from now on. */
-  forgetFlush(): void {
-    clearFlushed(this.memory.linear);
-  }
-
-  /** Not while nothing can be written: the mode goes back and forth as features are negotiated. */
-  private tellCacheMode(): void {
-    const mode = this.writeThrough;
-    if (this.runningRings === 0 || mode === this.toldWriteThrough) return;
-    this.toldWriteThrough = mode;
-    const until = mode === layout.WRITE_THROUGH_UNTIL_FLUSH ? { until: "the driver's first flush" } : {};
-    this.log.info(until, mode === layout.WRITE_THROUGH_OFF ? "write-through is off" : "write-through is on");
-  }
-
   counters(): Counters {
-    const totals = Object.fromEntries(COUNTERS.map((name) => [name, 0])) as Counters;
-    for (let index = 0; index < this.queueCount; index++) {
-      const counters = this.statistics.counters(index);
-      for (const name of COUNTERS) totals[name] += counters[name];
-    }
-    return { ...totals, brokenRings: this.brokenRings };
+    const counters = Array.from({ length: this.plan.queueCount }, (_, index) =>
+      this.statistics.counters(index),
+    );
+    return { ...sumOf(counters), brokenRings: this.brokenRings };
   }
 
   /** Ends the workers. All rings must have been stopped. */
   async close(): Promise<void> {
     await Promise.all(this.workers.map((worker) => worker.quit()));
-    this.failures?.lookAtAll();
-    this.bounce?.close();
     closePeerSignals();
   }
 
-  /** Queues are dealt to the workers in turn. */
+  private noteBroken(worker: number, queue: number, fault: number): void {
+    const index = queueIndexAt({ worker, queue }, this.workers.length);
+    const reason = describeFault(fault);
+    this.brokenRings++;
+    this.faults.set(index, reason);
+    this.emit("broken", index, reason);
+  }
+
+  private noteEngine(engine: EngineName): void {
+    // Other workers meet the same limit.
+    if (engine === this.currentEngine) return;
+    this.currentEngine = engine;
+    this.emit("fellBack", engine);
+  }
+
   private locate(index: number): { worker: WorkerHandle; queue: number } {
-    const count = this.workers.length;
-    return { worker: this.workers[index % count]!, queue: Math.floor(index / count) };
+    const { worker, queue } = placeOf(index, this.workers.length);
+    return { worker: this.workers[worker]!, queue };
   }
 }

@@ -1,30 +1,23 @@
 // What the workers count and record, read from linear memory while they go on. Nothing here makes them wait.
 import * as layout from "../../assembly/abi/layout.ts";
+import { placeOf, queuePtrOf, workerPtrOf } from "../memory/worker-part.ts";
 
-/** A block device's counters of a queue, and where each lies in the queue's state. */
-const PLACES = {
-  reads: placeOfKind(layout.KIND_READ),
-  readBytes: layout.QUEUE_BYTES_IN,
-  writes: placeOfKind(layout.KIND_WRITE),
-  writtenBytes: layout.QUEUE_BYTES_OUT,
-  flushes: placeOfKind(layout.KIND_FLUSH),
-  discards: placeOfKind(layout.KIND_DISCARD),
-  writeZeroes: placeOfKind(layout.KIND_WRITE_ZEROES),
-  ids: placeOfKind(layout.KIND_ID),
-  failures: layout.QUEUE_FAILURES,
-  kicks: layout.QUEUE_KICKS,
-  calls: layout.QUEUE_CALLS,
-};
-export type QueueCounters = Record<keyof typeof PLACES, number>;
-export const COUNTERS = Object.keys(PLACES) as (keyof QueueCounters)[];
-
-function placeOfKind(kind: number): number {
-  return layout.QUEUE_KINDS + 8 * kind;
+/** What a queue has done, and how often either side was notified. */
+export interface QueueCounters {
+  /** Operations that ended well, by the number of their kind: the device has names for them. */
+  operations: readonly number[];
+  /** Bytes of data that the device gave to the driver. */
+  bytesIn: number;
+  /** Bytes of data that it got from the driver. */
+  bytesOut: number;
+  /** Operations of any kind that ended with an error. */
+  failures: number;
+  kicks: number;
+  calls: number;
 }
 
-/** Kinds of request that are timed, in the order of KIND_*. */
-export const TIMED_KINDS = ["read", "write", "flush", "discard", "writeZeroes"] as const;
-export type TimedKind = (typeof TIMED_KINDS)[number];
+/** Where the core counts operations, by kind. */
+const KIND_COUNTERS = Array.from({ length: layout.KINDS_MAX }, (_, kind) => layout.QUEUE_KINDS + 8 * kind);
 
 /** Buckets that hold something: where each begins and ends, in nanoseconds, and how many requests took that long. */
 export type Bucket = [fromNs: number, toNs: number, count: number];
@@ -44,7 +37,8 @@ export interface QueueStatistics {
   hasEventIdx: boolean;
   inFlight: number;
   counters: QueueCounters;
-  latencies: Record<TimedKind, Latency>;
+  /** By the number of the kind, of those that are timed: the first KINDS_TIMED. */
+  latencies: readonly Latency[];
 }
 
 export interface WorkerStatistics {
@@ -84,9 +78,15 @@ export class Statistics {
 
   counters(index: number): QueueCounters {
     const ptr = this.queuePtr(index);
-    return Object.fromEntries(
-      COUNTERS.map((name) => [name, this.readU64(ptr + PLACES[name])]),
-    ) as QueueCounters;
+    const count = (field: number) => this.readU64(ptr + field);
+    return {
+      operations: KIND_COUNTERS.map(count),
+      bytesIn: count(layout.QUEUE_BYTES_IN),
+      bytesOut: count(layout.QUEUE_BYTES_OUT),
+      failures: count(layout.QUEUE_FAILURES),
+      kicks: count(layout.QUEUE_KICKS),
+      calls: count(layout.QUEUE_CALLS),
+    };
   }
 
   /** Whether workers are to time requests. They look at it before each turn. */
@@ -120,17 +120,13 @@ export class Statistics {
     };
   }
 
-  private latencies(index: number, counters: QueueCounters): Record<TimedKind, Latency> {
-    const { reads, writes, flushes, discards, writeZeroes } = counters;
-    const counts = [reads, writes, flushes, discards, writeZeroes];
-    const ptr = this.workerPtr(index % this.workerCount) + layout.WORKER_LATENCIES;
-    const first = ptr + Math.floor(index / this.workerCount) * layout.LATENCIES_STRIDE;
-    const entries = TIMED_KINDS.map((kind, i) => {
+  private latencies(index: number, { operations }: QueueCounters): Latency[] {
+    const { worker, queue } = placeOf(index, this.workerCount);
+    const first = workerPtrOf(worker) + layout.WORKER_LATENCIES + queue * layout.LATENCIES_STRIDE;
+    return operations.slice(0, layout.KINDS_TIMED).map((count, kind) => {
       // What was never touched has no memory behind it yet, and needs none.
-      const latency = counts[i] === 0 ? { sumNs: 0, buckets: [] } : this.latency(first, i);
-      return [kind, latency];
+      return count === 0 ? { sumNs: 0, buckets: [] } : this.latency(first, kind);
     });
-    return Object.fromEntries(entries) as Record<TimedKind, Latency>;
   }
 
   private latency(first: number, kind: number): Latency {
@@ -144,7 +140,7 @@ export class Statistics {
   }
 
   private worker(index: number): WorkerStatistics {
-    const ptr = this.workerPtr(index) + layout.WORKER_COUNTS;
+    const ptr = workerPtrOf(index) + layout.WORKER_COUNTS;
     const count = (at: number) => this.view.getFloat64(ptr + 8 * at, true);
     return {
       index,
@@ -155,19 +151,27 @@ export class Statistics {
     };
   }
 
-  /** Queues are dealt to the workers in turn. */
   private queuePtr(index: number): number {
-    const queue = Math.floor(index / this.workerCount);
-    return this.workerPtr(index % this.workerCount) + layout.WORKER_QUEUES + queue * layout.QUEUE_STRIDE;
-  }
-
-  private workerPtr(index: number): number {
-    return layout.WORKERS_PTR + index * layout.WORKER_STRIDE;
+    return queuePtrOf(placeOf(index, this.workerCount));
   }
 
   private readU64(ptr: number): number {
     return Number(this.view.getBigUint64(ptr, true));
   }
+}
+
+/** Of several queues together. */
+export function sumOf(counters: readonly QueueCounters[]): QueueCounters {
+  const sum = (count: (counters: QueueCounters) => number) =>
+    counters.reduce((total, each) => total + count(each), 0);
+  return {
+    operations: KIND_COUNTERS.map((_, kind) => sum(({ operations }) => operations[kind]!)),
+    bytesIn: sum(({ bytesIn }) => bytesIn),
+    bytesOut: sum(({ bytesOut }) => bytesOut),
+    failures: sum(({ failures }) => failures),
+    kicks: sum(({ kicks }) => kicks),
+    calls: sum(({ calls }) => calls),
+  };
 }
 
 /** Where a bucket of the core's histograms begins, in nanoseconds: bucketOf() of assembly/io/latency.ts the other way. */

@@ -9,13 +9,12 @@ import {
   TABLE_ENTRY_SIZE,
   WORKER_COPIES,
   WORKER_GUEST_WRITES,
-  WORKER_STRIDE,
   WORKER_WINDOW_TABLE,
-  WORKERS_PTR,
 } from "../../assembly/abi/layout.ts";
 import { memcpy, SystemError } from "../linux/libc.ts";
 import { mapSharedAt } from "../linux/mapping.ts";
 import { COPIES_SIZE, COPY_SIZE, type WindowPlan, type WindowRegion } from "../memory/guest-memory.ts";
+import { workerPtrOf } from "../memory/worker-part.ts";
 
 /**
  * A window is mapped once it was missed so often, of so many misses in all. Mapping costs some 20 copies: a guest that
@@ -44,7 +43,7 @@ export class Windows {
     private readonly hostAddress: number,
     private readonly worker: number,
   ) {
-    this.part = WORKERS_PTR + worker * WORKER_STRIDE;
+    this.part = workerPtrOf(worker);
   }
 
   /** Guest memory may have changed; if so, the main thread has emptied the table of windows. */

@@ -12,16 +12,18 @@ import {
   STEP_SYNC_FAILED,
   STEP_WAIT,
   STEP_WINDOW_MISS,
-  WORKER_STRIDE,
-  WORKERS_PTR,
 } from "../../assembly/abi/layout.ts";
 import type { Core } from "../core/core.ts";
 import type { Engine, Patience } from "../engines/engine.ts";
+import { FailureBell } from "../memory/failure-bell.ts";
+import { workerPtrOf } from "../memory/worker-part.ts";
 import type { Command, Report, WorkerSetup } from "./commands.ts";
-import { FailureBell } from "./failures.ts";
 import { Poller } from "./poller.ts";
 import { Windows } from "./windows.ts";
 import { WorkerCounts } from "./worker-counts.ts";
+
+/** What the device's part of the core says to the device's part of the host. It is passed on as it is. */
+const DEVICE_NEWS = STEP_SYNC_FAILED;
 
 export class Worker {
   private readonly port: MessagePort;
@@ -42,9 +44,8 @@ export class Worker {
     this.port = setup.port;
     this.windows = new Windows(new DataView(setup.memory.buffer), setup.memoryHostAddress, setup.index);
     this.poller = new Poller(core, engine.canPoll ? setup.pollUs : 0);
-    const workerPtr = WORKERS_PTR + setup.index * WORKER_STRIDE;
-    this.counts = new WorkerCounts(setup.memory, workerPtr);
-    this.failures = new FailureBell(setup.memory, workerPtr);
+    this.counts = new WorkerCounts(setup.memory, workerPtrOf(setup.index));
+    this.failures = new FailureBell(setup.memory, setup.index);
     engine.attach(core);
     core.openWorker(setup.index, setup.queueCount, engine.requestCount, setup.controlFd);
   }
@@ -61,7 +62,7 @@ export class Worker {
       if (turn & STEP_FAILED && this.failures.ring()) this.report({ type: "failed" });
       if (turn & STEP_STOPPED) this.reportStopped();
       if (turn & STEP_STARVED) this.fallBack();
-      if (turn & STEP_SYNC_FAILED) this.report({ type: "sync-failed" });
+      if (turn & DEVICE_NEWS) this.report({ type: "device-news", bits: turn & DEVICE_NEWS });
       const pause = this.submit(turn, isAwake);
       if (pause) await pause;
       if (turn & STEP_CONTROL) this.takeCommands();
@@ -140,6 +141,8 @@ export class Worker {
   private reportStopped(): void {
     for (const [queue, id] of this.stops) {
       if (!this.core.isStopped(queue)) continue;
+      // Before anybody hears of it, and closes them.
+      this.engine.forgetDescriptors?.();
       this.stops.delete(queue);
       this.report({ type: "done", id, base: this.core.queueBase(queue) });
     }

@@ -7,7 +7,7 @@ import { after, test } from "node:test";
 import { diskChoice } from "../../host/library/serve-options.ts";
 import { formatText, SILENT } from "../../host/process/log.ts";
 import { bytesOfText, filePath, printable, textOfBytes } from "../../host/process/paths.ts";
-import { openDisk } from "../../host/storage/open.ts";
+import { openStorage } from "../../host/storage/open.ts";
 import { tryToStart } from "../support/start-attempt.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "paths-"));
@@ -64,8 +64,8 @@ test("an image whose name is not UTF-8 is served, over an overlay and a socket o
 test("a program that uses the library gives such a name as bytes", async () => {
   const path = Buffer.from(join(directory, "library\xff"), "latin1");
   writeFileSync(path, Buffer.alloc(1024));
-  const disk = await openDisk(diskChoice({ path }), new AbortController().signal, SILENT);
-  assert.equal(disk.capacitySectors, 2n);
+  const disk = await openStorage(diskChoice({ path }), new AbortController().signal, SILENT);
+  assert.equal(disk.facts.byteLength, 1024n);
   await disk.close();
 });
 

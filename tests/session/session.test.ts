@@ -73,7 +73,8 @@ class Bench extends Requests {
     const [near, far] = unixPair();
     super(new Connection(far));
     const device = fakeBlockDevice();
-    device.attach({ memory: this.linear.linear, log, configChanged: () => {} });
+    const nothing = () => {};
+    device.openEngines({ memory: this.linear.linear, log, configChanged: nothing, requestFailed: nothing });
     const { inflight, memory, dataPlane: rings } = this;
     this.session = new Session(new Connection(near), { device, packed: true, inflight, memory, rings }, log);
     this.ended = this.session.run();

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { createLog } from "../../host/process/log.ts";
-import { Disk, type DiskOptions } from "../../host/storage/disk.ts";
+import { FileStorage, type FileStorageOptions } from "../../host/storage/file/file-storage.ts";
 import { whyNoDirect } from "../support/machine.ts";
 import { skipWithout } from "../support/skip.ts";
 
@@ -21,7 +21,7 @@ function makeFile(name: string, byteLength: number): string {
   return path;
 }
 
-async function open(path: string, changes: Partial<DiskOptions> = {}): Promise<Disk> {
+async function open(path: string, changes: Partial<FileStorageOptions> = {}): Promise<FileStorage> {
   const defaults = {
     readOnly: false,
     direct: false,
@@ -30,39 +30,48 @@ async function open(path: string, changes: Partial<DiskOptions> = {}): Promise<D
     lock: "auto",
     lockTimeoutMs: 0,
   } as const;
-  return Disk.open({ path, ...defaults, ...changes }, new AbortController().signal, log);
+  return FileStorage.open({ path, ...defaults, ...changes }, new AbortController().signal, log);
 }
 
-async function facts<T>(path: string, changes: Partial<DiskOptions>, look: (disk: Disk) => T): Promise<T> {
+async function facts<T>(
+  path: string,
+  changes: Partial<FileStorageOptions>,
+  look: (storage: FileStorage) => T,
+): Promise<T> {
   const disk = await open(path, changes);
   try {
     return look(disk);
   } finally {
-    disk.close();
+    await disk.close();
   }
 }
 
 test("a file is a disk of its size in blocks of 512", async () => {
   const path = makeFile("plain.img", 1 << 20);
-  await facts(path, {}, (disk) => {
-    assert.equal(disk.capacitySectors, 2048n);
+  await facts(path, {}, ({ facts: disk, file }) => {
+    assert.equal(disk.byteLength, 1n << 20n);
     assert.equal(disk.blockSize, 512);
-    assert.equal(disk.directMask, 0);
-    assert.equal(disk.unalignedFd, disk.fd);
+    assert.equal(disk.direct, false);
+    assert.equal(file.directMask, 0);
+    assert.equal(file.unalignedFd, file.fd);
     assert.equal(disk.readOnly, false);
-    assert.equal(disk.discardUnmaps, true);
+    assert.equal(disk.discard, "unmap");
     assert.match(disk.serial, /^[0-9a-f]{20}$/);
   });
 });
 
 test("options take precedence over what the file says", async () => {
   const path = makeFile("options.img", 1 << 20);
-  await facts(path, { blockSize: 4096, serial: "abc", discard: "ignore", rangeSegments: 8 }, (disk) => {
-    assert.equal(disk.blockSize, 4096);
-    assert.equal(disk.serial, "abc");
-    assert.equal(disk.discardUnmaps, false);
-    assert.equal(disk.maxRanges, 8);
-  });
+  await facts(
+    path,
+    { blockSize: 4096, serial: "abc", discard: "ignore", rangeSegments: 8 },
+    ({ facts: disk }) => {
+      assert.equal(disk.blockSize, 4096);
+      assert.equal(disk.serial, "abc");
+      assert.equal(disk.discard, "ignore");
+      assert.equal(disk.rangeSegments, 8);
+    },
+  );
 });
 
 test("O_DIRECT comes with its alignment and a second descriptor for what it refuses", {
@@ -70,11 +79,13 @@ test("O_DIRECT comes with its alignment and a second descriptor for what it refu
 }, async () => {
   const path = makeFile("direct.img", 1 << 20);
   const disk = await open(path, { direct: true });
-  assert.ok(disk.directMask >= 511);
-  assert.equal(disk.directMask & (disk.directMask + 1), 0, "a power of two less one");
-  assert.ok(disk.blockSize >= 512);
-  assert.notEqual(disk.unalignedFd, disk.fd);
-  disk.close();
+  const { directMask, fd, unalignedFd } = disk.file;
+  assert.ok(directMask >= 511);
+  assert.equal(directMask & (directMask + 1), 0, "a power of two less one");
+  assert.ok(disk.facts.direct);
+  assert.ok(disk.facts.blockSize >= 512);
+  assert.notEqual(unalignedFd, fd);
+  await disk.close();
 });
 
 const refusals: [what: string, path: () => string, sentence: RegExp][] = [
@@ -110,7 +121,7 @@ test("a named pipe is refused without waiting for its writer", async () => {
 test("a symbolic link is followed", async () => {
   const path = join(directory, "link.img");
   symlinkSync(makeFile("target.img", 512), path);
-  assert.equal(await facts(path, {}, ({ capacitySectors }) => capacitySectors), 1n);
+  assert.equal(await facts(path, {}, ({ facts: { byteLength } }) => byteLength), 512n);
 });
 
 test("a writer is refused while another has the file, unless nobody looks", async () => {
@@ -118,6 +129,6 @@ test("a writer is refused while another has the file, unless nobody looks", asyn
   const first = await open(path);
   await assert.rejects(open(path), /is in use by this process itself/);
   const second = await open(path, { lock: "off" });
-  second.close();
-  first.close();
+  await second.close();
+  await first.close();
 });

@@ -18,7 +18,7 @@ import { diskChoice, type FileOptions } from "../../host/library/serve-options.t
 import { BlockSysfs } from "../../host/linux/block-sysfs.ts";
 import { SILENT } from "../../host/process/log.ts";
 import { deviceIdentity, serialFrom } from "../../host/storage/file/identity.ts";
-import { openDisk } from "../../host/storage/open.ts";
+import { openStorage } from "../../host/storage/open.ts";
 import { LoopDevice, loopUnavailable, run } from "../support/loop-device.ts";
 import { NbdServer, nbdUnavailable } from "../support/nbd-server.ts";
 import { skipWithout } from "../support/skip.ts";
@@ -36,9 +36,9 @@ function makeImage(...names: readonly string[]): string {
 }
 
 async function serialOf(path: string, options: Partial<FileOptions> = {}): Promise<string> {
-  const disk = await openDisk(diskChoice({ path, ...options }), new AbortController().signal, SILENT);
+  const disk = await openStorage(diskChoice({ path, ...options }), new AbortController().signal, SILENT);
   await disk.close();
-  return disk.serial;
+  return disk.facts.serial;
 }
 
 const FORM = /^[0-9a-f]{20}$/;

@@ -1,6 +1,6 @@
 // Storage that loses what a dying machine may lose: a run ends before any chosen step, and leaves every state it may leave.
 import { lengthOf } from "../../host/storage/buffers.ts";
-import type { Storage } from "../../host/storage/file/disk-file.ts";
+import type { ByteStore } from "../../host/storage/file/disk-file.ts";
 import type { Random } from "./random.ts";
 
 /** What reaches the medium as a whole. */
@@ -12,7 +12,7 @@ interface Change {
   bytes: Uint8Array;
 }
 
-export class CrashStorage implements Storage {
+export class CrashStorage implements ByteStore {
   /** Writes, holes and syncs that began. */
   steps = 0;
   isDead = false;

@@ -6,31 +6,63 @@ import { close } from "../../host/linux/libc.ts";
 import { GuestMemoryError, type RegionDescription } from "../../host/memory/guest-memory.ts";
 import type { InflightDescription, QueueInflight } from "../../host/memory/inflight-region.ts";
 import type { LinearMemory } from "../../host/memory/linear-memory.ts";
-import type { Disk } from "../../host/storage/disk.ts";
+import {
+  RANGE_BYTES_MAX,
+  type Storage,
+  type StorageEngines,
+  type StorageFacts,
+} from "../../host/storage/storage.ts";
 import type { VringStart } from "../../host/workers/data-plane.ts";
 
 /** A disk of 1 GiB on a file. */
-export function fakeDisk(changes: Partial<Disk> = {}): Disk {
+export function fakeDisk(changes: Partial<StorageFacts> = {}): StorageFacts {
   return {
-    capacitySectors: 2097152n,
+    name: "disk.img",
+    byteLength: 1n << 30n,
     blockSize: 512,
-    physicalBlockSize: 4096,
-    minimumIoSize: 4096,
-    optimalIoSize: 0,
     readOnly: false,
-    discardUnmaps: true,
-    maxDiscardSectors: 0x3ffff8,
-    maxWriteZeroesSectors: 0x3ffff8,
-    maxRanges: 1,
+    discard: "unmap",
+    rangeSegments: 1,
+    rangeBytesMax: RANGE_BYTES_MAX,
+    serial: "",
+    direct: false,
     ...changes,
-  } as Disk;
+  };
+}
+
+/** What no session asks for: nothing is read or written. */
+class FakeStorage implements Storage {
+  readonly isLocal = true;
+
+  constructor(readonly facts: StorageFacts) {}
+
+  openEngines(): StorageEngines {
+    const open = () => {
+      throw new Error("no worker is started here");
+    };
+    const form = {
+      fd: -1,
+      unalignedFd: -1,
+      directMask: 0,
+      marksDiscards: true,
+      keepsAccount: true,
+      turnRequests: 1,
+    };
+    return { recipe: { place: "this-thread", open }, form, tellsFailures: true, close() {} };
+  }
+
+  async close(): Promise<void> {}
 }
 
 export const BLK_OPTIONS: QueueOptions = { queueCount: 4, queueSize: 128 };
 
 /** The device of such a disk. */
-export function fakeBlockDevice(changes: Partial<Disk> = {}): BlockDevice {
-  return new BlockDevice(fakeDisk(changes), BLK_OPTIONS, { threads: 1, engine: "auto", pollUs: 0 });
+export function fakeBlockDevice(changes: Partial<StorageFacts> = {}): BlockDevice {
+  return new BlockDevice(new FakeStorage(fakeDisk(changes)), BLK_OPTIONS, {
+    threads: 1,
+    engine: "auto",
+    pollUs: 0,
+  });
 }
 
 /** As much of linear memory as the device block needs. */
@@ -38,7 +70,8 @@ export class FakeLinearMemory {
   private readonly buffer = new SharedArrayBuffer(DEVICE_PTR + DEVICE_SIZE);
 
   get linear(): LinearMemory {
-    return { wasm: { buffer: this.buffer } } as unknown as LinearMemory;
+    const view = new DataView(this.buffer);
+    return { wasm: { buffer: this.buffer }, view, hostAddress: 0 } as unknown as LinearMemory;
   }
 
   /** WRITE_THROUGH_*, as the core would read it. */

@@ -1,6 +1,6 @@
 // Storage whose operations complete one by one, in whatever order the test wants, and what deaths in between leave of it.
 import { lengthOf } from "../../host/storage/buffers.ts";
-import type { Storage } from "../../host/storage/file/disk-file.ts";
+import type { ByteStore } from "../../host/storage/file/disk-file.ts";
 
 /** What reaches the medium as a whole. */
 const SECTOR = 512;
@@ -18,7 +18,7 @@ export interface Operation {
 }
 
 /** Storage that does all at once. */
-export class InstantStorage implements Storage {
+export class InstantStorage implements ByteStore {
   constructor(readonly contents: Uint8Array) {}
 
   async read(position: number, buffers: readonly Uint8Array[]): Promise<void> {
@@ -42,7 +42,7 @@ export class InstantStorage implements Storage {
   async close(): Promise<void> {}
 }
 
-export class OrderedStorage implements Storage {
+export class OrderedStorage implements ByteStore {
   readonly pending: Operation[] = [];
   /** What the medium surely has. */
   private readonly stable: Uint8Array;

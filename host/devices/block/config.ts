@@ -2,7 +2,7 @@
 import { IOVECS_MAX } from "../../../assembly/abi/layout.ts";
 import * as blk from "../../../assembly/spec/virtio-blk.ts";
 import { featureMask } from "../../protocol/feature-bits.ts";
-import type { Disk } from "../../storage/disk.ts";
+import type { StorageFacts } from "../../storage/storage.ts";
 import type { ConfigSpace } from "../device.ts";
 import type { CacheMode } from "./cache-mode.ts";
 
@@ -23,7 +23,7 @@ const NO_OPTIMUM = 0;
 /** 1 MiB: with the most segments, a request still fits the 2 GiB that the kernel transfers at once. */
 const SIZE_MAX = 0x100000;
 
-export function blockFeatures({ readOnly }: Pick<Disk, "readOnly">): bigint {
+export function blockFeatures({ readOnly }: Pick<StorageFacts, "readOnly">): bigint {
   return featureMask([
     blk.VIRTIO_BLK_F_SIZE_MAX,
     blk.VIRTIO_BLK_F_SEG_MAX,
@@ -41,7 +41,7 @@ export class BlockConfig implements ConfigSpace {
   private readonly fields: Buffer;
 
   constructor(
-    disk: Disk,
+    disk: StorageFacts,
     options: QueueOptions,
     private readonly cache: CacheMode,
   ) {
@@ -73,13 +73,13 @@ export class BlockConfig implements ConfigSpace {
   }
 }
 
-function encodeFields(disk: Disk, { queueCount, queueSize }: QueueOptions): Buffer {
+function encodeFields(disk: StorageFacts, { queueCount, queueSize }: QueueOptions): Buffer {
   const fields = Buffer.alloc(blk.BLK_CONFIG_SIZE);
   const u16 = (value: number, at: number) => fields.writeUInt16LE(value, at);
   const u32 = (value: number, at: number) => fields.writeUInt32LE(value, at);
   const preferredBlocks = Math.max(PREFERRED_BYTES / disk.blockSize, 1);
 
-  fields.writeBigUInt64LE(disk.capacitySectors, blk.BLK_CONFIG_CAPACITY);
+  fields.writeBigUInt64LE(disk.byteLength / BigInt(blk.SECTOR_SIZE), blk.BLK_CONFIG_CAPACITY);
   u32(SIZE_MAX, blk.BLK_CONFIG_SIZE_MAX);
   u32(Math.min(queueSize, IOVECS_MAX) - BESIDE_DATA, blk.BLK_CONFIG_SEG_MAX);
   u32(disk.blockSize, blk.BLK_CONFIG_BLK_SIZE);
@@ -89,11 +89,12 @@ function encodeFields(disk: Disk, { queueCount, queueSize }: QueueOptions): Buff
   u16(queueCount, blk.BLK_CONFIG_NUM_QUEUES);
   if (disk.readOnly) return fields;
 
-  u32(disk.maxDiscardSectors, blk.BLK_CONFIG_MAX_DISCARD_SECTORS);
-  u32(disk.maxRanges, blk.BLK_CONFIG_MAX_DISCARD_SEG);
+  const rangeSectors = disk.rangeBytesMax / blk.SECTOR_SIZE;
+  u32(rangeSectors, blk.BLK_CONFIG_MAX_DISCARD_SECTORS);
+  u32(disk.rangeSegments, blk.BLK_CONFIG_MAX_DISCARD_SEG);
   u32(PREFERRED_BYTES / blk.SECTOR_SIZE, blk.BLK_CONFIG_DISCARD_SECTOR_ALIGNMENT);
-  u32(disk.maxWriteZeroesSectors, blk.BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS);
-  u32(disk.maxRanges, blk.BLK_CONFIG_MAX_WRITE_ZEROES_SEG);
-  fields[blk.BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP] = disk.discardUnmaps ? 1 : 0;
+  u32(rangeSectors, blk.BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS);
+  u32(disk.rangeSegments, blk.BLK_CONFIG_MAX_WRITE_ZEROES_SEG);
+  fields[blk.BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP] = disk.discard === "unmap" ? 1 : 0;
   return fields;
 }

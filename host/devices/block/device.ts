@@ -2,15 +2,16 @@
 // and driver see of it.
 import { resolve } from "node:path";
 import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
-import type { DiskFailure } from "../../engines/disk-failure.ts";
+import type { EngineRecipe } from "../../engines/recipe.ts";
+import { workerCountFor } from "../../memory/worker-part.ts";
 import { featureMask } from "../../protocol/feature-bits.ts";
-import type { Disk } from "../../storage/disk.ts";
+import type { Storage, StorageEngines, StorageFacts } from "../../storage/storage.ts";
 import type { DeviceFacts, QueueSpec } from "../device.ts";
-import type { EngineDevice, EngineHost, WorkerChoice } from "../engine-device.ts";
+import type { EngineDevice, EngineHost, EngineNews, WorkerChoice } from "../engine-device.ts";
 import { CacheMode } from "./cache-mode.ts";
 import { BlockConfig, blockFeatures, type QueueOptions } from "./config.ts";
-import { clearFlushed, writeWriteThrough } from "./device-block.ts";
-import { FailureLog } from "./failure-log.ts";
+import { clearFlushed, writeDeviceBlock, writeWriteThrough } from "./device-block.ts";
+import { DiskWatch } from "./disk-watch.ts";
 import { BLOCK_FEATURE_NAMES } from "./feature-names.ts";
 import { BLOCK_KINDS } from "./kinds.ts";
 
@@ -36,32 +37,57 @@ export class BlockDevice implements EngineDevice {
   readonly kinds = BLOCK_KINDS;
   readonly workers: WorkerChoice;
   private readonly cache = new CacheMode();
-  private failures: FailureLog | undefined;
+  private engines: StorageEngines | undefined;
+  private watch: DiskWatch | undefined;
 
   constructor(
-    readonly storage: Disk,
+    private readonly storage: Storage,
     queues: QueueOptions,
     workers: WorkerChoice,
   ) {
     this.queues = Array.from({ length: queues.queueCount }, () => REQUEST_QUEUE);
-    this.features = blockFeatures(storage);
-    this.config = new BlockConfig(storage, queues, this.cache);
-    // An object belongs to the thread that it was given in.
-    this.workers = storage.object ? { ...workers, threads: 1 } : workers;
+    this.features = blockFeatures(storage.facts);
+    this.config = new BlockConfig(storage.facts, queues, this.cache);
+    const threads = storage.isLocal ? 1 : workerCountFor(workers.threads, queues.queueCount);
+    this.workers = { ...workers, threads };
   }
 
   get facts(): DeviceFacts {
-    return factsOf(this.storage);
+    return factsOf(this.storage.facts);
   }
 
-  attach({ memory, log }: EngineHost): void {
-    const { path, overlay } = this.storage;
-    this.failures = new FailureLog(log, { file: path, ...(overlay && { overlay }) });
-    const target = {
-      write: (mode: number) => writeWriteThrough(memory, mode),
-      forgetFlush: () => clearFlushed(memory),
-    };
-    this.cache.attach(target, log);
+  get hasOwnThreads(): boolean {
+    return !this.storage.isLocal;
+  }
+
+  get news(): EngineNews {
+    return this.watch!;
+  }
+
+  openEngines({ memory, log, requestFailed }: EngineHost): EngineRecipe {
+    const { facts } = this.storage;
+    const { threads: workerCount, engine } = this.workers;
+    const watch = new DiskWatch(facts, log, requestFailed);
+    const engines = this.storage.openEngines({
+      memory,
+      workerCount,
+      engine,
+      onFailure: (failure) => watch.failed(failure),
+    });
+    if (!engines.tellsFailures) watch.followCounts(memory, workerCount);
+    writeDeviceBlock(memory, facts, engines.form);
+    this.cache.attach(
+      { write: (mode) => writeWriteThrough(memory, mode), forgetFlush: () => clearFlushed(memory) },
+      log,
+    );
+    this.watch = watch;
+    this.engines = engines;
+    return engines.recipe;
+  }
+
+  closeEngines(): void {
+    this.watch?.close();
+    this.engines?.close();
   }
 
   connected(): void {
@@ -80,24 +106,19 @@ export class BlockDevice implements EngineDevice {
     this.cache.ringsRun(count);
   }
 
-  requestFailed(failure: DiskFailure): void {
-    this.failures?.add(failure);
-  }
-
   async close(): Promise<void> {
-    this.failures?.close();
     await this.storage.close();
   }
 }
 
-function factsOf({ path, capacitySectors, blockSize, readOnly, directMask }: Disk): DeviceFacts {
-  const sizeBytes = Number(capacitySectors) * SECTOR_SIZE;
+function factsOf({ name, byteLength, blockSize, readOnly, direct }: StorageFacts): DeviceFacts {
+  const sizeBytes = Number(byteLength);
   return {
-    log: { file: path, sectors: String(capacitySectors) },
+    log: { file: name, sectors: String(byteLength / BigInt(SECTOR_SIZE)) },
     status: {
-      disk: { path: resolve(path), sizeBytes, blockSizeBytes: blockSize, readOnly, direct: directMask !== 0 },
+      disk: { path: resolve(name), sizeBytes, blockSizeBytes: blockSize, readOnly, direct },
     },
-    labels: { disk: path },
+    labels: { disk: name },
     gauges: [
       { name: "size_bytes", help: "Size of the disk.", value: sizeBytes },
       { name: "read_only", help: "Whether the disk is read-only.", value: Number(readOnly) },

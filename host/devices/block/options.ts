@@ -115,12 +115,12 @@ export const program = deviceProgram({
   capabilities: { type: "block", features: ["read-only", "blk-file"] },
   options: BLOCK_OPTIONS,
   async open(values, { stopping, log }) {
-    const [{ BlockDevice }, { openDisk }] = await Promise.all([
+    const [{ BlockDevice }, { openStorage }] = await Promise.all([
       import("./device.ts"),
       import("../../storage/open.ts"),
     ]);
     const { blkFile, lockTimeout, numQueues, queueSize, engine, pollUs, threads, ...how } = values;
-    const storage = await openDisk(
+    const storage = await openStorage(
       { ...how, path: blkFile, lockTimeoutMs: lockTimeout * 1000 },
       stopping,
       log,

@@ -1,4 +1,4 @@
-// An open file as storage for disks: whole transfers at byte positions, through Node's thread pool.
+// An open file as a store of bytes for disks: whole transfers at byte positions, through Node's thread pool.
 import { close, fdatasync, readv, writev } from "node:fs";
 import { promisify } from "node:util";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../../../assembly/spec/io-uring.ts";
@@ -10,7 +10,7 @@ import { untilNotInterrupted } from "../interrupted.ts";
 import { SharedTask } from "../shared-task.ts";
 
 /** What a disk keeps its bytes in. Positions and lengths in bytes, exact below 2^53. */
-export interface Storage {
+export interface ByteStore {
   /** Fills the buffers; past the end with zeroes. */
   read(position: number, buffers: readonly Uint8Array[]): Promise<void>;
   write(position: number, buffers: readonly Uint8Array[]): Promise<void>;
@@ -33,7 +33,7 @@ const writeVectors = promisify(writev) as Transfer;
 const dataSync = promisify(fdatasync);
 const closeFd = promisify(close);
 
-export class DiskFile implements Storage {
+export class DiskFile implements ByteStore {
   /** One at a time: of two at once only one would hear of pages that the kernel has lost. */
   private readonly syncing = new SharedTask(() => this.syncNow());
   /** Of the first fdatasync that failed: the kernel reports lost pages once, and then has forgotten them. */

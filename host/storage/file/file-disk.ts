@@ -1,10 +1,9 @@
 // A disk in a file or a block device, by Node's thread pool: to put others over, or to start from with one of your own.
 import { type BigIntStats, fstatSync } from "node:fs";
-import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
 import type { BlockDisk } from "../../engines/block-disk.ts";
 import { type Log, SILENT } from "../../process/log.ts";
-import { Disk } from "../disk.ts";
 import { DiskFile } from "./disk-file.ts";
+import { FileStorage } from "./file-storage.ts";
 
 /** Which file, and how to open it. */
 export interface FileDiskOptions {
@@ -44,27 +43,27 @@ export class FileDisk implements BlockDisk {
   readonly serial: string;
   private readonly file: DiskFile;
 
-  private constructor(private readonly disk: Disk) {
-    this.byteLength = disk.capacitySectors * BigInt(SECTOR_SIZE);
-    this.blockSize = disk.blockSize;
-    this.readOnly = disk.readOnly;
-    this.serial = disk.serial;
-    this.file = new DiskFile(disk.fd);
+  private constructor(private readonly storage: FileStorage) {
+    const { byteLength, blockSize, readOnly, serial } = storage.facts;
+    this.byteLength = byteLength;
+    this.blockSize = blockSize;
+    this.readOnly = readOnly;
+    this.serial = serial;
+    this.file = new DiskFile(storage.file.fd);
   }
 
   /** Opens and locks it. Throws {@link StartError}. */
   static async open(options: FileDiskOptions): Promise<FileDisk> {
     const { signal = new AbortController().signal, log = SILENT, ...choice } = options;
-    const disk = await Disk.open({ ...DEFAULTS, ...choice }, signal, log);
-    return new FileDisk(disk);
+    return new FileDisk(await FileStorage.open({ ...DEFAULTS, ...choice }, signal, log));
   }
 
   /**
    * Takes over what is open already.
    * @internal
    */
-  static over(disk: Disk): FileDisk {
-    return new FileDisk(disk);
+  static over(storage: FileStorage): FileDisk {
+    return new FileDisk(storage);
   }
 
   /** When the file last changed, in ns since 1970; 0 for a block device, which doesn't tell. */
@@ -104,6 +103,6 @@ export class FileDisk implements BlockDisk {
   }
 
   close(): Promise<void> {
-    return Promise.resolve(this.disk.close());
+    return this.storage.close();
   }
 }

@@ -1,7 +1,9 @@
 // Keeps two writers off one image, with the locks that QEMU takes: neither starts while the other has the file.
 import { setTimeout as sleep } from "node:timers/promises";
 import { StartError } from "../../errors.ts";
+import { EINVAL, ENOLCK, ENOSYS, EOPNOTSUPP } from "../../linux/errno.ts";
 import { isByteLocked, lockByte, unlockBytes } from "../../linux/file-lock.ts";
+import { SystemError } from "../../linux/libc.ts";
 import { findLockHolder } from "../../linux/lock-holder.ts";
 import type { Log } from "../../process/log.ts";
 
@@ -60,6 +62,30 @@ export async function lockImage(
     }
     // Two that try at the same time must not go on colliding.
     await sleep(RETRY_MS * (1 + Math.random()), undefined, { signal: stopping });
+  }
+}
+
+export interface LockChoice {
+  path: string;
+  readOnly: boolean;
+  lockTimeoutMs: number;
+}
+
+/** Locks the file as lockImage() does, where its file system has locks; the log says if it has none. */
+export async function lockUnlessUnsupported(
+  fds: readonly number[],
+  { path, readOnly, lockTimeoutMs }: LockChoice,
+  stopping: AbortSignal,
+  log: Log,
+): Promise<void> {
+  try {
+    await lockImage(fds, path, readOnly, { timeoutMs: lockTimeoutMs, stopping }, log);
+  } catch (error) {
+    // ENOLCK: NFS without its lock service. The others: file systems or kernels that don't know such locks.
+    const isUnsupported =
+      error instanceof SystemError && [ENOLCK, ENOSYS, EOPNOTSUPP, EINVAL].includes(error.errno);
+    if (!isUnsupported) throw error;
+    log.warn({ file: path }, "the file system has no locks: nothing keeps a second writer away");
   }
 }
 

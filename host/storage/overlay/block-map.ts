@@ -1,5 +1,5 @@
 // Which blocks an overlay has of its own: a bit each, here, in the working map and, after a flush, in the durable map.
-import type { Storage } from "../file/disk-file.ts";
+import type { ByteStore } from "../file/disk-file.ts";
 import { SharedTask } from "../shared-task.ts";
 import { MAP_PAGE_BYTES, type OverlayLayout } from "./format.ts";
 
@@ -26,14 +26,14 @@ export class BlockMap {
   private readonly undurable = new Set<number>();
 
   private constructor(
-    private readonly storage: Storage,
+    private readonly storage: ByteStore,
     private readonly layout: OverlayLayout,
     /** Never more than the working map in the file has: what others go by must not be lost with the process. */
     private readonly bits: Uint8Array,
   ) {}
 
   /** `isWorking`: the working map counts as well as the durable one. */
-  static async load(storage: Storage, layout: OverlayLayout, isWorking: boolean): Promise<BlockMap> {
+  static async load(storage: ByteStore, layout: OverlayLayout, isWorking: boolean): Promise<BlockMap> {
     const bits = new Uint8Array(layout.mapBytes);
     const durable = new Uint8Array(layout.mapBytes);
     await storage.read(layout.durableMap, [durable]);

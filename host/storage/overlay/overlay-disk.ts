@@ -3,7 +3,7 @@
 import type { BlockDisk } from "../../engines/block-disk.ts";
 import { reasonOf, StartError } from "../../errors.ts";
 import { lengthOf, slice } from "../buffers.ts";
-import type { Storage } from "../file/disk-file.ts";
+import type { ByteStore } from "../file/disk-file.ts";
 import { RangeLock } from "../range-lock.ts";
 import { SharedTask } from "../shared-task.ts";
 import { BlockMap } from "./block-map.ts";
@@ -19,7 +19,7 @@ import {
 
 export interface OverlayParts {
   base: BlockDisk;
-  storage: Storage;
+  storage: ByteStore;
   /** Of the running kernel. */
   bootId: string;
   readOnly: boolean;

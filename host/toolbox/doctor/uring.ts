@@ -1,10 +1,10 @@
 // Whether a worker would get its address space and its ring, by making both as a worker does.
 import { readFileSync } from "node:fs";
-import { WORKERS_PTR } from "../../../assembly/abi/layout.ts";
 import { UringEngine } from "../../engines/uring.ts";
 import { reasonOf } from "../../errors.ts";
 import { SystemError } from "../../linux/libc.ts";
 import { LinearMemory } from "../../memory/linear-memory.ts";
+import { workerPtrOf } from "../../memory/worker-part.ts";
 import { type Finding, note, ok, problem } from "./finding.ts";
 
 export function uringFindings(): Finding[] {
@@ -27,7 +27,7 @@ function reserve(): LinearMemory | Finding {
 
 function uring({ wasm, hostAddress }: LinearMemory): Finding {
   try {
-    const engine = UringEngine.open(wasm, hostAddress, WORKERS_PTR);
+    const engine = UringEngine.open(wasm, hostAddress, workerPtrOf(0));
     engine.enter(0, "go-on");
     engine.close();
     return ok("io_uring", `a worker can have ${engine.requestCount} requests in flight`);

@@ -1,28 +1,15 @@
-// What the disk failed. Of files the cores count it, in linear memory, and the main thread looks when a worker tells it to.
-import * as layout from "../../assembly/abi/layout.ts";
-import type { OnDiskFailure } from "../engines/disk-failure.ts";
-import { TIMED_KINDS } from "./statistics.ts";
+// What the engine of a file failed: the cores count it, in linear memory, and the main thread looks when a worker tells it to.
+import * as layout from "../../../assembly/abi/layout.ts";
+import type { OnDiskFailure } from "../../engines/disk-failure.ts";
+import { FailureBell } from "../../memory/failure-bell.ts";
+import { workerPtrOf } from "../../memory/worker-part.ts";
+import { TIMED_KINDS } from "./kinds.ts";
 
 /** Between two looks: a disk that fails everything must not keep the main thread busy. */
 const LOOK_EVERY_MS = 100;
 
 const ENTRIES = layout.KINDS_TIMED * layout.FAILURE_ERRNOS;
 
-/** A worker's end: tells the main thread, unless that has yet to look. */
-export class FailureBell {
-  private readonly told: Int32Array;
-
-  constructor(memory: WebAssembly.Memory, workerPtr: number) {
-    this.told = toldWord(memory, workerPtr);
-  }
-
-  /** True if the main thread must be told. */
-  ring(): boolean {
-    return Atomics.exchange(this.told, 0, 1) === 0;
-  }
-}
-
-/** The main thread's end. */
 export class FailureWatch {
   private readonly view: DataView;
 
@@ -34,12 +21,12 @@ export class FailureWatch {
     this.view = new DataView(memory.buffer);
   }
 
-  /** A worker rang. Until the next look it won't again. */
+  /** A worker rang its bell. Until the next look it won't again. */
   heard(worker: number): void {
     this.look(worker);
     setTimeout(() => {
       // Before the look, so that what is counted behind it is told.
-      Atomics.store(toldWord(this.memory, workerPtrOf(worker)), 0, 0);
+      new FailureBell(this.memory, worker).reset();
       this.look(worker);
     }, LOOK_EVERY_MS).unref();
   }
@@ -65,12 +52,4 @@ export class FailureWatch {
     const result = 0 - (index % layout.FAILURE_ERRNOS);
     this.tell({ operation, result, sector: operation === "flush" ? undefined : sector, count });
   }
-}
-
-function workerPtrOf(worker: number): number {
-  return layout.WORKERS_PTR + worker * layout.WORKER_STRIDE;
-}
-
-function toldWord(memory: WebAssembly.Memory, workerPtr: number): Int32Array {
-  return new Int32Array(memory.buffer, workerPtr + layout.WORKER_TOLD, 1);
 }

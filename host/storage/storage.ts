@@ -1,0 +1,82 @@
+// What can lie behind a virtual disk, as whoever serves it sees it: what it is, how its operations are to be asked for, and
+// how workers come by an engine that does them. Files, block devices, memory, NBD exports, overlays and objects are all this.
+import type { OnDiskFailure } from "../engines/disk-failure.ts";
+import type { EngineRecipe, FileEngine } from "../engines/recipe.ts";
+import type { LinearMemory } from "../memory/linear-memory.ts";
+
+/** What the storage is. Nothing of it changes while it is open. */
+export interface StorageFacts {
+  /** As it was named, for messages, the log and status. */
+  readonly name: string;
+  /** Where changes go, if not to what is named. */
+  readonly overlay?: string | undefined;
+  /** In bytes; a multiple of the block size. */
+  readonly byteLength: bigint;
+  /** What the guest sees, in bytes: 512 to 4096, a power of two. */
+  readonly blockSize: number;
+  readonly readOnly: boolean;
+  /** Whether a discard gives space back. */
+  readonly discard: "unmap" | "ignore";
+  /** Segments that one discard or write-zeroes request may have. */
+  readonly rangeSegments: number;
+  /** The longest of them, in bytes; a multiple of 512. */
+  readonly rangeBytesMax: number;
+  /** Up to 20 ASCII characters. */
+  readonly serial: string;
+  /** Past the page cache, with O_DIRECT. */
+  readonly direct: boolean;
+}
+
+/** How the core is to ask the engine for operations: what goes into SQEs, and what the engine does by itself. */
+export interface OperationForm {
+  /** What SQEs name. */
+  readonly fd: number;
+  /** The same for what O_DIRECT refuses; without O_DIRECT the same number. */
+  readonly unalignedFd: number;
+  /** Bits that O_DIRECT wants clear in addresses, offsets and lengths. */
+  readonly directMask: number;
+  /** The file behind the buffers that O_DIRECT takes, if there are any. */
+  readonly bounceFd?: number | undefined;
+  /** Discards and write-zeroes are told apart by a mark; otherwise both punch holes. */
+  readonly marksDiscards: boolean;
+  /** The engine itself remembers a flush that failed; otherwise the core fails all later ones. */
+  readonly keepsAccount: boolean;
+  /** Operations to submit at a time, for the most throughput. */
+  readonly turnRequests: number;
+}
+
+/** What the workers are, and what they ask for. */
+export interface EnginesSetup {
+  memory: LinearMemory;
+  workerCount: number;
+  /** Which engine serves what the kernel can serve. */
+  engine: FileEngine;
+  /** Told of operations that fail, by engines that know more of them than the core's counts say. */
+  onFailure: OnDiskFailure;
+}
+
+/** The storage at work. */
+export interface StorageEngines {
+  readonly recipe: EngineRecipe;
+  readonly form: OperationForm;
+  /** Whether failures are told to `onFailure`; otherwise the core counts them. */
+  readonly tellsFailures: boolean;
+  /** After the last worker has ended. */
+  close(): void;
+}
+
+export interface Storage {
+  readonly facts: StorageFacts;
+  /** Served in the thread that has opened it, by one worker. */
+  readonly isLocal: boolean;
+  /** Once, before the first worker starts. */
+  openEngines(setup: EnginesSetup): StorageEngines;
+  /** Lets go of it, once the last request has finished. */
+  close(): Promise<void>;
+}
+
+/** The largest block that a guest is given, in bytes. */
+export const BLOCK_SIZE_MAX = 4096;
+
+/** Just under 2 GiB in whole 4 KiB: what fits the kernel's signed 32-bit lengths. */
+export const RANGE_BYTES_MAX = 0x7ffff000;
