@@ -2,11 +2,14 @@
 import type { EventEmitter } from "node:events";
 import type { Command, CommandOption, Help, ValueReader } from "./program.ts";
 
-/** What a shell may offer for a value: names of files, of directories, or one of `choices`. */
+/** What a shell may look for on the machine. A "socket" is a file, or the abstract name of one that somebody listens at. */
+export type Completion = "file" | "directory" | "socket" | "group";
+
+/** What a shell may offer for a value: what it finds on the machine, or one of `choices`. */
 export interface Value {
   name: string;
   choices: readonly string[];
-  completes: "file" | "directory" | undefined;
+  completes: Completion | undefined;
 }
 
 export interface OptionEntry {
@@ -42,17 +45,21 @@ export interface CommandEntry {
   epilogue: string;
 }
 
-/** A value whose name says that it is in the file system. A new option needs no entry here if it uses such a name. */
+/** A value whose name says where it is found. A new option needs no entry here if it uses such a name. */
 const COMPLETES: Readonly<Record<string, Value["completes"]>> = {
   PATH: "file",
   FILE: "file",
-  SOCKET: "file",
+  SOCKET: "socket",
   DIRECTORY: "directory",
   DIR: "directory",
+  GROUP: "group",
 };
 
 /** Options whose values' names say too little. */
-const COMPLETES_OPTION: Readonly<Record<string, Value["completes"]>> = { "--directory": "directory" };
+const COMPLETES_OPTION: Readonly<Record<string, Value["completes"]>> = {
+  "--directory": "directory",
+  "--connect": "socket",
+};
 
 export function tableOf(command: Command, parents = ""): CommandEntry {
   const help = command.createHelp();

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import manifest from "../../package.json" with { type: "json" };
+import { listensForDebuggers } from "../support/debugger.ts";
 import { ROOT } from "../support/installation.ts";
 import { skipWithout } from "../support/skip.ts";
 import { Vringd } from "../support/vringd.ts";
@@ -79,6 +80,16 @@ describe("the single executable", {
       assert.equal(await daemon.stop(), 0);
     });
   }
+
+  test("tells its status at SIGUSR1, and opens no debugger", async () => {
+    await using daemon = await Vringd.start({ program: [program] });
+    process.kill(daemon.pid, "SIGUSR1");
+    const line = await daemon.waitForLog(/ status /);
+    assert.equal(JSON.parse(/status=(\{.*\})$/.exec(line)![1]!).pid, daemon.pid);
+    assert.deepEqual(daemon.linesLike(/Debugger/), []);
+    assert.ok(!listensForDebuggers(daemon.pid));
+    assert.equal(await daemon.stop(), 0);
+  });
 
   test("starts as the package does, in the time that it prints", async (t) => {
     for (const [name, chosen] of [

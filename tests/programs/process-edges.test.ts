@@ -8,6 +8,7 @@ import { after, describe, test } from "node:test";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { close } from "../../host/linux/libc.ts";
 import { connectUnix } from "../../host/linux/unix-socket.ts";
+import { listensForDebuggers } from "../support/debugger.ts";
 import { ask, Observed } from "../support/observed.ts";
 import { TOOLBOX } from "../support/toolbox.ts";
 import { until } from "../support/until.ts";
@@ -29,12 +30,6 @@ function shell(script: string, program: string, args: readonly string[], cwd = d
   return { status, stdout, stderr };
 }
 
-/** Inodes of a process's sockets, and those of TCP that listen. */
-function listensOnTcp(pid: number): boolean {
-  const table = readFileSync(`/proc/${pid}/net/tcp`, "latin1");
-  return table.split("\n").some((line) => line.includes("0100007F:240D") && / 0A /.test(line));
-}
-
 describe("a signal", { timeout: 120_000 }, () => {
   test("SIGUSR1 logs what status says, as one line, and opens no debugger", async () => {
     await using observed = await Observed.start();
@@ -45,7 +40,7 @@ describe("a signal", { timeout: 120_000 }, () => {
     const logged = JSON.parse(/status=(\{.*\})$/.exec(line)![1]!);
     const asked = await observed.get("/v1/status");
     assert.deepEqual({ ...logged, uptimeSeconds: 0 }, { ...asked, uptimeSeconds: 0 });
-    assert.ok(!daemon.linesLike(/Debugger/).length && !listensOnTcp(daemon.pid));
+    assert.ok(!daemon.linesLike(/Debugger/).length && !listensForDebuggers(daemon.pid));
     // The level is what it was.
     assert.equal((await observed.get("/v1/status")).logLevel, asked.logLevel);
   });
@@ -69,7 +64,7 @@ describe("a signal", { timeout: 120_000 }, () => {
       for (let i = 0; i < 50 && !hasEnded && child.kill("SIGUSR1"); i++) await new Promise(setImmediate);
       if (program === PROGRAM) {
         await until(() => / ready /.test(errors), "it serves");
-        assert.ok(!listensOnTcp(child.pid!), errors);
+        assert.ok(!listensForDebuggers(child.pid!), errors);
         child.kill("SIGTERM");
       }
       await until(() => hasEnded, "it ends");

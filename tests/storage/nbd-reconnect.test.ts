@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BlockDisk } from "../../host/engines/block-disk.ts";
 import { openNbdDisk } from "../../host/storage/nbd/disk.ts";
-import { DEFAULT_FLAGS, FakeNbdServer } from "../support/nbd-fake.ts";
+import { DEFAULT_FLAGS, FakeNbdServer, type Peer } from "../support/nbd-fake.ts";
 import { LineLog } from "../support/nbd-log.ts";
 import { NbdServer, type NbdServerOptions, nbdUnavailable } from "../support/nbd-server.ts";
 import { VolatileExport } from "../support/nbd-volatile.ts";
@@ -309,5 +309,81 @@ describe("an NBD server that loses its cache", () => {
     await using disk = await open(server.uri("x-reconnect-timeout=2"), log);
     await assert.rejects(disk.read(0n, [Buffer.alloc(SECTOR)]), { code: "EIO" });
     assert.ok(server.connections >= 3 && server.connections < 12, `${server.connections} connections`);
+  });
+});
+
+describe("a lost NBD server is come back to", { timeout: 60_000, concurrency: true }, () => {
+  /** Answers the whole handshake, and then nothing. */
+  const welcomeAnd = async (peer: Peer, then: () => Promise<unknown>) => {
+    await peer.welcome();
+    await then();
+  };
+  const aRequest = (peer: Peer) => peer.request();
+
+  test("at once, then after pauses that double, and each reason is told once", async () => {
+    const times: number[] = [];
+    const FAILURES = 6;
+    const log = new LineLog();
+    await using server = await FakeNbdServer.start(async (peer, connection) => {
+      times.push(performance.now());
+      if (connection === 1) await welcomeAnd(peer, () => aRequest(peer));
+      else if (connection > 1 + FAILURES)
+        await welcomeAnd(peer, async () => {
+          for (;;) peer.answer((await peer.request()).cookie);
+        });
+      // Those between are hung up on without a word.
+    });
+    await using disk = await open(server.uri(), log);
+    await disk.write!(0n, [Buffer.alloc(SECTOR)]);
+    assert.equal(server.connections, 2 + FAILURES);
+    // The first attempt has no pause before it.
+    const pauses = times.slice(2).map((time, i) => time - times[i + 1]!);
+    for (const [i, pause] of pauses.entries()) {
+      const least = 50 * 2 ** i;
+      assert.ok(pause > least - 5, `attempt ${i + 2} came ${pause} ms after the one before, not ${least}`);
+    }
+    assert.equal(log.like(/NBD server lost/).length, 1);
+    assert.equal(log.like(/NBD server not back yet/).length, 1, log.lines.join("\n"));
+    assert.equal(log.like(/NBD server back.*"requests":1/).length, 1);
+  });
+
+  test("without a pause again, once a connection has lasted", async () => {
+    const times: number[] = [];
+    let lostAt = 0;
+    const LASTING_MS = 5000;
+    await using server = await FakeNbdServer.start(async (peer, connection) => {
+      times.push(performance.now());
+      if (connection === 1) return welcomeAnd(peer, () => aRequest(peer));
+      // Pauses have grown to 1.6 s when the seventh attempt succeeds.
+      if (connection < 8) return;
+      await welcomeAnd(peer, async () => {
+        peer.answer((await peer.request()).cookie);
+        if (connection > 8) return peer.read(1 << 30);
+        await sleep(LASTING_MS + 100);
+        lostAt = performance.now();
+      });
+    });
+    await using disk = await open(server.uri());
+    await disk.write!(0n, [Buffer.alloc(SECTOR)]);
+    await until(() => lostAt > 0, "it is lost again", 2 * LASTING_MS);
+    await until(() => server.connections === 9, "it is come back to", 10_000);
+    const pause = times[8]! - lostAt;
+    assert.ok(pause < 1000, `the attempt came ${pause} ms after the loss`);
+  });
+
+  test("no more once the disk is closed, though it was to be tried again", async () => {
+    await using server = await FakeNbdServer.start(async (peer, connection) => {
+      if (connection === 1) await welcomeAnd(peer, () => aRequest(peer));
+    });
+    const disk = await open(server.uri());
+    const write = disk.write!(0n, [Buffer.alloc(SECTOR)]);
+    const refused = assert.rejects(write, { code: "EIO" });
+    await until(() => server.connections >= 5, "it is tried again and again", 10_000);
+    const { connections } = server;
+    await disk.close!();
+    await refused;
+    // The pause that was under way is 0.4 s long.
+    await sleep(1000);
+    assert.equal(server.connections, connections);
   });
 });

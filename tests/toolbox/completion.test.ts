@@ -1,10 +1,11 @@
 // What `vringd completion` prints, in the shells themselves.
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { listenUnix } from "../../host/linux/unix-socket.ts";
 import { ShellSession } from "../support/shell-session.ts";
 import { type Lack, skipWithout, whyNoProgram } from "../support/skip.ts";
 import { PROGRAM } from "../support/vringd.ts";
@@ -22,6 +23,15 @@ for (const shell of ["bash", "zsh", "fish"]) {
   const script = execFileSync(process.execPath, [TOOLBOX, "completion", shell]);
   writeFileSync(join(directory, `script.${shell}`), script);
 }
+
+/** Two that listen at names without files; the second has a name that a shell would run if it were careless. */
+const SOCKET = `@vringd-${process.pid}.sock`;
+const TRAP = `@trap-${process.pid}$(touch$IFS"trapped")`;
+const listeners = [SOCKET, TRAP].map((name) => listenUnix(name));
+after(() => listeners.forEach(closeSync));
+
+/** A group of the machine that no other's name begins with. */
+const GROUP = "nogroup";
 
 /** It gives a terminal. */
 const noTerminal = whyNoProgram("script");
@@ -44,6 +54,12 @@ const COMPLETED: [typed: string, line: string][] = [
   ["vringd backends check oth", "vringd backends check other.img "],
   ["vringd backends install --directory pl", "vringd backends install --directory places/"],
   ["vringd completion f", "vringd completion fish "],
+  ["vringd-blk --socket-group=nogr", `vringd-blk --socket-group=${GROUP} `],
+  ["vringd-blk --metrics-group nogr", `vringd-blk --metrics-group ${GROUP} `],
+  [`vringd probe ${SOCKET.slice(0, -3)}`, `vringd probe ${SOCKET} `],
+  ["vringd probe oth", "vringd probe other.img "],
+  [`vringd-blk --connect ${SOCKET.slice(0, -3)}`, `vringd-blk --connect ${SOCKET} `],
+  [`vringd-blk --connect=${SOCKET.slice(0, -3)}`, `vringd-blk --connect=${SOCKET} `],
 ];
 
 /** Nothing may be offered. */
@@ -53,7 +69,11 @@ const SILENT = [
   "vringd-blk --engine=x",
   "vringd backends uninstall --directory=oth",
   "vringd completion --engine",
+  "vringd-blk --socket-group=no-such",
+  `vringd probe @trap-${process.pid}`,
 ];
+
+after(() => assert.ok(!existsSync(join(directory, "trapped")), "a name was run"));
 
 function completesLines(start: () => Promise<ShellSession>, ...lacks: Lack[]): void {
   const options = { skip: skipWithout(...lacks), timeout: 240_000 };

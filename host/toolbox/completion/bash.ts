@@ -7,7 +7,7 @@ export function bashCompletion(programs: readonly CommandEntry[]): string {
   const names = programs.map(({ name }) => name).join(" ");
   return `# bash completion for ${names}
 
-# What may follow a command: _vringd_words and _vringd_kind (file, directory, or none), by command.
+# What may follow a command: _vringd_words and _vringd_kind (file, directory, socket, group, or none), by command.
 _vringd_after() {
   case $1 in
 ${commands.map(caseOfCommand).join("\n")}
@@ -24,12 +24,14 @@ ${commands.flatMap(valuedOptions).map(caseOfOption).join("\n")}
 
 _vringd() {
   local _vringd_options= _vringd_words= _vringd_kind= _vringd_commands=
-  local command=\${1##*/} current=\${COMP_WORDS[COMP_CWORD]} option= prefix= word i
+  local command=\${1##*/} current=\${COMP_WORDS[COMP_CWORD]} option= prefix= at= word i
   _vringd_after "$command"
-  # "=" is a word of its own, unless COMP_WORDBREAKS was changed.
+  # "=", "@" and "=@" are words of their own, unless COMP_WORDBREAKS was changed.
   for ((i = 1; i < COMP_CWORD; i++)); do
-    word=\${COMP_WORDS[i]}
+    word=\${COMP_WORDS[i]} at=
+    if [[ $word == -*= && \${COMP_WORDS[i + 1]} == "@" ]]; then word=\${word%=}; fi
     if [[ $word == "=" ]]; then continue
+    elif [[ $word == "@" || $word == "=@" ]]; then at=@
     elif [[ $option ]]; then option=
     elif [[ $word == -* ]]; then
       if _vringd_value "$command $word"; then option=$word; fi
@@ -38,6 +40,7 @@ _vringd() {
       _vringd_after "$command"
     fi
   done
+  if [[ $current == "@" || $current == "=@" ]]; then at=@ current=; fi
   if [[ $current == "=" ]]; then current=; fi
   if [[ ! $option && $current == --*=* ]]; then
     option=\${current%%=*} prefix=$option= current=\${current#*=}
@@ -58,6 +61,9 @@ _vringd() {
   case $_vringd_kind in
     file) _vringd_paths f default ;;
     directory) _vringd_paths d dirnames ;;
+    group) mapfile -t COMPREPLY < <(compgen -P "$prefix" -g -- "$current") ;;
+    socket)
+      if [[ $at$current == @* ]]; then _vringd_abstract; else _vringd_paths f default; fi ;;
     *) mapfile -t COMPREPLY < <(compgen -P "$prefix" -W "$words" -- "$current") ;;
   esac
   if [[ \${#COMPREPLY[@]} == 1 && \${COMPREPLY[0]} == *[=/] ]]; then compopt -o nospace; fi
@@ -77,6 +83,16 @@ _vringd_paths() {
       printf '%s%q%s\n' "$prefix" "$path" "$slash"
     done
   )
+}
+
+# Where somebody listens without a file. Readline takes the "@" for a part of the word, though COMP_WORDS doesn't. Names with other characters are left out: anybody may choose them.
+_vringd_abstract() {
+  local flags type path
+  while read -r _ _ _ flags type _ _ path; do
+    if [[ $flags == 00010000 && $type == 0001 && $path == @* && ! $path =~ .[^A-Za-z0-9._/+-] ]]; then
+      if [[ $path == "$at$current"* ]]; then COMPREPLY+=("$prefix$path"); fi
+    fi
+  done < /proc/net/unix
 }
 
 complete -F _vringd ${names}

@@ -31,6 +31,11 @@ function __vringd_at
     test "$command" = "$argv[1]"
 end
 
+# Where somebody listens without a file. Names with other characters are left out: anybody may choose them.
+function __vringd_abstract
+    string match -r '^\\S+ \\S+ \\S+ 00010000 0001 \\S+ +\\d+ @[A-Za-z0-9._/+-]*$' </proc/net/unix | string replace -r '.* ' ''
+end
+
 ${programs.map(({ name }) => `complete -c ${name} -f`).join("\n")}
 ${programs.flatMap((program) => withSubcommands(program).flatMap((entry) => linesOf(program.name, entry))).join("\n")}
 `;
@@ -59,9 +64,17 @@ function takesWords({ choices, completes }: Value): boolean {
   return choices.length > 0 || completes !== undefined;
 }
 
+/** What fish runs for a value that is found on the machine. */
+const FINDERS = {
+  directory: "(__fish_complete_directories)",
+  group: "(__fish_complete_groups)",
+  socket: "(__vringd_abstract)",
+};
+
 function wordsFor({ choices, completes }: Value): string {
   if (completes === "file") return "-F";
-  return `-f -a ${quoted(completes === "directory" ? "(__fish_complete_directories)" : choices.join(" "))}`;
+  const files = completes === "socket" ? "-F" : "-f";
+  return `${files} -a ${quoted(completes ? FINDERS[completes] : choices.join(" "))}`;
 }
 
 function quoted(text: string): string {

@@ -14,6 +14,20 @@ export function zshCompletion(programs: readonly CommandEntry[]): string {
 
 ${programs.flatMap(withSubcommands).map(functionOf).join("\n\n")}
 
+# Files, and where somebody listens without one. Names with other characters are left out: anybody may choose them.
+_vringd_sockets() {
+  local line
+  local -a fields names
+  while read -r line; do
+    fields=($=line)
+    if [[ $fields[4] == 00010000 && $fields[5] == 0001 && $fields[8] == @* && $fields[8] != ?*[^A-Za-z0-9._/+-]* ]]; then
+      names+=($fields[8])
+    fi
+  done < /proc/net/unix
+  compadd -a names
+  _files
+}
+
 _vringd() {
   case $service in
 ${names.map((name) => `    ${name}) ${functionName(name)} ;;`).join("\n")}
@@ -64,6 +78,8 @@ function valueSpec({ name, choices, completes }: Value): string {
   // _files -/ would offer files where there is no directory.
   if (completes === "directory") return `${name}:_path_files -/`;
   if (completes === "file") return `${name}:_files`;
+  if (completes === "socket") return `${name}:_vringd_sockets`;
+  if (completes === "group") return `${name}:_groups`;
   return choices.length > 0 ? `${name}:(${choices.join(" ")})` : `${name}: `;
 }
 
