@@ -10,7 +10,7 @@ export class ChainCursor {
   isShared = false;
   private index = 0;
   private offset = 0;
-  private isClosed = false;
+  private whyClosed: (() => Error) | undefined;
 
   constructor(private readonly buffers: readonly Uint8Array[]) {
     this.left = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
@@ -18,7 +18,7 @@ export class ChainCursor {
 
   /** Throws ShortChain past the end, before anything has moved. */
   check(byteLength: number): void {
-    if (this.isClosed) throw new Error("the chain was given back: its buffers are the driver's again");
+    if (this.whyClosed) throw this.whyClosed();
     if (!Number.isSafeInteger(byteLength) || byteLength < 0) throw new RangeError(`${byteLength} bytes`);
     if (byteLength > this.left) throw new ShortChain(`${byteLength} bytes of a chain with ${this.left} left`);
   }
@@ -42,9 +42,9 @@ export class ChainCursor {
     return parts;
   }
 
-  /** Nothing can be read or written any more. */
-  close(): void {
-    this.isClosed = true;
+  /** From here on whoever reads or writes gets this error. */
+  close(why: () => Error): void {
+    this.whyClosed = why;
   }
 
   private move(byteLength: number, isBufferDone: boolean): void {

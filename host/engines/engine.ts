@@ -1,8 +1,8 @@
 // What serves the core's SQEs: the seam between the core and whoever does the I/O.
 import type { Core } from "../core/core.ts";
 
-/** "disk": a disk that is an object, in the thread of whoever gave it. */
-export type EngineName = "io_uring" | "threads" | "disk";
+/** "disk", "chains": a disk or a device that is an object, in the thread of whoever gave it. */
+export type EngineName = "io_uring" | "threads" | "disk" | "chains";
 
 /** Nothing to do until a completion comes; the same, but look again soon; or there is more to do at once. */
 export type Patience = "wait" | "wait-briefly" | "go-on";
@@ -25,6 +25,14 @@ export interface Engine {
   enter(count: number, patience: Patience): Promise<void> | undefined;
   /** Guest memory may have changed since the last ring started. */
   forgetMemory?(): void;
+  /** QUEUE_F_* that a queue (its index in the worker) wants beside those of its format. */
+  queueFlags?(queue: number): number;
+  /** The core has started a ring of `size` entries. */
+  queueStarted?(queue: number, size: number): void;
+  /** A ring is to stop: the core is told once this has resolved. Until then completions go on. */
+  queueStopping?(queue: number): Promise<void>;
+  /** Ends a wait of enter() early, or keeps the next one from beginning: something outside of the core's turn wants one. */
+  wake?(): void;
   /**
    * Another engine that goes on with all that this one holds, when the core says that this one lacks what it needs
    * (STEP_STARVED); undefined if there is none now.

@@ -55,7 +55,9 @@ export abstract class SoftwareEngine implements Engine {
   private readonly cqes: number;
   /** Reads and writes of eventfds that wait for their turn, by user_data. */
   private readonly waiting = new Map<bigint, { stop(): void }>();
-  private wake: (() => void) | undefined;
+  /** Ends the worker's sleep, while it sleeps. */
+  private endSleep: (() => void) | undefined;
+  private isWanted = false;
 
   constructor(
     memory: WebAssembly.Memory,
@@ -100,16 +102,24 @@ export abstract class SoftwareEngine implements Engine {
 
   enter(count: number, patience: Patience): Promise<void> {
     for (let i = 0; i < count; i++) this.submit(this.takeSqe());
-    if (patience === "go-on" || this.hasCompletion()) return nextTurn();
+    if (patience === "go-on" || this.isWanted || this.hasCompletion()) {
+      this.isWanted = false;
+      return nextTurn();
+    }
     return new Promise((resolve) => {
       const timer =
-        patience === "wait-briefly" ? setTimeout(() => this.wake?.(), BRIEF_WAIT_US / 1000) : null;
-      this.wake = () => {
-        this.wake = undefined;
+        patience === "wait-briefly" ? setTimeout(() => this.endSleep?.(), BRIEF_WAIT_US / 1000) : null;
+      this.endSleep = () => {
+        this.endSleep = undefined;
         if (timer) clearTimeout(timer);
         this.resume(resolve);
       };
     });
+  }
+
+  wake(): void {
+    if (this.endSleep) this.endSleep();
+    else this.isWanted = true;
   }
 
   close(): void {
@@ -117,6 +127,9 @@ export abstract class SoftwareEngine implements Engine {
     this.waiting.clear();
     closePeerSignals();
   }
+
+  /** Completes what perform() has taken with -ECANCELED, if the engine can do without the rest of it. */
+  protected withdraw(_userData: bigint): void {}
 
   /** Lets the worker go on after a completion has woken it. */
   protected resume(goOn: () => void): void {
@@ -130,7 +143,7 @@ export abstract class SoftwareEngine implements Engine {
     this.view.setBigUint64(cqe + CQE_USER_DATA, userData, true);
     this.view.setInt32(cqe + CQE_RES, result, true);
     Atomics.store(this.words, CQ_TAIL / 4, tail + 1);
-    this.wake?.();
+    this.endSleep?.();
   }
 
   private hasCompletion(): boolean {
@@ -185,7 +198,7 @@ export abstract class SoftwareEngine implements Engine {
       target.stop();
       this.waiting.delete(address);
       this.complete(address, -ECANCELED);
-    }
+    } else this.withdraw(address);
     this.complete(userData, 0);
   }
 }

@@ -101,7 +101,7 @@ test("a chain that was given back is neither read nor written", () => {
   const cursor = new ChainCursor([sixteen()]);
   const reader = new BufferReader(cursor);
   const writer = new BufferWriter(cursor);
-  cursor.close();
+  cursor.close(() => new Error("the chain was given back"));
   assert.throws(() => reader.u8(), /was given back/);
   assert.throws(() => reader.rest(), /was given back/);
   assert.throws(() => writer.u8(1), /was given back/);
