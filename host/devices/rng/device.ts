@@ -13,13 +13,16 @@ export class RngDevice implements VirtioDevice {
   readonly virtioId = 4;
   readonly queues: readonly QueueSpec[] = [{ name: "requestq", credit: "all", recover: "repeat" }];
   readonly features = 0n;
-  private readonly source = ByteSource.open(this.options.source);
-  private readonly quota = new Quota(this.options.maxBytes ?? Number.POSITIVE_INFINITY, this.options.period);
+  private readonly source: ByteSource;
+  private readonly quota: Quota;
   private log: Log = SILENT;
   private stopping = new AbortController();
   private isDry = false;
 
-  constructor(private readonly options: RngValues) {}
+  constructor(private readonly options: RngValues) {
+    this.source = ByteSource.open(options.source);
+    this.quota = new Quota(options.maxBytes ?? Number.POSITIVE_INFINITY, options.period);
+  }
 
   attach({ log }: DeviceHost): void {
     this.log = log;
