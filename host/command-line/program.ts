@@ -1,15 +1,14 @@
 // What all our programs' command lines have in common: how options are read, and how a wrong one is answered.
 import { Command, CommanderError, type Help, type Option } from "commander";
+import { UsageError } from "../options/option.ts";
+import * as types from "../options/types.ts";
 
-export { type Command, CommanderError, type Help, type Option as CommandOption };
+export { type Command, CommanderError, type Help, type Option as CommandOption, UsageError };
 
 export const STATUS_FAILED = 1;
 export const STATUS_USAGE = 2;
 
 const HELP_WIDTH = 80;
-
-/** The command line can't be understood. The message is one sentence. */
-export class UsageError extends Error {}
 
 /** Refuses a second value for an option that has one: the first would be dropped without a word. */
 class StrictCommand extends Command {
@@ -48,27 +47,33 @@ export type ValueReader<T> = ((text: string) => T) & {
   range?: { least: number; most: number };
 };
 
+/** Throws UsageError for what the type does not take. */
+export function readerOf<T>(type: types.OptionType<T>, option: string): ValueReader<T> {
+  const read = (text: string) => {
+    const value = type.read(text);
+    if (value !== undefined) return value;
+    if (type.isPath) throw new UsageError(`${option}: a path is empty`);
+    throw new UsageError(`${option} takes ${type.takes}, not "${text}"`);
+  };
+  const { choices, range } = type;
+  return Object.assign(read, { ...(choices && { choices }), ...(range && { range }) });
+}
+
 export function wholeNumber(least: number, most: number, option: string): ValueReader<number> {
-  const read = (text: string) => {
-    const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
-    if (value >= least && value <= most) return value;
-    throw new UsageError(`${option} takes a whole number from ${least} to ${most}, not "${text}"`);
-  };
-  return Object.assign(read, { range: { least, most } });
+  return readerOf(types.wholeNumber(least, most), option);
 }
 
-export function oneOf(choices: readonly (string | number)[], option: string): ValueReader<string> {
-  const names = choices.map(String);
-  const read = (text: string) => {
-    if (names.includes(text)) return text;
-    throw new UsageError(`${option} takes one of ${names.join(", ")}, not "${text}"`);
-  };
-  return Object.assign(read, { choices: names });
+export function oneOf<const T extends string | number>(
+  choices: readonly T[],
+  option: string,
+): ValueReader<T> {
+  return readerOf(types.oneOf(choices), option);
 }
 
-export function numberOneOf(choices: readonly number[], option: string): ValueReader<number> {
-  const read = oneOf(choices, option);
-  return Object.assign((text: string) => Number(read(text)), { choices: read.choices! });
+/** How long an answer may take, in whole seconds: whole programs, or daemons, are waited for. */
+export function timeoutOption(help: string, mostSeconds: number, standard: number) {
+  const read = wholeNumber(1, mostSeconds, "--timeout");
+  return ["--timeout <SECONDS>", help, read, standard] as const;
 }
 
 /** Commander's own, as one sentence. */

@@ -57,11 +57,35 @@ export interface DeviceHost {
 export interface DeviceMessage {
   /** How many descriptors come with it. */
   readonly fds: number;
-  /** The descriptors are the device's from here on. A returned payload is the reply. */
+  /** The descriptors are the device's from here on. A returned payload is the reply. Throws RangeError if the request makes no sense. */
   handle(payload: Buffer, fds: readonly number[]): Buffer | undefined | Promise<Buffer | undefined>;
 }
 
-export interface VirtioDevice {
+/** A kind of request, as counts, metrics and `vringd ctl` have it. In the order in which the core counts kinds. */
+export interface RequestKind {
+  /** Such as "writeZeroes". Metrics have it in their own spelling, "write_zeroes". */
+  readonly name: string;
+  /** Its count in log lines and statistics, such as "reads". */
+  readonly count: string;
+  /** "in" to the driver or "out" of it: where its data go, and the name of their count in bytes. Left out: it moves no data. */
+  readonly data?: { readonly direction: "in" | "out"; readonly count: string };
+  /** Whether there are latencies of it. */
+  readonly isTimed: boolean;
+}
+
+/** What others may see of a device beside its queues and features. */
+export interface DeviceFacts {
+  /** For the log's line that says the program is ready. */
+  readonly log: Readonly<Record<string, unknown>>;
+  /** Members of the status document beside those of every device, such as { disk: {...} }. */
+  readonly status: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+  /** Labels of the metric "info". */
+  readonly labels: Readonly<Record<string, string>>;
+  readonly gauges: readonly { readonly name: string; readonly help: string; readonly value: number }[];
+}
+
+/** What front-end and driver see of a device, whoever serves its requests. */
+export interface Device {
   /** As `--print-capabilities` and description files have it, such as "rng". */
   readonly type: string;
   /** Of the specification's list (virtio 1.4, 5). */
@@ -69,29 +93,48 @@ export interface VirtioDevice {
   readonly queues: readonly QueueSpec[];
   /** The device's own bits; those of rings and of the protocol are added. */
   readonly features: bigint;
+  /** What the specification calls them, by bit, for status documents. */
+  readonly featureNames?: Readonly<Record<number, string>>;
   /** Bits that front-ends set though they were not offered. */
   readonly ignoredFeatures?: bigint;
   /** Left out: the front-end is offered no config space. */
   readonly config?: ConfigSpace;
-  /** By request number. */
+  /** By request number. Those of the protocol that every device has can't be replaced. */
   readonly messages?: ReadonlyMap<number, DeviceMessage>;
   /** Whether the front-end is offered inflight tracking, for devices whose requests must outlive this process. */
   readonly inflight?: boolean;
+  /** Left out: all requests are of one kind, "chain". */
+  readonly kinds?: readonly RequestKind[];
+  readonly facts?: DeviceFacts;
+  /** A new front-end has come: what the one before it chose does not count. negotiated(0n) follows. */
+  connected?(): void;
+  /**
+   * The driver has accepted these bits; those of the protocol are left out. 0n: the device was reset, or has a new front-end. Called
+   * when they change, which can be while rings run.
+   */
+  negotiated?(features: bigint): void;
+  /**
+   * A ring is about to start whose driver was served before this front-end came, by another process or on another host: what the
+   * driver wrote to the config space then is not known. It can be called more than once.
+   */
+  inherited?(): void;
+  /** The driver has reset the device: nothing of its former life counts. Its rings have stopped. negotiated(0n) follows. */
+  reset?(): void;
+  /** The end. Rings have stopped. */
+  close?(): void | Promise<void>;
+}
+
+/** A device that is handed each chain of its queues. It lives in the thread in which it was made. */
+export interface VirtioDevice extends Device {
   /** Once, before all else. */
   attach?(host: DeviceHost): void;
-  /** The driver has accepted these bits. 0n: the device was reset, or has a new front-end. */
-  negotiated?(features: bigint): void;
   /** A ring runs. The driver may start some queues and not others. */
   start(queue: DeviceQueue): void;
   /** A ring is to stop: each chain that is held must be used or parked. The ring stops when this has resolved. */
   stop?(queue: DeviceQueue): void | Promise<void>;
-  /** The driver has reset the device: nothing of its former life counts. */
-  reset?(): void;
   /** State that a successor on another host goes on with. */
   save?(): Promise<Uint8Array>;
   load?(state: Uint8Array): Promise<void>;
-  /** The end. Rings have stopped. */
-  close?(): void | Promise<void>;
 }
 
 /** A queue whose ring runs. */

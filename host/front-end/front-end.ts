@@ -32,7 +32,7 @@ export interface FrontEndOptions {
   /** Whether they are tracked in an inflight region. */
   inflight?: boolean;
   queueSize?: number;
-  /** Bytes of config space to read; 60 is what virtio 1.1 has, and all that QEMU's export gives. */
+  /** Bytes of config space to read, 0 for none; 60 is what virtio 1.1 has for a disk, and all that QEMU's export gives. */
   configSize?: number;
 }
 
@@ -145,7 +145,8 @@ export class FrontEnd extends Requests {
     this.backendFeatures = await this.getFeatures();
     if (hasBit(this.backendFeatures, m.VHOST_USER_F_PROTOCOL_FEATURES)) await this.negotiateProtocol();
     await this.setOwner();
-    if (this.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_CONFIG)) await this.readConfig();
+    const readsConfig = options.configSize !== 0 && this.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_CONFIG);
+    if (readsConfig) await this.readConfig();
     this.features = options.features ?? this.wantedFeatures();
     await this.accepted("SET_FEATURES", this.setFeatures(this.features));
   }

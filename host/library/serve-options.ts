@@ -1,11 +1,13 @@
-// What a program says of the disk and of how to serve it; left out, it is what the command line has.
-import { availableParallelism } from "node:os";
-import { QUEUES_MAX, WORKERS_MAX } from "../../assembly/abi/layout.ts";
+// What a program says of a disk or a device, and of how to serve it; left out, it is what the command line has.
+import { BLOCK_OPTIONS, threadCount } from "../devices/block/options.ts";
+import type { VirtioDevice } from "../devices/device.ts";
+import type { WorkerChoice } from "../devices/engine-device.ts";
 import type { BlockDisk } from "../engines/block-disk.ts";
 import { StartError } from "../errors.ts";
+import { checkValue, type Option } from "../options/option.ts";
+import { fileMode } from "../options/types.ts";
 import type { Log } from "../process/log.ts";
 import { textOfBytes } from "../process/paths.ts";
-import type { DeviceOptions } from "../programs/daemon.ts";
 import type { AccessChoice, Entrance } from "../protocol/entrance.ts";
 import type { DiskChoice } from "../storage/open.ts";
 
@@ -40,10 +42,8 @@ export interface FileOptions {
   overlay?: string | Buffer;
 }
 
-/** What to serve, where, and how. One of `socketPath`, `connect` and `fd`. */
-export interface ServeOptions {
-  /** An object of yours, or a file. */
-  disk: BlockDisk | FileOptions;
+/** Where to serve, and how. One of `socketPath`, `connect` and `fd`. */
+export interface EntranceOptions {
   /** Listen on a Unix socket at this path; or at an abstract name, "@NAME", for front-ends of root or the same user. */
   socketPath?: string;
   /** Mode of the socket at `socketPath`, such as 0o660. Left out: what the umask leaves; with `socketGroup` 0o660. */
@@ -56,56 +56,88 @@ export interface ServeOptions {
   fd?: number;
   /** Close when the first front-end has left. Left out: false. */
   once?: boolean;
-  /** Queues that the guest may use, 1 to 256. Left out: 256. */
-  queues?: number;
-  /** Queue size to expect, 4 to 1024: requests may have two segments less. Left out: 128. */
-  queueSize?: number;
   /** Offer packed virtqueues too. Left out: false. */
   packed?: boolean;
-  /** How to do a file's I/O. Left out: "auto", the first that works. */
-  engine?: "auto" | "io_uring" | "threads";
-  /** Worker threads for a file, up to 13. Left out: one a queue, up to the cores. An object is served in the calling thread. */
-  threads?: number;
-  /** Microseconds that a busy thread may look for more before it sleeps, with io_uring. Left out: 32. */
-  pollUs?: number;
   /** Closes the server when it aborts. */
   signal?: AbortSignal;
   /** Where log lines go; a logger of pino will do. Left out: nowhere. */
   log?: Log;
 }
 
+/** A disk to serve. */
+export interface ServeOptions extends EntranceOptions {
+  /** An object of yours, or a file. */
+  disk: BlockDisk | FileOptions;
+  /** Queues that the guest may use, 1 to 256. Left out: 256. */
+  queues?: number;
+  /** Queue size to expect, 4 to 1024: requests may have two segments less. Left out: 128. */
+  queueSize?: number;
+  /** How to do a file's I/O. Left out: "auto", the first that works. */
+  engine?: "auto" | "io_uring" | "threads";
+  /** Worker threads for a file, up to 13. Left out: one a queue, up to the cores. An object is served in the calling thread. */
+  threads?: number;
+  /** Microseconds that a busy thread may look for more before it sleeps, with io_uring. Left out: 32. */
+  pollUs?: number;
+}
+
+/** A device of yours to serve, in the calling thread. */
+export interface ServeDeviceOptions extends EntranceOptions {
+  /** It is closed in the end. */
+  device: VirtioDevice;
+}
+
+/** Throws StartError for what no disk can be. */
 export function diskChoice(file: FileOptions): DiskChoice {
+  const { discard, rangeSegments, lock, lockTimeout } = BLOCK_OPTIONS;
+  for (const name of CHECKED) checkGiven(BLOCK_OPTIONS[name], file[name], name);
   return {
     readOnly: false,
     direct: false,
-    discard: "unmap",
-    rangeSegments: 1,
-    lock: "auto",
-    lockTimeoutMs: 30_000,
+    discard: discard.default,
+    rangeSegments: rangeSegments.default,
+    lock: lock.default,
+    lockTimeoutMs: lockTimeout.default * 1000,
     ...file,
     path: textOf(file.path),
     overlay: file.overlay === undefined ? undefined : textOf(file.overlay),
   };
 }
 
+/** What a program gives as a command line has it. */
+const CHECKED = ["discard", "serial", "format", "rangeSegments", "lock"] as const;
+
 function textOf(path: string | Buffer): string {
   return typeof path === "string" ? path : textOfBytes(path);
 }
 
 /** Throws StartError for what no back-end can do. */
-export function deviceOptions(options: ServeOptions): DeviceOptions {
-  const { queues = QUEUES_MAX, queueSize = 128, packed = false, engine = "auto", pollUs = 32 } = options;
-  const threads = options.threads ?? Math.min(availableParallelism(), WORKERS_MAX);
-  checkRange("queues", queues, 1, QUEUES_MAX);
-  checkRange("queueSize", queueSize, 4, 1024);
-  checkRange("threads", threads, 1, WORKERS_MAX);
-  checkRange("pollUs", pollUs, 0, 1000);
-  const blk = { queueCount: queues, queueSize, packed };
-  return { blk, engine, threads: Math.min(threads, queues), pollUs };
+export function queueChoice(options: ServeOptions): {
+  queues: { queueCount: number; queueSize: number };
+  workers: WorkerChoice;
+} {
+  const { numQueues, queueSize, engine, threads, pollUs } = BLOCK_OPTIONS;
+  const queueCount = options.queues ?? numQueues.default;
+  checkValue(numQueues, queueCount, "queues");
+  checkGiven(queueSize, options.queueSize, "queueSize");
+  checkGiven(engine, options.engine, "engine");
+  checkGiven(threads, options.threads, "threads");
+  checkGiven(pollUs, options.pollUs, "pollUs");
+  return {
+    queues: { queueCount, queueSize: options.queueSize ?? queueSize.default },
+    workers: {
+      threads: threadCount({ threads: options.threads, numQueues: queueCount }),
+      engine: options.engine ?? engine.default,
+      pollUs: options.pollUs ?? pollUs.default,
+    },
+  };
+}
+
+function checkGiven(option: Option<unknown>, value: unknown, name: string): void {
+  if (value !== undefined) checkValue(option, value, name);
 }
 
 /** Throws StartError unless there is one. */
-export function entranceOf({ socketPath, connect, fd }: ServeOptions): Entrance {
+export function entranceOf({ socketPath, connect, fd }: EntranceOptions): Entrance {
   const given: Entrance[] = [];
   if (socketPath !== undefined) given.push({ socketPath });
   if (connect !== undefined) given.push({ connect });
@@ -115,15 +147,15 @@ export function entranceOf({ socketPath, connect, fd }: ServeOptions): Entrance 
   throw new StartError("give one of socketPath, connect and fd: where we and front-ends meet");
 }
 
-export function accessOf({ socketPath, socketMode: mode, socketGroup: group }: ServeOptions): AccessChoice {
+export function accessOf({
+  socketPath,
+  socketMode: mode,
+  socketGroup: group,
+}: EntranceOptions): AccessChoice {
   if (mode === undefined && group === undefined) return {};
   if (socketPath === undefined)
     throw new StartError("socketMode and socketGroup are for a socket at socketPath");
-  if (mode !== undefined) checkRange("socketMode", mode, 0, 0o777);
+  if (mode !== undefined && !fileMode.accepts(mode))
+    throw new StartError(`socketMode is ${mode}; give ${fileMode.takes}`);
   return { mode, group: group === undefined ? undefined : String(group) };
-}
-
-function checkRange(name: string, value: number, min: number, max: number): void {
-  if (Number.isInteger(value) && value >= min && value <= max) return;
-  throw new StartError(`${name} is ${value}; give a whole number from ${min} to ${max}`);
 }

@@ -1,24 +1,23 @@
 // A back-end in a program: what the daemon does, without its signals, its exit status and its command line.
 import { EventEmitter } from "node:events";
 import { constants } from "node:os";
-import type { BlockDisk } from "../engines/block-disk.ts";
+import { Service } from "../backend/service.ts";
+import { BlockDevice } from "../devices/block/device.ts";
+import type { AnyDevice } from "../devices/engine-device.ts";
 import type { DiskFailure, DiskOperation } from "../engines/disk-failure.ts";
+import type { EngineName } from "../engines/engine.ts";
 import { BusyError } from "../errors.ts";
 import { SystemError } from "../linux/libc.ts";
 import { type Log, SILENT } from "../process/log.ts";
 import { LimitedLog } from "../process/log-limiter.ts";
-import { Device, serveAll } from "../programs/daemon.ts";
-import type { Connection } from "../protocol/connection.ts";
-import { prepareEntrance } from "../protocol/entrance.ts";
-import type { FrontEnds } from "../protocol/listener.ts";
 import { describeObject } from "../storage/object.ts";
 import { openDisk } from "../storage/open.ts";
 import {
   accessOf,
-  deviceOptions,
   diskChoice,
   entranceOf,
-  type FileOptions,
+  queueChoice,
+  type ServeDeviceOptions,
   type ServeOptions,
 } from "./serve-options.ts";
 
@@ -50,12 +49,30 @@ export interface Stats {
   brokenRings: number;
 }
 
+/** The same of a device of yours. */
+export interface DeviceStats {
+  /** Chains that the device has used. */
+  chains: number;
+  /** Bytes that it wrote to them. */
+  bytesIn: number;
+  /** Bytes that the driver gave. */
+  bytesOut: number;
+  /** Chains that failed. */
+  failures: number;
+  /** Notifications by the guest. */
+  kicks: number;
+  /** Notifications of the guest. */
+  calls: number;
+  /** Rings that the guest broke. */
+  brokenRings: number;
+}
+
 /** What a server emits, with the arguments of each. */
-export interface ServerEvents {
+export interface ServerEvents<S = Stats> {
   /** A front-end has come. */
   connect: [];
   /** It has left, after so many requests. `fault`: it broke the protocol, a {@link ProtocolError}, or a system call on what it gave failed. */
-  disconnect: [stats: Stats, fault: Error | undefined];
+  disconnect: [stats: S, fault: Error | undefined];
   /** The guest broke a ring, which takes nothing more until the front-end starts it anew. */
   broken: [ring: number, reason: string];
   /**
@@ -70,41 +87,51 @@ export interface ServerEvents {
 }
 
 /** A back-end that listens: one front-end after the other, until it is closed. */
-export class Server extends EventEmitter<ServerEvents> {
+export class Server<S = Stats> extends EventEmitter<ServerEvents<S>> {
   /** Resolves when all is closed, however that came about. */
   readonly closed: Promise<void>;
 
   /** @internal */
   constructor(
-    private readonly device: Device,
+    private readonly service: Service,
     private readonly stopping: AbortController,
-    run: (server: Server) => Promise<void>,
+    afterwards: () => void,
   ) {
     super();
-    const { dataPlane } = device;
-    dataPlane.onFailure = (error) => this.fail(error);
-    dataPlane.observeBroken = (ring, reason) => this.emit("broken", ring, reason);
+    const { events } = service;
+    // The emitter's types can't be told of an argument that is generic.
+    const emitter = this as unknown as EventEmitter<ServerEvents<unknown>>;
+    events.on("error", (error) => this.fail(error));
+    events.on("broken", (ring, reason) => emitter.emit("broken", ring, reason));
+    events.on("connect", () => emitter.emit("connect"));
+    events.on("disconnect", (counts, fault) => emitter.emit("disconnect", counts, fault));
+    events.on("requestFailed", (failure) =>
+      emitter.emit("requestFailed", failure.operation, errorOf(failure)),
+    );
     // In a turn of its own: listeners of "connect" are added once the caller has the server.
     this.closed = new Promise((resolve) => {
       setImmediate(() =>
-        run(this)
+        service
+          .run()
+          .finally(() => service.close())
+          .finally(afterwards)
           .catch((error) => this.fail(error))
           .finally(() => {
             resolve();
-            this.emit("close");
+            emitter.emit("close");
           }),
       );
     });
   }
 
   /** What serves: "disk" is an object in this thread. */
-  get engine(): "io_uring" | "threads" | "disk" {
-    return this.device.dataPlane.engine;
+  get engine(): EngineName {
+    return this.service.backend.workers.engine;
   }
 
   /** Counts since the start. */
-  stats(): Stats {
-    return this.device.dataPlane.counters();
+  stats(): S {
+    return this.service.backend.activity.counts() as S;
   }
 
   /**
@@ -126,7 +153,7 @@ export class Server extends EventEmitter<ServerEvents> {
   }
 
   private fail(error: Error): void {
-    this.emit("error", error);
+    (this as unknown as EventEmitter<ServerEvents<unknown>>).emit("error", error);
   }
 }
 
@@ -134,83 +161,56 @@ export class Server extends EventEmitter<ServerEvents> {
 const CLOSE_MS = 5000;
 
 /**
- * Starts a vhost-user-blk back-end and resolves once it listens. It installs no signal handler and never ends the
+ * Starts a vhost-user back-end, for a disk or for a device of yours, and resolves once it listens. It installs no signal handler and never ends the
  * process. Throws {@link StartError}, with nothing left behind, if it can't start.
  *
  * @example
  * await using server = await serve({ disk: new MemoryDisk(1n << 30n), socketPath: "/tmp/blk.sock" });
  */
-export async function serve(options: ServeOptions): Promise<Server> {
-  const { signal } = options;
+export function serve(options: ServeOptions): Promise<Server>;
+/** The same for a device of yours, which is served in the calling thread. */
+export function serve(options: ServeDeviceOptions): Promise<Server<DeviceStats>>;
+export async function serve(options: ServeOptions | ServeDeviceOptions): Promise<Server<unknown>> {
+  const { signal, packed = false, once = false } = options;
   const log = new LimitedLog(options.log ?? SILENT);
-  const how = deviceOptions(options);
-  signal?.throwIfAborted();
-  const openEntrance = prepareEntrance(entranceOf(options), accessOf(options), log);
   const stopping = new AbortController();
+  const openDevice = deviceOpener(options, stopping.signal, log);
+  signal?.throwIfAborted();
   const abort = () => stopping.abort();
   signal?.addEventListener("abort", abort);
-  const undo: (() => unknown)[] = [() => signal?.removeEventListener("abort", abort)];
+  const afterwards = () => {
+    signal?.removeEventListener("abort", abort);
+    log.flush();
+  };
   try {
-    const disk = await openAny(options.disk, stopping.signal, log);
-    undo.unshift(() => disk.close());
-    undo.push(() => log.flush());
-    const memory = Device.reserveMemory(disk, how.threads);
-    const frontEnds = openEntrance();
-    undo.unshift(() => frontEnds.close());
-    let server: Server | undefined;
-    const device = await Device.open(disk, memory, how, log, (failure) => {
-      server?.emit("requestFailed", failure.operation, errorOf(failure));
-    });
-    const ends = { stopping: stopping.signal, once: options.once ?? false };
-    server = new Server(device, stopping, (self) => run(self, device, frontEnds, ends, log, undo));
-    return server;
+    const choice = { entrance: entranceOf(options), access: accessOf(options), once, packed, openDevice };
+    return new Server(await Service.start(choice, stopping.signal, log), stopping, afterwards);
   } catch (error) {
-    // A descriptor that was handed over is closed, however far we got.
-    if (options.fd !== undefined) openEntrance().close();
-    await endAll(undo);
+    afterwards();
     signal?.throwIfAborted();
     throw error;
   }
 }
 
-async function run(
-  server: Server,
-  device: Device,
-  frontEnds: FrontEnds,
-  ends: { stopping: AbortSignal; once: boolean },
+/** Checks what can be checked at once. Throws StartError. */
+function deviceOpener(
+  options: ServeOptions | ServeDeviceOptions,
+  stopping: AbortSignal,
   log: Log,
-  undo: readonly (() => unknown)[],
-): Promise<void> {
-  const serveOne = async (connection: Connection) => {
-    const before = device.dataPlane.counters();
-    server.emit("connect");
-    const fault = await device.serve(connection, ends.stopping, log);
-    server.emit("disconnect", difference(device.dataPlane.counters(), before), fault);
+): () => Promise<AnyDevice> {
+  if ("device" in options) return async () => options.device;
+  const { disk } = options;
+  const { queues, workers } = queueChoice(options);
+  return async () => {
+    const storage =
+      "path" in disk
+        ? await openDisk(diskChoice(disk), stopping, log)
+        : describeObject(disk, { name: "the disk" });
+    return new BlockDevice(storage, queues, workers);
   };
-  try {
-    await serveAll(frontEnds, { serve: serveOne }, ends, () => {}, log);
-    await device[Symbol.asyncDispose]();
-  } finally {
-    await endAll(undo);
-  }
 }
 
 /** Nothing moved is an I/O error to the guest, too. */
 function errorOf({ operation, result, error }: DiskFailure): unknown {
   return error ?? new SystemError(operation, -result || constants.errno.EIO);
-}
-
-async function endAll(undo: readonly (() => unknown)[]): Promise<void> {
-  for (const end of undo) await end();
-}
-
-function openAny(disk: BlockDisk | FileOptions, stopping: AbortSignal, log: Log) {
-  if ("path" in disk) return openDisk(diskChoice(disk), stopping, log);
-  return Promise.resolve(describeObject(disk, { name: "the disk" }));
-}
-
-function difference(after: Stats, before: Stats): Stats {
-  const result = { ...after };
-  for (const name of Object.keys(result) as (keyof Stats)[]) result[name] -= before[name];
-  return result;
 }

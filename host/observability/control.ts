@@ -23,7 +23,7 @@ export function controlRoutes(
     "/v1/status": { GET: () => json(statusOf(subject, log.level)) },
     "/v1/stats": {
       GET: () => {
-        const wasTimed = subject.dataPlane.statistics.isTimed;
+        const wasTimed = subject.backend.activity.isTimed;
         attention.look();
         return json(statsOf(subject, wasTimed));
       },

@@ -1,5 +1,7 @@
 // The workers' histograms as prom-client wants a metric: its own kind can't be given counts that others have made.
-import { type QueueStatistics, TIMED_KINDS } from "../workers/statistics.ts";
+import type { QueueActivity } from "../backend/activity.ts";
+import type { RequestKind } from "../devices/device.ts";
+import type { Latency } from "../workers/statistics.ts";
 
 /** Upper bounds: powers of two from 1 us to 8.6 s, at which buckets of the core end, so no count is a guess. */
 const BOUNDS_NS = Array.from({ length: 24 }, (_, i) => 2 ** (10 + i));
@@ -18,7 +20,7 @@ export class DurationHistogram {
   constructor(
     readonly name: string,
     readonly help: string,
-    private readonly queues: () => readonly QueueStatistics[],
+    private readonly queues: () => readonly QueueActivity[],
   ) {}
 
   get() {
@@ -28,18 +30,14 @@ export class DurationHistogram {
   reset(): void {}
 
   private values(): Value[] {
-    return this.queues().flatMap(({ index, latencies }) =>
-      TIMED_KINDS.filter((kind) => latencies[kind].buckets.length > 0).flatMap((kind) => {
-        const op = kind === "writeZeroes" ? "write_zeroes" : kind;
-        return this.histogram({ queue: index, op }, latencies[kind]);
-      }),
+    return this.queues().flatMap(({ index, kinds }) =>
+      kinds
+        .filter(({ latency }) => latency.buckets.length > 0)
+        .flatMap(({ kind, latency }) => this.histogram({ queue: index, op: opOf(kind) }, latency)),
     );
   }
 
-  private histogram(
-    labels: Value["labels"],
-    { sumNs, buckets }: QueueStatistics["latencies"]["read"],
-  ): Value[] {
+  private histogram(labels: Value["labels"], { sumNs, buckets }: Latency): Value[] {
     const within = (boundNs: number) =>
       buckets.reduce((sum, [, toNs, count]) => (toNs <= boundNs ? sum + count : sum), 0);
     const bucket = (le: number | string, value: number) => ({
@@ -55,4 +53,9 @@ export class DurationHistogram {
       { metricName: `${this.name}_count`, labels, value: total },
     ];
   }
+}
+
+/** A kind's name as Prometheus spells names: "write_zeroes". */
+export function opOf({ name }: Pick<RequestKind, "name">): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }

@@ -1,25 +1,14 @@
 // What Prometheus reads: the workers' counts and histograms, put into words only when it asks.
 import { Counter, Gauge, type Metric, Registry } from "prom-client";
-import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import manifest from "../../package.json" with { type: "json" };
-import type { QueueCounters, QueueStatistics } from "../workers/statistics.ts";
+import type { QueueActivity } from "../backend/activity.ts";
 import type { Attention } from "./attention.ts";
-import { DurationHistogram } from "./duration-histogram.ts";
+import { DurationHistogram, opOf } from "./duration-histogram.ts";
 import type { Answer } from "./http-server.ts";
 import { ResidentMemory } from "./resident-memory.ts";
 import type { Subject } from "./subject.ts";
 
-const PREFIX = "vringd_blk";
-
-/** Values of the label `op`, and the counter of each. */
-const OPS: Record<string, keyof QueueCounters> = {
-  read: "reads",
-  write: "writes",
-  flush: "flushes",
-  discard: "discards",
-  write_zeroes: "writeZeroes",
-  get_id: "ids",
-};
+const LABELS = ["queue", "op", "worker", "result"];
 
 type Labels = Record<string, string | number>;
 type Series = [labels: Labels, value: number][];
@@ -49,42 +38,33 @@ export class Metrics {
   }
 
   private addDevice(): void {
-    const { disk, dataPlane, frontEnd } = this.subject;
-    const info = { version: manifest.version, engine: dataPlane.engine, disk: disk.path };
-    this.gauge("info", "What runs here, in its labels; always 1.", () => [[info, 1]]);
-    this.gauge("size_bytes", "Size of the disk.", () => [[{}, Number(disk.capacitySectors) * SECTOR_SIZE]]);
-    this.gauge("read_only", "Whether the disk is read-only.", () => [[{}, Number(disk.readOnly)]]);
+    const { backend } = this.subject;
+    const { facts } = backend.device;
+    const info = { version: manifest.version, engine: backend.workers.engine, ...facts?.labels };
+    this.gauge("info", "What runs here, in its labels; always 1.", () => [[info, 1]], Object.keys(info));
+    for (const { name, help, value } of facts?.gauges ?? []) this.gauge(name, help, () => [[{}, value]]);
     this.gauge("front_end_connected", "Whether a front-end is connected.", () => [
-      [{}, Number(frontEnd() !== undefined)],
+      [{}, Number(backend.frontEnd !== undefined)],
     ]);
     this.counter("rings_broken_total", "Rings that their drivers broke.", () => [
-      [{}, dataPlane.counters().brokenRings],
+      [{}, backend.activity.counts().brokenRings!],
     ]);
   }
 
   private addQueues(): void {
     this.counter("requests_total", "Requests that ended well.", () =>
-      this.queues().flatMap(({ index, counters }) =>
-        Object.entries(OPS).map(([op, name]): Series[number] => [{ queue: index, op }, counters[name]]),
+      this.queues().flatMap(({ index, kinds }) =>
+        kinds.map(({ kind, requests }): Series[number] => [{ queue: index, op: opOf(kind) }, requests]),
       ),
     );
-    this.counter("bytes_total", "Bytes of data read and written.", () =>
-      this.queues().flatMap(
-        ({ index, counters }): Series => [
-          [{ queue: index, op: "read" }, counters.readBytes],
-          [{ queue: index, op: "write" }, counters.writtenBytes],
-        ],
-      ),
-    );
+    this.counter("bytes_total", "Bytes of data read and written.", () => this.queues().flatMap(bytesOf));
     this.counter("failed_requests_total", "Requests that ended with an error status.", () =>
-      this.eachQueue(({ counters }) => counters.failures),
+      this.eachQueue(({ failures }) => failures),
     );
     this.counter("kicks_total", "Kicks that came from the driver.", () =>
-      this.eachQueue(({ counters }) => counters.kicks),
+      this.eachQueue(({ kicks }) => kicks),
     );
-    this.counter("calls_total", "Calls that went to the driver.", () =>
-      this.eachQueue(({ counters }) => counters.calls),
-    );
+    this.counter("calls_total", "Calls that went to the driver.", () => this.eachQueue(({ calls }) => calls));
     this.gauge("requests_in_flight", "Requests taken from the ring and not yet used.", () =>
       this.eachQueue(({ inFlight }) => inFlight),
     );
@@ -92,7 +72,7 @@ export class Metrics {
       this.eachQueue(({ state }) => Number(state === "running")),
     );
     const durations = new DurationHistogram(
-      `${PREFIX}_request_duration_seconds`,
+      this.fullName("request_duration_seconds"),
       "From when a request is taken from its ring to when it is used, of those that ended well while somebody looked.",
       () => this.queues(),
     );
@@ -100,7 +80,7 @@ export class Metrics {
   }
 
   private addWorkers(): void {
-    const workers = () => this.subject.dataPlane.statistics.workers();
+    const workers = () => this.subject.backend.activity.workers();
     this.counter("worker_turns_total", "Turns of a worker's loop.", () =>
       workers().map(({ index, turns }) => [{ worker: index }, turns]),
     );
@@ -131,22 +111,22 @@ export class Metrics {
   }
 
   /** Those that are there for a guest, or were. */
-  private queues(): QueueStatistics[] {
-    const queues = this.subject.dataPlane.statistics.queues();
-    return queues.filter(({ state, counters }) => {
-      return state !== "stopped" || Object.values(counters).some((count) => count > 0);
+  private queues(): QueueActivity[] {
+    return this.subject.backend.activity.queues().filter(({ state, kinds, failures, kicks, calls }) => {
+      const counts = [...kinds.map(({ requests }) => requests), failures, kicks, calls];
+      return state !== "stopped" || counts.some((count) => count > 0);
     });
   }
 
-  private eachQueue(value: (queue: QueueStatistics) => number): Series {
+  private eachQueue(value: (queue: QueueActivity) => number): Series {
     return this.queues().map((queue) => [{ queue: queue.index }, value(queue)]);
   }
 
   private counter(name: string, help: string, collect: () => Series): void {
     const counter = new Counter({
-      name: fullName(name),
+      name: this.fullName(name),
       help,
-      labelNames: labelNames(name),
+      labelNames: LABELS,
       registers: [this.registry],
       collect: () => {
         counter.reset();
@@ -155,11 +135,11 @@ export class Metrics {
     });
   }
 
-  private gauge(name: string, help: string, collect: () => Series): void {
+  private gauge(name: string, help: string, collect: () => Series, labelNames: string[] = LABELS): void {
     const gauge = new Gauge({
-      name: fullName(name),
+      name: this.fullName(name),
       help,
-      labelNames: labelNames(name),
+      labelNames,
       registers: [this.registry],
       collect: () => {
         gauge.reset();
@@ -167,13 +147,19 @@ export class Metrics {
       },
     });
   }
+
+  /** Below the program's name, except for what all programs have. */
+  private fullName(name: string): string {
+    return name.startsWith("process_") ? name : `${this.subject.name.replaceAll("-", "_")}_${name}`;
+  }
 }
 
-function fullName(name: string): string {
-  return name.startsWith("process_") ? name : `${PREFIX}_${name}`;
-}
-
-function labelNames(name: string): string[] {
-  if (name === "info") return ["version", "engine", "disk"];
-  return ["queue", "op", "worker", "result"];
+/** By the kinds that move data; of a device that names none, by direction. */
+function bytesOf({ index, kinds, bytesIn, bytesOut }: QueueActivity): Series {
+  const moving = kinds.filter(({ kind }) => kind.data !== undefined);
+  if (moving.length > 0) return moving.map(({ kind, bytes }) => [{ queue: index, op: opOf(kind) }, bytes]);
+  return [
+    [{ queue: index, op: "in" }, bytesIn],
+    [{ queue: index, op: "out" }, bytesOut],
+  ];
 }

@@ -30,7 +30,7 @@ export class Observability {
     subject: Subject,
     private readonly log: LimitedLog,
   ) {
-    this.attention = new Attention(subject.dataPlane.statistics);
+    this.attention = new Attention(subject.backend.activity);
     this.metrics = new Metrics(subject, this.attention);
   }
 

@@ -1,5 +1,6 @@
 // What `GET /v1/stats` answers: counters, gauges and latencies, by queue. Described in schema/control.openapi.json.
-import type { Bucket, Latency, QueueStatistics, RingState, WorkerStatistics } from "../workers/statistics.ts";
+import type { KindActivity, QueueActivity } from "../backend/activity.ts";
+import type { Bucket, Latency, RingState, WorkerStatistics } from "../workers/statistics.ts";
 import { countIn, percentileNs } from "./percentiles.ts";
 import type { Subject } from "./subject.ts";
 
@@ -12,19 +13,18 @@ export interface Stats {
   workers: WorkerStatistics[];
 }
 
+/** Kinds that are not timed are members of their own, by the name of their count, such as `ids`. */
 export interface QueueStats {
   index: number;
   state: RingState;
   inFlight: number;
-  operations: Record<OperationName, OperationStats>;
-  ids: number;
+  /** By the names that the device has for its kinds of request, in its order. */
+  operations: Record<string, OperationStats>;
   failures: number;
   kicks: number;
   calls: number;
+  [untimed: string]: unknown;
 }
-
-export const OPERATIONS = ["read", "write", "flush", "discard", "writeZeroes"] as const;
-export type OperationName = (typeof OPERATIONS)[number];
 
 export interface OperationStats {
   requests: number;
@@ -44,38 +44,43 @@ export interface LatencyStats {
   buckets: Bucket[];
 }
 
-export function statsOf({ dataPlane }: Pick<Subject, "dataPlane">, wasTimed: boolean): Stats {
+export function statsOf({ backend }: Pick<Subject, "backend">, wasTimed: boolean): Stats {
+  const { activity } = backend;
   return {
     uptimeSeconds: process.uptime(),
     wasTimed,
-    brokenRings: dataPlane.counters().brokenRings,
-    queues: dataPlane.statistics.queues().map(describeQueue),
-    workers: dataPlane.statistics.workers(),
+    brokenRings: activity.counts().brokenRings!,
+    queues: activity.queues().map(describeQueue),
+    workers: activity.workers(),
   };
 }
 
-function describeQueue({ index, state, inFlight, counters, latencies }: QueueStatistics): QueueStats {
-  const { reads, readBytes, writes, writtenBytes, flushes, discards, writeZeroes } = counters;
-  const { ids, failures, kicks, calls } = counters;
-  const done = (requests: number, bytes: number, latency: Latency) => {
-    return { requests, bytes, latency: describeLatency(latency) };
-  };
+function describeQueue(queue: QueueActivity): QueueStats {
+  const { index, state, inFlight, kinds, failures, kicks, calls } = queue;
+  const timed = kinds.filter(({ kind }) => kind.isTimed);
+  const others = kinds.filter(({ kind }) => !kind.isTimed);
   return {
     index,
     state,
     inFlight,
-    operations: {
-      read: done(reads, readBytes, latencies.read),
-      write: done(writes, writtenBytes, latencies.write),
-      flush: done(flushes, 0, latencies.flush),
-      discard: done(discards, 0, latencies.discard),
-      writeZeroes: done(writeZeroes, 0, latencies.writeZeroes),
-    },
-    ids,
+    operations: Object.fromEntries(timed.map((each) => [each.kind.name, describeKind(each)])),
+    ...Object.fromEntries(others.map(({ kind, requests }) => [kind.count, requests])),
     failures,
     kicks,
     calls,
   };
+}
+
+const NO_KINDS = ["index", "state", "inFlight", "operations", "failures", "kicks", "calls"];
+
+/** Requests of kinds that have no latency, such as those for a serial number. */
+export function untimedRequests(queue: QueueStats): number {
+  const counts = Object.entries(queue).filter(([name]) => !NO_KINDS.includes(name));
+  return counts.reduce((sum, [, value]) => sum + (typeof value === "number" ? value : 0), 0);
+}
+
+function describeKind({ requests, bytes, latency }: KindActivity): OperationStats {
+  return { requests, bytes, latency: describeLatency(latency) };
 }
 
 function describeLatency({ sumNs, buckets }: Latency): LatencyStats {

@@ -1,24 +1,35 @@
 // What `GET /v1/status` answers: what runs here, and what state it is in. Described in schema/control.openapi.json.
 
-import { resolve } from "node:path";
-import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import manifest from "../../package.json" with { type: "json" };
 import type { Entrance } from "../protocol/entrance.ts";
+import { featureNames, protocolFeatureNames } from "../protocol/feature-names.ts";
 import type { RingState } from "../workers/statistics.ts";
-import { featureNames, protocolFeatureNames } from "./feature-names.ts";
 import type { Subject } from "./subject.ts";
 
+/** What a disk adds. Other devices add objects of their own. */
+export interface DiskStatus {
+  path: string;
+  sizeBytes: number;
+  blockSizeBytes: number;
+  readOnly: boolean;
+  direct: boolean;
+}
+
 export interface Status {
+  /** The program's name. */
+  program: string;
+  /** The type, as --print-capabilities has it. */
+  device: string;
   version: string;
   pid: number;
   uptimeSeconds: number;
   engine: string;
   threads: number;
   logLevel: string;
-  disk: { path: string; sizeBytes: number; blockSizeBytes: number; readOnly: boolean; direct: boolean };
   entrance: Entrance;
   frontEnd: { connectedSeconds: number; features: string[]; protocolFeatures: string[] } | null;
   rings: RingStatus[];
+  disk?: DiskStatus;
 }
 
 export interface RingStatus {
@@ -32,38 +43,35 @@ export interface RingStatus {
   brokenBecause: string | null;
 }
 
-export function statusOf({ entrance, disk, dataPlane, frontEnd }: Subject, logLevel: string): Status {
+export function statusOf({ name, entrance, backend }: Subject, logLevel: string): Status {
+  const { device, workers } = backend;
   return {
+    program: name,
+    device: device.type,
     version: manifest.version,
     pid: process.pid,
     uptimeSeconds: process.uptime(),
-    engine: dataPlane.engine,
-    threads: dataPlane.threads,
+    engine: workers.engine,
+    threads: workers.threads,
     logLevel,
-    disk: {
-      path: resolve(disk.path),
-      sizeBytes: Number(disk.capacitySectors) * SECTOR_SIZE,
-      blockSizeBytes: disk.blockSize,
-      readOnly: disk.readOnly,
-      direct: disk.directMask !== 0,
-    },
+    ...device.facts?.status,
     entrance,
-    frontEnd: describeFrontEnd(frontEnd()),
-    rings: describeRings(dataPlane),
+    frontEnd: describeFrontEnd(backend),
+    rings: describeRings(backend),
   };
 }
 
-function describeFrontEnd(state: ReturnType<Subject["frontEnd"]>): Status["frontEnd"] {
+function describeFrontEnd({ frontEnd: state, device }: Subject["backend"]): Status["frontEnd"] {
   if (state === undefined) return null;
   return {
     connectedSeconds: (performance.now() - state.connectedAtMs) / 1000,
-    features: featureNames(state.features),
+    features: featureNames(state.features, device.featureNames),
     protocolFeatures: protocolFeatureNames(state.protocolFeatures),
   };
 }
 
-function describeRings({ statistics, faults }: Subject["dataPlane"]): RingStatus[] {
-  return statistics.queues().map(({ index, state, size, isPacked, hasEventIdx, inFlight }) => {
+function describeRings({ activity, workers }: Subject["backend"]): RingStatus[] {
+  return activity.queues().map(({ index, state, size, isPacked, hasEventIdx, inFlight }) => {
     const isStopped = state === "stopped";
     return {
       index,
@@ -72,7 +80,7 @@ function describeRings({ statistics, faults }: Subject["dataPlane"]): RingStatus
       format: isStopped ? null : isPacked ? "packed" : "split",
       eventIdx: isStopped ? null : hasEventIdx,
       inFlight,
-      brokenBecause: state === "broken" ? (faults.get(index) ?? null) : null,
+      brokenBecause: state === "broken" ? (workers.faults.get(index) ?? null) : null,
     };
   });
 }

@@ -1,21 +1,18 @@
 // What there is to observe: the running device, as it shows itself to those who only look.
-
+import type { Activity } from "../backend/activity.ts";
+import type { Backend, FrontEndState } from "../backend/backend.ts";
+import type { Device } from "../devices/device.ts";
 import type { Entrance } from "../protocol/entrance.ts";
-import type { Disk } from "../storage/disk.ts";
-import type { DataPlane } from "../workers/data-plane.ts";
 
 export interface Subject {
+  /** The program's, such as "vringd-blk". */
+  name: string;
   entrance: Entrance;
-  disk: Pick<Disk, "path" | "capacitySectors" | "blockSize" | "readOnly" | "directMask">;
-  dataPlane: Pick<DataPlane, "engine" | "threads" | "faults" | "statistics" | "counters">;
-  /** The front-end that is served now, if one is. */
-  frontEnd: () => FrontEndState | undefined;
-}
-
-export interface FrontEndState {
-  /** As performance.now() has it. */
-  connectedAtMs: number;
-  /** What it has negotiated so far. */
-  features: bigint;
-  protocolFeatures: bigint;
+  backend: {
+    readonly device: Pick<Device, "type" | "facts" | "featureNames">;
+    readonly workers: Pick<Backend["workers"], "engine" | "threads" | "faults">;
+    readonly activity: Activity;
+    /** The front-end that is served now, if one is. */
+    readonly frontEnd: FrontEndState | undefined;
+  };
 }

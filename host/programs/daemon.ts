@@ -1,43 +1,32 @@
-// The device from start to end: opens the disk, serves one front-end after the other, and leaves nothing behind.
-
-import { BlkConfig, type BlkOptions, deviceFeatures } from "../devices/block/config.ts";
-import { FailureLog } from "../devices/block/failure-log.ts";
-import type { OnDiskFailure } from "../engines/disk-failure.ts";
-import { reasonOf, StartError } from "../errors.ts";
+// A device's daemon from start to end: signals, the service manager, those who look, and one front-end after the other.
+import { Service } from "../backend/service.ts";
+import type { AnyDevice } from "../devices/engine-device.ts";
+import type { OpenContext } from "../devices/program.ts";
 import { exitNow } from "../linux/libc.ts";
-import { hasAddressSpace } from "../linux/mapping.ts";
 import { connectServiceManager, type Tell } from "../linux/service-manager.ts";
-import { GuestMemory } from "../memory/guest-memory.ts";
-import { InflightRegion } from "../memory/inflight-region.ts";
-import { NO_ADDRESSES } from "../memory/linear-memory.ts";
 import type { Observability, ObservabilityOptions } from "../observability/observability.ts";
 import { statusOf } from "../observability/status.ts";
 import type { Subject } from "../observability/subject.ts";
 import type { Log } from "../process/log.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
-import { isTooManyFiles, TOO_MANY_FILES } from "../process/open-files.ts";
 import { isHangupIgnored, onStatusSignal } from "../process/signals.ts";
 import { leaveDeletedDirectory } from "../process/working-directory.ts";
-import type { Connection } from "../protocol/connection.ts";
-import { type AccessChoice, type Entrance, prepareEntrance } from "../protocol/entrance.ts";
-import type { FrontEnds } from "../protocol/listener.ts";
-import { Session } from "../session/session.ts";
-import type { Disk } from "../storage/disk.ts";
-import { type DiskChoice, openDisk as openAnyDisk } from "../storage/open.ts";
-import { type Counters, DataPlane, type DataPlaneOptions } from "../workers/data-plane.ts";
+import type { AccessChoice, Entrance } from "../protocol/entrance.ts";
 
 export interface DaemonOptions {
+  /** The program's. */
+  name: string;
   entrance: Entrance;
   /** Who may connect to `entrance`, where that is a socket of our own. */
   access: AccessChoice;
   /** End when the first front-end has left. */
   once: boolean;
-  disk: DiskChoice;
-  blk: BlkOptions;
-  engine: DataPlaneOptions["engine"];
-  threads: number;
-  pollUs: number;
+  /** Offer packed virtqueues too. */
+  packed: boolean;
   observability: ObservabilityOptions;
+  /** What the options name in the file system. */
+  paths: readonly string[];
+  openDevice(context: OpenContext): Promise<AnyDevice>;
 }
 
 /** EX_SOFTWARE of sysexits.h. */
@@ -50,41 +39,52 @@ const SHUTDOWN_MS = 5000;
 export async function runDaemon(options: DaemonOptions, log: LimitedLog): Promise<void> {
   const stopping = abortOnSignal(log);
   endOnBug(log);
-  leaveDeletedDirectory(options);
+  leaveDeletedDirectory(options.paths);
   const tell = connectServiceManager();
   stopping.addEventListener("abort", () => tell("STOPPING=1", "STATUS=stopping"));
-  const { entrance, once } = options;
-  const openEntrance = prepareEntrance(entrance, options.access, log);
-  const disk = await openDisk(options.disk, stopping, log);
-  if (disk === undefined) return;
-  let frontEnds: FrontEnds | undefined;
-  let observability: Observability | undefined;
   try {
-    const memory = Device.reserveMemory(disk, options.threads);
-    // Before the workers have started: whoever connects meanwhile waits in the backlog.
-    frontEnds = openEntrance();
-    await using device = await Device.open(disk, memory, options, log);
-    const subject = device.subject(entrance);
-    observability = await observe(options.observability, subject, log);
-    onStatusSignal(() => logStatus(subject, log));
-    log.info({ ...entrance, file: disk.path, sectors: String(disk.capacitySectors) }, "ready");
-    tell("READY=1");
-    await serveAll(frontEnds, device, { stopping, once }, tell, log);
+    const service = await start(options, stopping, log);
+    if (service === undefined) return;
+    await serve(service, options, tell, log);
   } finally {
-    observability?.close();
-    frontEnds?.close();
-    await disk.close();
     log.flush();
   }
 }
 
-/** Undefined if a signal came while the image was waited for. */
-async function openDisk(options: DiskChoice, stopping: AbortSignal, log: Log): Promise<Disk | undefined> {
+/** Undefined if a signal came while the device was waited for, such as for the lock of its image. */
+async function start(
+  options: DaemonOptions,
+  stopping: AbortSignal,
+  log: LimitedLog,
+): Promise<Service | undefined> {
+  const openDevice = () => options.openDevice({ stopping, log });
   try {
-    return await openAnyDisk(options, stopping, log);
+    return await Service.start({ ...options, openDevice }, stopping, log);
   } catch (error) {
     if (stopping.aborted) return undefined;
     throw error;
+  }
+}
+
+async function serve(
+  service: Service,
+  { name, entrance, observability: choice }: DaemonOptions,
+  tell: Tell,
+  log: LimitedLog,
+): Promise<void> {
+  const { backend } = service;
+  const subject: Subject = { name, entrance, backend };
+  let observability: Observability | undefined;
+  try {
+    observability = await observe(choice, subject, log);
+    onStatusSignal(() => logStatus(subject, log));
+    log.info({ ...entrance, ...backend.device.facts?.log }, "ready");
+    tell("READY=1");
+    await service.run((status) => tell(`STATUS=${status}`));
+  } finally {
+    // Before the device lets go of its image: a successor that has waited for that needs the name of this socket.
+    observability?.close();
+    await service.close();
   }
 }
 
@@ -106,138 +106,6 @@ async function observe(
   if (options.controlSocket === undefined && options.metrics === undefined) return undefined;
   const { Observability } = await import("../observability/observability.ts");
   return Observability.open(options, subject, log);
-}
-
-export async function serveAll(
-  frontEnds: FrontEnds,
-  device: { serve(connection: Connection, stopping: AbortSignal, log: Log): Promise<unknown> },
-  { stopping, once }: { stopping: AbortSignal; once: boolean },
-  tell: Tell,
-  log: Log,
-): Promise<void> {
-  const close = () => frontEnds.close();
-  stopping.addEventListener("abort", close);
-  try {
-    while (!stopping.aborted) {
-      tell("STATUS=waiting for a front-end");
-      const connection = await frontEnds.next();
-      if (connection === undefined) return;
-      tell("STATUS=serving a front-end");
-      await device.serve(connection, stopping, log);
-      if (once && connection.hasSpoken) return;
-    }
-  } finally {
-    close();
-  }
-}
-
-export type DeviceOptions = Pick<DaemonOptions, "blk" | "engine" | "threads" | "pollUs">;
-
-/** What stays from one front-end to the next. */
-export class Device {
-  private readonly features: bigint;
-  private session: Session | undefined;
-
-  private constructor(
-    private readonly disk: Disk,
-    private readonly memory: GuestMemory,
-    private readonly inflight: InflightRegion,
-    readonly dataPlane: DataPlane,
-    private readonly failures: FailureLog,
-    private readonly blk: BlkOptions,
-  ) {
-    this.features = deviceFeatures(disk, blk.packed);
-  }
-
-  /** Throws StartError where limits leave no room for it, or for the workers' own: V8 ends the process for that. */
-  static reserveMemory(disk: Disk, threads: number): GuestMemory {
-    const count = threadsFor(disk, threads);
-    const memory = new GuestMemory(count);
-    if (!disk.object && !hasAddressSpace(count * WORKER_ADDRESSES)) throw new StartError(NO_ADDRESSES);
-    return memory;
-  }
-
-  static async open(
-    disk: Disk,
-    memory: GuestMemory,
-    { blk, engine, ...options }: DeviceOptions,
-    log: Log,
-    onDiskFailure: OnDiskFailure = () => {},
-  ): Promise<Device> {
-    const { queueCount } = blk;
-    const threads = threadsFor(disk, options.threads);
-    try {
-      const planeOptions = { ...options, queueCount, threads, engine };
-      const failures = new FailureLog(log, {
-        file: disk.path,
-        ...(disk.overlay && { overlay: disk.overlay }),
-      });
-      const dataPlane = await DataPlane.open(memory, disk, planeOptions, log, (failure) => {
-        failures.add(failure);
-        onDiskFailure(failure);
-      });
-      return new Device(disk, memory, new InflightRegion(memory.linear), dataPlane, failures, blk);
-    } catch (error) {
-      throw new StartError(`can't start with --engine=${engine}: ${whyNoWorkers(error)}`);
-    }
-  }
-
-  /** What others may see of it. */
-  subject(entrance: DaemonOptions["entrance"]): Subject {
-    const { disk, dataPlane } = this;
-    return { entrance, disk, dataPlane, frontEnd: () => this.session };
-  }
-
-  /** Resolves when the front-end has left; with what it did wrong, if that is why. */
-  async serve(connection: Connection, stopping: AbortSignal, log: Log): Promise<Error | undefined> {
-    const { memory, inflight, dataPlane, features, blk } = this;
-    const { queueCount } = blk;
-    const before = dataPlane.counters();
-    // A new config: the cache mode is the front-end's own, and starts with writeback.
-    const config = new BlkConfig(this.disk, blk);
-    log.info("front-end connected");
-    const session = new Session(
-      connection,
-      { memory, inflight, dataPlane, features, config, queueCount },
-      log,
-    );
-    this.session = session;
-    const stop = () => session.stop();
-    stopping.addEventListener("abort", stop);
-    const fault = await session.run();
-    stopping.removeEventListener("abort", stop);
-    this.session = undefined;
-    log.info(difference(dataPlane.counters(), before), "front-end left");
-    return fault;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.dataPlane.close();
-    this.failures.close();
-  }
-}
-
-/** What V8 reserves for a thread: its code range, heap and stacks. */
-const WORKER_ADDRESSES = 704 << 20;
-
-/** An object belongs to the thread that it was given in. */
-function threadsFor(disk: Disk, threads: number): number {
-  return disk.object ? 1 : threads;
-}
-
-function whyNoWorkers(error: unknown): string {
-  const { syscall } = error as NodeJS.ErrnoException;
-  // Node gives each thread the directory of its process.
-  if (syscall === "uv_cwd") return "the working directory is gone: change to another one first";
-  return isTooManyFiles(error as NodeJS.ErrnoException) ? TOO_MANY_FILES : reasonOf(error);
-}
-
-function difference(after: Counters, before: Counters): Record<string, number> {
-  const entries = Object.entries(after).map(([name, value]) => [
-    name,
-    value - before[name as keyof Counters],
-  ]);
-  return Object.fromEntries(entries);
 }
 
 /** A bug of ours, in a worker or here, ends the process at once: an ordinary exit would wait for workers in the kernel. */

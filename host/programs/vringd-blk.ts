@@ -1,27 +1,17 @@
 #!/usr/bin/env node
-// The program vringd-blk. Management software asks for its capabilities often, and gets them without all the rest.
+// The program vringd-blk. All that is imported at once is opened before any code of ours runs, so nothing of ours is: that it can't
+// be loaded is told in a sentence.
 import { writeSync } from "node:fs";
 
 const NAME = "vringd-blk";
 const TOO_MANY = "too many open files: raise the limit of open files (ulimit -n, LimitNOFILE=)";
 
-async function start(): Promise<void> {
-  const { takeUserSignals } = await import("../process/signals.ts");
-  takeUserSignals();
-  const { guardOutput } = await import("../process/output.ts");
-  guardOutput(NAME);
-  // "Other options and arguments should be ignored" (vhost-user, "Backend program conventions").
-  if (process.argv.includes("--print-capabilities")) {
-    const { CAPABILITIES } = await import("../devices/block/capabilities.ts");
-    process.stdout.write(`${JSON.stringify(CAPABILITIES)}\n`);
-  } else await import("./cli.ts").then(({ run }) => run());
-}
-
 // Until the rest is there: by itself Node opens a debugger, which runs code for every user of this machine.
 process.on("SIGUSR1", () => {});
-// All that is imported is opened at the same time, so nothing of ours is before this can be told in a sentence.
-start().catch((error: NodeJS.ErrnoException) => {
-  const isLimit = error.code === "EMFILE" || error.code === "ENFILE";
-  writeSync(2, `${NAME}: can't be loaded: ${isLimit ? TOO_MANY : error.stack}\n`);
-  process.exitCode = 1;
-});
+import("./entry.ts")
+  .then(({ startDevice }) => startDevice(NAME, "block"))
+  .catch((error: NodeJS.ErrnoException) => {
+    const isLimit = error.code === "EMFILE" || error.code === "ENFILE";
+    writeSync(2, `${NAME}: can't be loaded: ${isLimit ? TOO_MANY : error.stack}\n`);
+    process.exitCode = 1;
+  });

@@ -22,14 +22,14 @@ export class Vrings {
   /** As negotiated. */
   format: Readonly<RingFormat> = { packed: false, eventIdx: false };
   private hasToldUntracked = false;
-  /** Called for each ring before it starts for the first time. */
-  onFirstStart: (start: VringStart) => void = () => {};
 
   constructor(
     count: number,
     private readonly memory: Pick<GuestMemory, "userToPtr" | "regionCount">,
     private readonly inflight: RingInflight,
     private readonly runner: RingRunner,
+    /** Called for each ring before it starts for the first time. */
+    private readonly beforeFirstStart: (start: VringStart) => void,
     private readonly log: Log,
   ) {
     this.all = Array.from({ length: count }, (_, index) => new Vring(index));
@@ -140,7 +140,7 @@ export class Vrings {
   private async start(vring: Vring): Promise<void> {
     const start = vring.describe(this.memory, this.inflight, this.format);
     if (start.inflight === undefined && this.inflight.isSet) this.tellUntracked(vring);
-    if (!vring.hasStarted) this.onFirstStart(start);
+    if (!vring.hasStarted) this.beforeFirstStart(start);
     vring.hasStarted = true;
     await this.runner.start(start);
     vring.isRunning = true;

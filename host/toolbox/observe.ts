@@ -1,5 +1,5 @@
 // `vringd ctl` and `vringd top`: their options. What they do is loaded when they are called.
-import { type Command, oneOf, UsageError, wholeNumber } from "../command-line/program.ts";
+import { type Command, oneOf, timeoutOption, UsageError, wholeNumber } from "../command-line/program.ts";
 
 const INTERVAL_MAX = 60;
 const TIMEOUT_MAX = 60;
@@ -18,12 +18,7 @@ export interface TopOptions {
   json?: true;
 }
 
-const timeoutOption = [
-  "--timeout <SECONDS>",
-  "how long a daemon may take to answer",
-  wholeNumber(1, TIMEOUT_MAX, "--timeout"),
-  2,
-] as const;
+const timeout = timeoutOption("how long a daemon may take to answer", TIMEOUT_MAX, 2);
 
 export function addCtl(program: Command): void {
   program
@@ -39,7 +34,7 @@ export function addCtl(program: Command): void {
       oneOf(COMMANDS, "vringd ctl"),
     )
     .argument("[LEVEL]", "for log-level: error, warn, info or debug")
-    .option(...timeoutOption)
+    .option(...timeout)
     .option("--json", "print the answer as JSON, for programs; events one a line")
     .addHelpText("after", "\nExit status: 0 if it answered, 1 if not, 2 for wrong usage.")
     .action(async (socket, command, level, options) => {
@@ -71,7 +66,7 @@ export function addTop(program: Command): void {
       wholeNumber(1, INTERVAL_MAX, "--interval"),
       1,
     )
-    .option(...timeoutOption)
+    .option(...timeout)
     .option("--once", "print one interval's numbers, and end; also where the output is no terminal")
     .option("--json", "the same as JSON, for programs")
     .addHelpText("after", "\nExit status: 0, or 1 if none answered, 2 for wrong usage.")

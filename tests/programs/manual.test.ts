@@ -5,9 +5,10 @@ import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { tableOf, withSubcommands } from "../../host/command-line/option-table.ts";
+import { program } from "../../host/devices/block/options.ts";
 import { parseProse } from "../../host/packaging/manual/prose.ts";
 import { block } from "../../host/packaging/manual/roff.ts";
-import { commandLine as daemonCommandLine } from "../../host/programs/cli.ts";
+import { commandLineOf } from "../../host/programs/command-line.ts";
 import { commandLine as toolboxCommandLine } from "../../host/toolbox/cli.ts";
 import { skipWithout, whyNoProgram } from "../support/skip.ts";
 import { PROGRAM } from "../support/vringd.ts";
@@ -16,7 +17,7 @@ const MAN = join(dirname(PROGRAM), "man");
 const WIDTH = 80;
 
 const toolbox = tableOf(toolboxCommandLine());
-const daemon = tableOf(daemonCommandLine());
+const daemon = tableOf(commandLineOf(program));
 
 const source = (name: string) => readFileSync(join(MAN, `${name}.1`), "latin1");
 

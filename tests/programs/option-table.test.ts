@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { tableOf, withSubcommands } from "../../host/command-line/option-table.ts";
-import { newProgram, numberOneOf, oneOf, wholeNumber } from "../../host/command-line/program.ts";
+import { newProgram, oneOf, wholeNumber } from "../../host/command-line/program.ts";
 
 function example() {
   const program = newProgram("tool").description("Does things.").helpCommand(false);
@@ -12,7 +12,7 @@ function example() {
     .argument("[FILE...]", "things")
     .optionsGroup("How:")
     .option("-c, --colour <NAME>", "its colour", oneOf(["red", "blue"], "--colour"), "red")
-    .option("--size <BYTES>", "its size", numberOneOf([512, 4096], "--size"))
+    .option("--size <BYTES>", "its size", oneOf([512, 4096], "--size"))
     .option("--count <N>", "how many", wholeNumber(1, 9, "--count"), 1)
     .option("--from <PATH>", "a file")
     .option("--in <DIR>", "a directory")
@@ -69,7 +69,7 @@ test("help is an option like any other", () => {
 });
 
 test("a number that is one of a few is read as one, and refused otherwise", () => {
-  const read = numberOneOf([512, 4096], "--size");
+  const read = oneOf([512, 4096], "--size");
   assert.equal(read("512"), 512);
   assert.throws(() => read("513"), /--size takes one of 512, 4096, not "513"/);
 });

@@ -15,7 +15,6 @@ import {
   VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
 } from "../../assembly/spec/virtqueue.ts";
-import { BlkConfig, deviceFeatures } from "../../host/devices/block/config.ts";
 import { Disconnected, Requests } from "../../host/front-end/requests.ts";
 import { createEventfd, drainEventfd } from "../../host/linux/eventfd.ts";
 import { close } from "../../host/linux/libc.ts";
@@ -34,7 +33,14 @@ import { featureMask, hasFeature } from "../../host/protocol/feature-bits.ts";
 import * as m from "../../host/protocol/messages.ts";
 import { Session } from "../../host/session/session.ts";
 import { limitTests } from "../support/bounded-test.ts";
-import { BLK_OPTIONS, FakeDataPlane, FakeInflight, FakeMemory, fakeDisk } from "../support/fakes.ts";
+import {
+  BLK_OPTIONS,
+  FakeDataPlane,
+  FakeInflight,
+  FakeLinearMemory,
+  FakeMemory,
+  fakeBlockDevice,
+} from "../support/fakes.ts";
 
 /** Far more than the slowest takes: what waits longer waits for ever. */
 limitTests(30_000);
@@ -61,20 +67,20 @@ class Bench extends Requests {
   readonly ended: Promise<unknown>;
   private readonly fds: number[] = [];
 
+  private readonly linear = new FakeLinearMemory();
+
   constructor() {
     const [near, far] = unixPair();
     super(new Connection(far));
-    const disk = fakeDisk();
-    const device = {
-      inflight: this.inflight,
-      memory: this.memory,
-      dataPlane: this.dataPlane,
-      features: deviceFeatures(disk, BLK_OPTIONS.packed),
-      config: new BlkConfig(disk, BLK_OPTIONS),
-      queueCount: BLK_OPTIONS.queueCount,
-    };
-    this.session = new Session(new Connection(near), device, log);
+    const device = fakeBlockDevice();
+    device.attach({ memory: this.linear.linear, log, configChanged: () => {} });
+    const { inflight, memory, dataPlane: rings } = this;
+    this.session = new Session(new Connection(near), { device, packed: true, inflight, memory, rings }, log);
     this.ended = this.session.run();
+  }
+
+  get writeThrough(): number {
+    return this.linear.writeThrough;
   }
 
   /** Everything negotiated, memory shared, nothing known of any ring. */
@@ -537,20 +543,20 @@ test("GET_CONFIG that fails has an empty reply, and the session goes on", async 
 
 test("the cache mode follows the features and SET_CONFIG", async () => {
   await using bench = await Bench.negotiated();
-  assert.ok(bench.dataPlane.writeThrough, "nobody would flush");
+  assert.ok(bench.writeThrough, "nobody would flush");
   await bench.setFeatures(RING_FEATURES | featureMask([VIRTIO_BLK_F_FLUSH]));
-  assert.ok(!bench.dataPlane.writeThrough);
+  assert.ok(!bench.writeThrough);
   await bench.setFeatures(RING_FEATURES | featureMask([VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_CONFIG_WCE]));
-  assert.ok(!bench.dataPlane.writeThrough);
+  assert.ok(!bench.writeThrough);
   const writeback = (value: number) => ({
     offset: BLK_CONFIG_WRITEBACK,
     flags: 0,
     bytes: Buffer.from([value]),
   });
   assert.equal(await bench.setConfig(writeback(0)), 0n);
-  assert.ok(bench.dataPlane.writeThrough);
+  assert.ok(bench.writeThrough);
   assert.equal(await bench.setConfig(writeback(1)), 0n);
-  assert.ok(!bench.dataPlane.writeThrough);
+  assert.ok(!bench.writeThrough);
 });
 
 describe("a driver may have turned writeback off before this session", () => {
@@ -571,7 +577,7 @@ describe("a driver may have turned writeback off before this session", () => {
     await bench.setVringKick(0, bench.eventfd());
     assert.equal(await bench.setVringEnable(0, true), 0n);
     assert.deepEqual(bench.dataPlane.events, ["start 0"]);
-    return bench.dataPlane.writeThrough;
+    return bench.writeThrough;
   }
   const nothing = () => {};
 
@@ -630,7 +636,7 @@ describe("a driver may have turned writeback off before this session", () => {
     await bench.setVringEnable(0, true);
     await bench.resetDevice();
     await bench.setFeatures(WCE_FEATURES);
-    assert.equal(bench.dataPlane.writeThrough, UNTIL_FLUSH);
+    assert.equal(bench.writeThrough, UNTIL_FLUSH);
   });
 
   test("not if its ring began in this session, whatever happens to that", async () => {
@@ -643,7 +649,7 @@ describe("a driver may have turned writeback off before this session", () => {
     bench.memory.ringWord = 77;
     assert.equal(await bench.addMemReg(OTHER_REGION, bench.memfd()), 0n);
     assert.deepEqual(bench.dataPlane.events, ["start 0", "stop 0", "start 0"]);
-    assert.equal(bench.dataPlane.writeThrough, OFF);
+    assert.equal(bench.writeThrough, OFF);
   });
 });
 
@@ -652,7 +658,7 @@ test("the cache mode outlives a reset, because QEMU goes on showing it to its gu
   await bench.setConfig({ offset: BLK_CONFIG_WRITEBACK, flags: 0, bytes: Buffer.from([0]) });
   await bench.resetDevice();
   await bench.setFeatures(RING_FEATURES | featureMask([VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_CONFIG_WCE]));
-  assert.ok(bench.dataPlane.writeThrough);
+  assert.ok(bench.writeThrough);
 });
 
 test("what a guest can make SET_CONFIG say doesn't end the session", async () => {
@@ -743,7 +749,7 @@ test("a broken ring is told by its error descriptor", async () => {
   await using bench = await Bench.running();
   const err = bench.eventfd();
   await bench.setVringErr(0, err);
-  bench.dataPlane.onBroken?.(0, "a test");
+  bench.session.ringBroken(0, "a test");
   assert.ok(drainEventfd(err));
 });
 
@@ -752,7 +758,7 @@ test("the error descriptor outlives a reset, because QEMU sets it once a connect
   const err = bench.eventfd();
   await bench.setVringErr(0, err);
   await bench.resetDevice();
-  bench.dataPlane.onBroken?.(0, "a test");
+  bench.session.ringBroken(0, "a test");
   assert.ok(drainEventfd(err));
 });
 
@@ -762,12 +768,14 @@ test("a session that ends stops the rings, drops the memory and closes every des
     await using bench = await Bench.running();
     await bench.setVringCall(0, bench.eventfd());
     await bench.setVringErr(0, bench.eventfd());
-    await bench.setBackendReqFd(bench.eventfd());
+    const [channel, other] = unixPair();
+    assert.equal(await bench.setBackendReqFd(channel), 0n);
+    close(channel);
+    close(other);
     bench.connection.close();
     await bench.ended;
     assert.equal(bench.dataPlane.running.size, 0);
     assert.equal(bench.memory.regionCount, 0);
-    assert.equal(bench.dataPlane.onBroken, undefined);
   }
   assert.equal(openDescriptors(), before);
 });

@@ -1,9 +1,11 @@
 // Stand-ins for what lies behind a session: they record what they were asked, and do what a test tells them.
-import { WRITE_THROUGH_OFF } from "../../assembly/abi/layout.ts";
-import type { BlkOptions } from "../../host/devices/block/config.ts";
+import { DEVICE_PTR, DEVICE_SIZE, DEVICE_WRITE_THROUGH } from "../../assembly/abi/layout.ts";
+import type { QueueOptions } from "../../host/devices/block/config.ts";
+import { BlockDevice } from "../../host/devices/block/device.ts";
 import { close } from "../../host/linux/libc.ts";
 import { GuestMemoryError, type RegionDescription } from "../../host/memory/guest-memory.ts";
 import type { InflightDescription, QueueInflight } from "../../host/memory/inflight-region.ts";
+import type { LinearMemory } from "../../host/memory/linear-memory.ts";
 import type { Disk } from "../../host/storage/disk.ts";
 import type { VringStart } from "../../host/workers/data-plane.ts";
 
@@ -24,7 +26,26 @@ export function fakeDisk(changes: Partial<Disk> = {}): Disk {
   } as Disk;
 }
 
-export const BLK_OPTIONS: BlkOptions = { queueCount: 4, queueSize: 128, packed: true };
+export const BLK_OPTIONS: QueueOptions = { queueCount: 4, queueSize: 128 };
+
+/** The device of such a disk. */
+export function fakeBlockDevice(changes: Partial<Disk> = {}): BlockDevice {
+  return new BlockDevice(fakeDisk(changes), BLK_OPTIONS, { threads: 1, engine: "auto", pollUs: 0 });
+}
+
+/** As much of linear memory as the device block needs. */
+export class FakeLinearMemory {
+  private readonly buffer = new SharedArrayBuffer(DEVICE_PTR + DEVICE_SIZE);
+
+  get linear(): LinearMemory {
+    return { wasm: { buffer: this.buffer } } as unknown as LinearMemory;
+  }
+
+  /** WRITE_THROUGH_*, as the core would read it. */
+  get writeThrough(): number {
+    return new DataView(this.buffer).getUint32(DEVICE_PTR + DEVICE_WRITE_THROUGH, true);
+  }
+}
 
 /** Maps nothing: the pointer to a user address is its offset in the region. */
 export class FakeMemory {
@@ -101,12 +122,9 @@ export class FakeInflight {
 }
 
 export class FakeDataPlane {
-  onBroken: ((index: number, reason: string) => void) | undefined;
   /** What happened, in order: "start 0", "stop 0", "call 0". */
   readonly events: string[] = [];
   readonly running = new Map<number, VringStart>();
-  /** WRITE_THROUGH_*. */
-  writeThrough = WRITE_THROUGH_OFF;
   /** Where a ring has got to when it is stopped, if further than it started. */
   readonly bases = new Map<number, number>();
   /** What stop() waits for, as if requests were in flight. */
@@ -134,10 +152,4 @@ export class FakeDataPlane {
     this.events.push(`call ${index}`);
     this.running.get(index)!.callFd = callFd;
   }
-
-  setWriteThrough(mode: number): void {
-    this.writeThrough = mode;
-  }
-
-  forgetFlush(): void {}
 }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { after, test } from "node:test";
 import type { BackendType } from "../../build/schemas.js";
-import { CAPABILITIES } from "../../host/devices/block/capabilities.ts";
+import { program } from "../../host/devices/block/options.ts";
 import { askCapabilities } from "../../host/discovery/capabilities-query.ts";
 import type { Checked } from "../../host/discovery/checked.ts";
 import { BackendFiles } from "../support/backend-files.ts";
@@ -40,7 +40,7 @@ function isAlive(pid: number): boolean {
 }
 
 test("vringd-blk's own answer is understood", async () => {
-  assert.deepEqual(await ask(PROGRAM), { value: CAPABILITIES, faults: [], warnings: [] });
+  assert.deepEqual(await ask(PROGRAM), { value: program.capabilities, faults: [], warnings: [] });
 });
 
 test("a program is asked with --print-capabilities alone, and nothing to read", async () => {

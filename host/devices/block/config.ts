@@ -1,36 +1,19 @@
-// What the device offers and says of itself: feature bits and configuration space (virtio 1.4, 5.2.3 and 5.2.4).
-import {
-  IOVECS_MAX,
-  WRITE_THROUGH_OFF,
-  WRITE_THROUGH_ON,
-  WRITE_THROUGH_UNTIL_FLUSH,
-} from "../../../assembly/abi/layout.ts";
+// The configuration space of a disk (virtio 1.4, 5.2.4), and the features that give its fields their meaning (5.2.3).
+import { IOVECS_MAX } from "../../../assembly/abi/layout.ts";
 import * as blk from "../../../assembly/spec/virtio-blk.ts";
-import {
-  VIRTIO_F_RING_EVENT_IDX,
-  VIRTIO_F_RING_INDIRECT_DESC,
-  VIRTIO_F_RING_PACKED,
-  VIRTIO_F_VERSION_1,
-} from "../../../assembly/spec/virtqueue.ts";
-import { ProtocolError } from "../../errors.ts";
-import { featureMask, hasFeature } from "../../protocol/feature-bits.ts";
-import {
-  VHOST_USER_CONFIG_F_MIGRATION,
-  VHOST_USER_CONFIG_F_WRITABLE,
-  VHOST_USER_MAX_CONFIG_SIZE,
-} from "../../protocol/messages.ts";
+import { featureMask } from "../../protocol/feature-bits.ts";
 import type { Disk } from "../../storage/disk.ts";
+import type { ConfigSpace } from "../device.ts";
+import type { CacheMode } from "./cache-mode.ts";
 
-export interface BlkOptions {
+export interface QueueOptions {
   queueCount: number;
   /** Only seg_max follows from it: rings may be of any size. */
   queueSize: number;
-  packed: boolean;
 }
 
 /** Header and status take two of a queue's descriptors; the kernel takes no more vectors than this in a request. */
 const BESIDE_DATA = 2;
-const MMIO_CONFIG_OFFSET = 0x100;
 /**
  * What the guest is told that the storage prefers: whole pages of 4 KiB, as page cache, file systems and disks do. The same for
  * every medium: guests lay out partitions and file systems by it, and keep them when their image moves.
@@ -40,12 +23,8 @@ const NO_OPTIMUM = 0;
 /** 1 MiB: with the most segments, a request still fits the 2 GiB that the kernel transfers at once. */
 const SIZE_MAX = 0x100000;
 
-export function deviceFeatures(disk: Pick<Disk, "readOnly">, packed: boolean): bigint {
+export function blockFeatures({ readOnly }: Pick<Disk, "readOnly">): bigint {
   return featureMask([
-    VIRTIO_F_VERSION_1,
-    VIRTIO_F_RING_INDIRECT_DESC,
-    VIRTIO_F_RING_EVENT_IDX,
-    ...(packed ? [VIRTIO_F_RING_PACKED] : []),
     blk.VIRTIO_BLK_F_SIZE_MAX,
     blk.VIRTIO_BLK_F_SEG_MAX,
     blk.VIRTIO_BLK_F_BLK_SIZE,
@@ -53,104 +32,48 @@ export function deviceFeatures(disk: Pick<Disk, "readOnly">, packed: boolean): b
     blk.VIRTIO_BLK_F_FLUSH,
     blk.VIRTIO_BLK_F_CONFIG_WCE,
     blk.VIRTIO_BLK_F_MQ,
-    ...(disk.readOnly ? [blk.VIRTIO_BLK_F_RO] : [blk.VIRTIO_BLK_F_DISCARD, blk.VIRTIO_BLK_F_WRITE_ZEROES]),
+    ...(readOnly ? [blk.VIRTIO_BLK_F_RO] : [blk.VIRTIO_BLK_F_DISCARD, blk.VIRTIO_BLK_F_WRITE_ZEROES]),
   ]);
 }
 
-/** The configuration space as one front-end sees it. */
-export class BlkConfig {
+export class BlockConfig implements ConfigSpace {
+  readonly byteLength = blk.BLK_CONFIG_SIZE;
   private readonly fields: Buffer;
-  private features = 0n;
-  /** What the driver has written; until then the features decide. */
-  private chosenWriteback: boolean | undefined;
-  /** The driver may have written it while another daemon, or another host, served it. */
-  private isInherited = false;
 
-  constructor(disk: Disk, options: BlkOptions) {
+  constructor(
+    disk: Disk,
+    options: QueueOptions,
+    private readonly cache: CacheMode,
+  ) {
     this.fields = encodeFields(disk, options);
   }
 
-  negotiate(features: bigint): void {
-    this.features = features;
-  }
-
-  /** Whether each write must be stable when it completes (virtio 1.4, 5.2.5 and 5.2.6.2). */
-  get isWriteThrough(): boolean {
-    if (hasFeature(this.features, blk.VIRTIO_BLK_F_CONFIG_WCE)) return !this.isWriteback;
-    return !hasFeature(this.features, blk.VIRTIO_BLK_F_FLUSH);
-  }
-
-  /**
-   * The same as WRITE_THROUGH_*, for writes. Front-ends forward writeback when the driver writes it, but not to a
-   * successor. A driver that has turned it off sends no FLUSH; so until one comes, or writeback does, it may be off.
-   */
-  get writeThrough(): number {
-    if (this.isWriteThrough) return WRITE_THROUGH_ON;
-    const mayBeOff = this.isInherited && hasFeature(this.features, blk.VIRTIO_BLK_F_CONFIG_WCE);
-    return mayBeOff && this.chosenWriteback === undefined ? WRITE_THROUGH_UNTIL_FLUSH : WRITE_THROUGH_OFF;
-  }
-
-  /** The driver was there before this front-end connected. */
-  inherit(): void {
-    this.isInherited = true;
-  }
-
-  /** Any part of the 256 bytes that the protocol has room for. What lies past the last field is zero. */
-  read(frontEndOffset: number, byteLength: number): Buffer {
-    const offset = offsetInSpace(frontEndOffset);
-    if (offset + byteLength > VHOST_USER_MAX_CONFIG_SIZE) {
-      throw new ProtocolError("GET_CONFIG", `${byteLength} bytes at ${frontEndOffset}`);
-    }
-    const space = Buffer.alloc(VHOST_USER_MAX_CONFIG_SIZE);
-    this.fields.copy(space);
-    space[blk.BLK_CONFIG_WRITEBACK] = this.isWriteback ? 1 : 0;
-    return space.subarray(offset, offset + byteLength);
-  }
-
-  write(frontEndOffset: number, bytes: Buffer, flags: number): void {
-    const offset = offsetInSpace(frontEndOffset);
-    if (flags === VHOST_USER_CONFIG_F_WRITABLE) this.writeAsDriver(offset, bytes);
-    else if (flags === VHOST_USER_CONFIG_F_MIGRATION) this.restore(offset, bytes);
-    else throw new ProtocolError("SET_CONFIG", `flags ${flags}`);
-  }
-
-  /** 5.2.5, "Device Initialization": without FLUSH, a device with CONFIG_WCE starts at 0. */
-  private get isWriteback(): boolean {
-    const canOnlyWriteThrough =
-      hasFeature(this.features, blk.VIRTIO_BLK_F_CONFIG_WCE) &&
-      !hasFeature(this.features, blk.VIRTIO_BLK_F_FLUSH);
-    return this.chosenWriteback ?? !canOnlyWriteThrough;
+  read(): Uint8Array {
+    this.fields[blk.BLK_CONFIG_WRITEBACK] = this.cache.isWriteback ? 1 : 0;
+    return this.fields;
   }
 
   /** writeback is the only field that a driver may write. */
-  private writeAsDriver(offset: number, bytes: Buffer): void {
+  write(offset: number, bytes: Uint8Array): void {
     if (offset !== blk.BLK_CONFIG_WRITEBACK || bytes.length !== 1) {
-      throw new ProtocolError("SET_CONFIG", `${bytes.length} bytes at ${offset} are read-only`);
+      throw new RangeError(`${bytes.length} bytes at ${offset} are read-only`);
     }
     this.chooseWriteback(bytes[0]!);
   }
 
   /** Every field may come; writeback is the only one that isn't a fact of this disk. */
-  private restore(offset: number, bytes: Buffer): void {
+  restore(offset: number, bytes: Uint8Array): void {
     const writeback = bytes[blk.BLK_CONFIG_WRITEBACK - offset];
     if (writeback !== undefined) this.chooseWriteback(writeback);
   }
 
   private chooseWriteback(value: number): void {
-    if (value > 1) throw new ProtocolError("SET_CONFIG", `writeback ${value}`);
-    this.chosenWriteback = value === 1;
+    if (value > 1) throw new RangeError(`writeback ${value}`);
+    this.cache.choose(value === 1);
   }
 }
 
-/**
- * Cloud Hypervisor up to v50 gives offsets as virtio-mmio has them, where the config space begins at 0x100. No offset of
- * the space itself is that large.
- */
-function offsetInSpace(offset: number): number {
-  return offset < VHOST_USER_MAX_CONFIG_SIZE ? offset : offset - MMIO_CONFIG_OFFSET;
-}
-
-function encodeFields(disk: Disk, { queueCount, queueSize }: BlkOptions): Buffer {
+function encodeFields(disk: Disk, { queueCount, queueSize }: QueueOptions): Buffer {
   const fields = Buffer.alloc(blk.BLK_CONFIG_SIZE);
   const u16 = (value: number, at: number) => fields.writeUInt16LE(value, at);
   const u32 = (value: number, at: number) => fields.writeUInt32LE(value, at);

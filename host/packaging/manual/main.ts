@@ -1,10 +1,11 @@
-// Writes the manual pages of both programs, and of each subcommand of the toolbox: options as the programs parse them,
+// Writes the manual pages of all programs, and of each subcommand of the toolbox: options as the programs parse them,
 // and prose from pages/NAME.md, for those that have any.
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import manifest from "../../../package.json" with { type: "json" };
 import { type CommandEntry, tableOf } from "../../command-line/option-table.ts";
-import { commandLine as daemonCommandLine } from "../../programs/cli.ts";
+import { allPrograms } from "../../devices/index.ts";
+import { commandLineOf } from "../../programs/command-line.ts";
 import { commandLine as toolboxCommandLine } from "../../toolbox/cli.ts";
 import { manualPage } from "./page.ts";
 import { parseProse } from "./prose.ts";
@@ -13,7 +14,8 @@ const PROSE = "host/packaging/manual/pages";
 const OUT = "build/man";
 
 const toolbox = tableOf(toolboxCommandLine());
-const commands = [tableOf(daemonCommandLine()), toolbox, ...toolbox.subcommands];
+const daemons = (await allPrograms()).map((program) => tableOf(commandLineOf(program)));
+const commands = [...daemons, toolbox, ...toolbox.subcommands];
 const names = commands.map(pageName);
 
 // The page of a subcommand that is gone must go, too.

@@ -2,7 +2,7 @@
 
 import type { BackendType } from "../../../build/schemas.js";
 import schema from "../../../schema/backend-description.schema.json" with { type: "json" };
-import { type Command, oneOf, wholeNumber } from "../../command-line/program.ts";
+import { type Command, oneOf, timeoutOption } from "../../command-line/program.ts";
 
 const TIMEOUT_MAX = 60;
 
@@ -61,7 +61,7 @@ function addCheck(backends: Command): void {
     .description("Checks description files, or all in a directory; without a path, all that are searched.")
     .argument("[PATH...]", "files and directories")
     .option("--binary", "start the programs, too, and check what they answer")
-    .option(...timeoutOption)
+    .option(...timeout)
     .option(...jsonOption)
     .addHelpText("after", exitStatus("0 if no file has errors, 1 otherwise"))
     .action(async (paths, options) => {
@@ -95,12 +95,7 @@ function addUninstall(backends: Command): void {
 
 const jsonOption = ["--json", "print JSON, for programs"] as const;
 
-const timeoutOption = [
-  "--timeout <SECONDS>",
-  "how long a program may take to say what it can do",
-  wholeNumber(1, TIMEOUT_MAX, "--timeout"),
-  2,
-] as const;
+const timeout = timeoutOption("how long a program may take to say what it can do", TIMEOUT_MAX, 2);
 
 function searching(command: Command): Command {
   return command
@@ -117,7 +112,7 @@ function searching(command: Command): Command {
       "search here instead; to be repeated, from general to specific",
       (path, earlier: string[] | undefined) => [...(earlier ?? []), path],
     )
-    .option(...timeoutOption)
+    .option(...timeout)
     .option(...jsonOption);
 }
 

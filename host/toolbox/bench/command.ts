@@ -1,6 +1,6 @@
 // `vringd bench`: its options. What it does is loaded when it is called.
 import { type Command, oneOf, wholeNumber } from "../../command-line/program.ts";
-import { timeoutOption } from "../probe/command.ts";
+import { answerTimeout } from "../probe/command.ts";
 import { byteSize } from "../units.ts";
 
 export const PATTERNS = ["read", "write", "rw", "randread", "randwrite", "randrw"] as const;
@@ -71,7 +71,7 @@ export function addBench(program: Command): void {
     .optionsGroup("How:")
     .option("--packed", "use packed rings")
     .option("--sleep", "sleep until the back-end calls, as most guests do, rather than look all the time")
-    .option(...timeoutOption)
+    .option(...answerTimeout)
     .option("--json", "print JSON, for programs")
     .addHelpText("after", EXIT_STATUS)
     .action(async (socketPath: string, options: BenchOptions) => {

@@ -1,7 +1,8 @@
-// Both programs' options, for one shell.
+// All programs' options, for one shell.
 
 import { type CommandEntry, tableOf } from "../../command-line/option-table.ts";
 import type { Command } from "../../command-line/program.ts";
+import { allPrograms } from "../../devices/index.ts";
 import { bashCompletion } from "./bash.ts";
 import type { Shell } from "./command.ts";
 import { fishCompletion } from "./fish.ts";
@@ -14,6 +15,7 @@ const WRITERS: Record<Shell, (programs: readonly CommandEntry[]) => string> = {
 };
 
 export async function completionFor(shell: Shell, toolbox: Command): Promise<string> {
-  const { commandLine } = await import("../../programs/cli.ts");
-  return WRITERS[shell]([tableOf(toolbox), tableOf(commandLine())]);
+  const { commandLineOf } = await import("../../programs/command-line.ts");
+  const daemons = (await allPrograms()).map((program) => tableOf(commandLineOf(program)));
+  return WRITERS[shell]([tableOf(toolbox), ...daemons]);
 }

@@ -1,5 +1,5 @@
 // `vringd ctl SOCKET stats` for people.
-import { OPERATIONS, type OperationName, type QueueStats, type Stats } from "../../observability/stats.ts";
+import { type QueueStats, type Stats, untimedRequests } from "../../observability/stats.ts";
 import { type Column, formatTable } from "../table.ts";
 import { paint, wrap } from "../terminal.ts";
 import { formatBytes, formatNs, formatSpan } from "../units.ts";
@@ -22,13 +22,8 @@ const WORKER_COLUMNS: Column[] = [
   { title: "POLLS THAT PAID", least: 15, align: "right" },
   { title: "IN VAIN", least: 7, align: "right" },
 ];
-const WORDS: Record<OperationName, string> = {
-  read: "read",
-  write: "write",
-  flush: "flush",
-  discard: "discard",
-  writeZeroes: "zero",
-};
+/** Names that are too long for their column. */
+const WORDS: Readonly<Record<string, string>> = { writeZeroes: "zero" };
 
 export function statsLines(
   { uptimeSeconds, wasTimed, brokenRings, queues, workers }: Stats,
@@ -50,18 +45,21 @@ export function statsLines(
   return lines;
 }
 
-function isUsed({ state, operations, ids, failures }: QueueStats): boolean {
-  const done = Object.values(operations).reduce((sum, { requests }) => sum + requests, ids + failures);
+function isUsed(queue: QueueStats): boolean {
+  const { state, operations, failures } = queue;
+  const done = Object.values(operations).reduce(
+    (sum, { requests }) => sum + requests,
+    failures + untimedRequests(queue),
+  );
   return state !== "stopped" || done > 0;
 }
 
 function operationRows({ index, operations }: QueueStats): string[][] {
-  const named = OPERATIONS.map((name) => [name, operations[name]] as const);
-  return named
+  return Object.entries(operations)
     .filter(([, { requests }]) => requests > 0)
     .map(([name, { requests, bytes, latency }]) => [
       String(index),
-      WORDS[name],
+      WORDS[name] ?? name,
       String(requests),
       bytes > 0 ? formatBytes(bytes) : "-",
       formatNs(latency.count > 0 ? latency.sumNs / latency.count : null),

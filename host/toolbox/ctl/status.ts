@@ -1,5 +1,5 @@
 // `vringd ctl SOCKET status` for people.
-import type { RingStatus, Status } from "../../observability/status.ts";
+import type { DiskStatus, RingStatus, Status } from "../../observability/status.ts";
 import { type Column, formatTable } from "../table.ts";
 import { paint, wrap } from "../terminal.ts";
 import { formatBytes, formatSpan } from "../units.ts";
@@ -17,25 +17,58 @@ const COLUMNS: Column[] = [
 ];
 
 export function statusLines(status: Status, width: number): string[] {
-  const { version, pid, uptimeSeconds, engine, threads, logLevel, disk, rings } = status;
-  const cache = disk.direct ? ", past the page cache" : "";
+  const { program, version, pid, uptimeSeconds, engine, threads, logLevel, rings } = status;
   const labelled: [string, string][] = [
-    ["vringd-blk", `${version}, process ${pid}, up ${formatSpan(uptimeSeconds)}`],
+    [program, `${version}, process ${pid}, up ${formatSpan(uptimeSeconds)}`],
     ["serves by", `${engine}, in ${threads} ${threads === 1 ? "thread" : "threads"}; logs ${logLevel}`],
-    [
-      "disk",
-      `${disk.path}: ${formatBytes(disk.sizeBytes)} in blocks of ${formatBytes(disk.blockSizeBytes)}, ` +
-        `${disk.readOnly ? "read-only" : "read and written"}${cache}`,
-    ],
+    ...detailsOf(status),
     ...frontEndOf(status),
     ["rings", countStates(rings)],
   ];
   const lines = labelled.flatMap(([label, text]) => {
     const [first, ...more] = wrap(text, width - LABEL);
-    return [paint("bold", label.padEnd(LABEL)) + first, ...more.map((line) => " ".repeat(LABEL) + line)];
+    return [
+      `${paint("bold", label.padEnd(LABEL - 1))} ${first}`,
+      ...more.map((line) => " ".repeat(LABEL) + line),
+    ];
   });
   const active = rings.filter(({ state }) => state !== "stopped");
   return active.length === 0 ? lines : [...lines, "", ...ringTable(active, width)];
+}
+
+const OF_EVERY_DEVICE = [
+  "program",
+  "device",
+  "version",
+  "pid",
+  "uptimeSeconds",
+  "engine",
+  "threads",
+  "logLevel",
+  "entrance",
+  "frontEnd",
+  "rings",
+];
+
+/** What a device adds: of a disk a sentence, of others what they say. */
+function detailsOf(status: Status): [string, string][] {
+  const { disk, ...others } = status;
+  const own = Object.entries(others).filter(([name]) => !OF_EVERY_DEVICE.includes(name));
+  const details = own.map(([name, value]): [string, string] => [name, membersOf(value)]);
+  return disk === undefined ? details : [["disk", describeDisk(disk)], ...details];
+}
+
+function describeDisk({ path, sizeBytes, blockSizeBytes, readOnly, direct }: DiskStatus): string {
+  const access = readOnly ? "read-only" : "read and written";
+  const cache = direct ? ", past the page cache" : "";
+  return `${path}: ${formatBytes(sizeBytes)} in blocks of ${formatBytes(blockSizeBytes)}, ${access}${cache}`;
+}
+
+function membersOf(value: unknown): string {
+  const members = Object.entries(value as Record<string, unknown>);
+  return members
+    .map(([name, member]) => `${name} ${typeof member === "object" ? JSON.stringify(member) : member}`)
+    .join(", ");
 }
 
 function placeOf(entrance: Status["entrance"]): string {
@@ -49,7 +82,7 @@ function frontEndOf({ frontEnd, entrance }: Status): [string, string][] {
   const { connectedSeconds, features, protocolFeatures } = frontEnd;
   return [
     ["front-end", `connected at ${where} for ${formatSpan(connectedSeconds)}`],
-    ["features", shorten(features, /^VIRTIO_(BLK_)?F_|^VHOST_USER_F_/)],
+    ["features", shorten(features, /^VIRTIO_([A-Z]+_)?F_|^VHOST_USER_F_/)],
     ["protocol", shorten(protocolFeatures, /^VHOST_USER_PROTOCOL_F_/)],
   ];
 }

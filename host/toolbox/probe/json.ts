@@ -1,9 +1,7 @@
 // What `vringd probe --json` prints. Names and meanings stay as they are; what a back-end does not tell is null.
-import type { ProbeReport } from "./probe.ts";
+import type { ProbedDisk, ProbedStranger, ProbeReport } from "./probe.ts";
 
 export function reportAsJson(report: ProbeReport): unknown {
-  const { disk, serial } = report;
-  const { capacitySectors, discard, writeZeroes } = disk;
   return {
     socket: report.socketPath,
     // 64 bits are more than a number can tell apart.
@@ -15,6 +13,17 @@ export function reportAsJson(report: ProbeReport): unknown {
     queueCount: report.queueCount,
     maxMemorySlots: report.maxMemorySlots ?? null,
     inflight: report.offersInflight,
+    ...("disk" in report.device ? diskAsJson(report.device) : strangerAsJson(report.device)),
+  };
+}
+
+function strangerAsJson({ noDisk, config }: ProbedStranger) {
+  return { disk: null, noDisk, config: config.length > 0 ? config.toString("hex") : null };
+}
+
+function diskAsJson({ disk, serial }: ProbedDisk) {
+  const { capacitySectors, discard, writeZeroes } = disk;
+  return {
     serial: "text" in serial ? serial.text : null,
     serialUnknown: "unknown" in serial ? serial.unknown : null,
     disk: {

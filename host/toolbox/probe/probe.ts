@@ -5,15 +5,16 @@ import {
   VIRTIO_BLK_S_UNSUPP,
   VIRTIO_BLK_T_GET_ID,
 } from "../../../assembly/spec/virtio-blk.ts";
+import { BLOCK_FEATURE_NAMES } from "../../devices/block/feature-names.ts";
 import type { DiskFacts } from "../../front-end/disk-facts.ts";
-import { featureNames, protocolFeatureNames } from "../../front-end/feature-names.ts";
 import type { FrontEnd } from "../../front-end/front-end.ts";
 import { Memory } from "../../front-end/memory.ts";
+import { featureNames, protocolFeatureNames } from "../../protocol/feature-names.ts";
 import * as m from "../../protocol/messages.ts";
 import { withFrontEnd } from "../attach.ts";
 import { printJson, printLines } from "../terminal.ts";
 import type { ProbeOptions } from "./command.ts";
-import { diskOf } from "./disk-of.ts";
+import { lookForDisk } from "./disk-of.ts";
 import { reportAsJson } from "./json.ts";
 import { reportLines } from "./view.ts";
 
@@ -29,8 +30,20 @@ export interface ProbeReport {
   /** Undefined: the back-end takes one table of 8 regions. */
   maxMemorySlots: number | undefined;
   offersInflight: boolean;
+  device: ProbedDisk | ProbedStranger;
+}
+
+export interface ProbedDisk {
   disk: DiskFacts;
   serial: Serial;
+}
+
+/** A device of another type: which one, nobody tells. */
+export interface ProbedStranger {
+  /** Why it can't be a disk; a phrase. */
+  noDisk: string;
+  /** As much of its configuration space as it gives; empty if it gives none. */
+  config: Buffer;
 }
 
 /** The ID string, or why it is not known; a phrase. */
@@ -38,28 +51,49 @@ export type Serial = { text: string } | { unknown: string };
 
 export async function probe(socketPath: string, { timeout, json }: ProbeOptions): Promise<void> {
   const place = { socketPath, timeoutMs: timeout * 1000 };
-  const report = await withFrontEnd(place, {}, (frontEnd) => ask(frontEnd, socketPath));
+  const report = await withFrontEnd(place, { configSize: 0 }, (frontEnd) => ask(frontEnd, socketPath));
   if (json) printJson(reportAsJson(report));
   else printLines(reportLines(report));
 }
 
 async function ask(frontEnd: FrontEnd, socketPath: string): Promise<ProbeReport> {
-  const disk = diskOf(frontEnd);
   const { backendFeatures, offeredProtocolFeatures } = frontEnd;
+  const device = await askDevice(frontEnd);
   const hasSlots = frontEnd.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
   return {
     socketPath,
     features: backendFeatures,
-    featureNames: featureNames(backendFeatures),
+    featureNames: featureNames(backendFeatures, "disk" in device ? BLOCK_FEATURE_NAMES : {}),
     protocolFeatures: offeredProtocolFeatures,
     protocolFeatureNames: protocolFeatureNames(offeredProtocolFeatures ?? 0n),
     queueCount: frontEnd.maxQueues,
     maxMemorySlots: hasSlots ? Number(await frontEnd.getMaxMemSlots()) : undefined,
     offersInflight: frontEnd.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD),
-    disk,
-    serial: await askSerial(frontEnd),
+    device,
   };
 }
+
+async function askDevice(frontEnd: FrontEnd): Promise<ProbeReport["device"]> {
+  const config = await readConfig(frontEnd);
+  const found = lookForDisk(config, frontEnd.backendFeatures);
+  if ("reason" in found) return { noDisk: found.reason, config };
+  // Its driver reads the capacity there.
+  frontEnd.config = config;
+  return { disk: found.disk, serial: await askSerial(frontEnd) };
+}
+
+/** What a disk has, or else the longest space that is given: some back-ends refuse to read past their device's. */
+async function readConfig(frontEnd: FrontEnd): Promise<Buffer<ArrayBuffer>> {
+  if (!frontEnd.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_CONFIG)) return Buffer.alloc(0);
+  for (const byteLength of CONFIG_SIZES) {
+    const config = await frontEnd.getConfig(0, byteLength);
+    if (config !== undefined) return Buffer.from(config);
+  }
+  return Buffer.alloc(0);
+}
+
+/** In bytes: 60 is a disk's in virtio 1.1. Spaces are made of fields of up to 8 bytes. */
+const CONFIG_SIZES = [60, 56, 48, 40, 36, 32, 28, 24, 20, 16, 12, 8, 4, 2, 1];
 
 /** The one request that a probe makes: it moves no data of the disk. All else is known by now, so a failure is no end. */
 async function askSerial(frontEnd: FrontEnd): Promise<Serial> {

@@ -3,15 +3,38 @@ import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
 import { type DiskFacts, logicalBlockSize } from "../../front-end/disk-facts.ts";
 import { formatRow } from "../rows.ts";
 import { formatBytes } from "../units.ts";
-import type { ProbeReport } from "./probe.ts";
+import type { ProbedDisk, ProbedStranger, ProbeReport } from "./probe.ts";
 
 const INDENT = "physical block  ".length;
 const NOT_TOLD = "not told";
 
+type Row = [label: string, text: string];
+
 export function reportLines(report: ProbeReport): string[] {
-  const { disk, serial } = report;
-  const rows: [label: string, text: string][] = [
+  const { device } = report;
+  const rows: Row[] = [
     ["socket", report.socketPath],
+    ...("disk" in device ? diskRows(device) : strangerRows(device)),
+    ["queues", `${report.queueCount} at the most`],
+    ["memory slots", memorySlots(report)],
+    ["inflight", report.offersInflight ? "regions are offered" : "regions are not offered"],
+    ["features", list(report.featureNames)],
+    ["protocol", report.protocolFeatures === undefined ? "no features" : list(report.protocolFeatureNames)],
+  ];
+  return rows.flatMap(([label, text]) => formatRow(label, text, INDENT));
+}
+
+/** Nothing in the protocol tells what it is; the program's --print-capabilities does. */
+function strangerRows({ noDisk, config }: ProbedStranger): Row[] {
+  const bytes = config.toString("hex").replace(/(?<=^(?:..)+)(?=.)/g, " ");
+  return [
+    ["device", `no disk: ${noDisk}`],
+    ["config space", config.length === 0 ? NOT_TOLD : bytes],
+  ];
+}
+
+function diskRows({ disk, serial }: ProbedDisk): Row[] {
+  return [
     ["capacity", capacity(disk)],
     ["access", disk.readOnly ? "read-only" : "read and write"],
     ["serial", "text" in serial ? serial.text || "empty" : `not known: ${serial.unknown}`],
@@ -25,13 +48,7 @@ export function reportLines(report: ProbeReport): string[] {
     ["write cache", writeCache(disk)],
     ["discard", discard(disk)],
     ["write zeroes", writeZeroes(disk)],
-    ["queues", `${report.queueCount} at the most`],
-    ["memory slots", memorySlots(report)],
-    ["inflight", report.offersInflight ? "regions are offered" : "regions are not offered"],
-    ["features", list(report.featureNames)],
-    ["protocol", report.protocolFeatures === undefined ? "no features" : list(report.protocolFeatureNames)],
   ];
-  return rows.flatMap(([label, text]) => formatRow(label, text, INDENT));
 }
 
 function capacity({ capacitySectors }: DiskFacts): string {

@@ -1,7 +1,12 @@
 // What happened between two looks at one daemon, by queue and altogether. Pure.
 
 import { percentileNs, since, together } from "../../observability/percentiles.ts";
-import type { OperationStats, QueueStats, Stats } from "../../observability/stats.ts";
+import {
+  type OperationStats,
+  type QueueStats,
+  type Stats,
+  untimedRequests,
+} from "../../observability/stats.ts";
 import type { Bucket } from "../../workers/statistics.ts";
 
 export interface Rate {
@@ -19,7 +24,7 @@ export interface QueueRates {
   all: Rate;
   read: Rate;
   write: Rate;
-  /** Flushes, discards, write-zeroes and requests for the serial number. */
+  /** Of a disk: flushes, discards, write-zeroes and requests for the serial number. Of other devices: all. */
   other: Rate;
   inFlight: number;
   /** A second. */
@@ -61,14 +66,12 @@ function ratesOf(
 ): QueueRates {
   const changed = (of: (queue: QueueStats) => number) =>
     pairs.reduce((sum, [before, after]) => sum + of(after) - of(before), 0);
-  const read = changeOf(pairs, ({ operations }) => [operations.read]);
-  const write = changeOf(pairs, ({ operations }) => [operations.write]);
-  const others = changeOf(pairs, ({ operations: { flush, discard, writeZeroes } }) => [
-    flush,
-    discard,
-    writeZeroes,
-  ]);
-  const other = { ...others, requests: others.requests + changed(({ ids }) => ids) };
+  const read = changeOf(pairs, ({ operations }) => named(operations, (name) => name === "read"));
+  const write = changeOf(pairs, ({ operations }) => named(operations, (name) => name === "write"));
+  const others = changeOf(pairs, ({ operations }) =>
+    named(operations, (name) => name !== "read" && name !== "write"),
+  );
+  const other = { ...others, requests: others.requests + changed(untimedRequests) };
   return {
     queue,
     state: queue === undefined ? "" : pairs[0]![1].state,
@@ -82,6 +85,12 @@ function ratesOf(
     calls: changed(({ calls }) => calls) / seconds,
     pollsPaid,
   };
+}
+
+function named(operations: QueueStats["operations"], isWanted: (name: string) => boolean): OperationStats[] {
+  return Object.keys(operations)
+    .filter(isWanted)
+    .map((name) => operations[name]!);
 }
 
 function changeOf(pairs: readonly Pair[], operations: (queue: QueueStats) => OperationStats[]): Change {

@@ -1,0 +1,135 @@
+// The workers of a device: the one place that knows which kind of workers a device has, and how the data plane takes it.
+import type { AnyDevice, EngineDevice } from "../devices/engine-device.ts";
+import { isEngineDevice } from "../devices/engine-device.ts";
+import type { DiskFailure } from "../engines/disk-failure.ts";
+import { reasonOf, StartError } from "../errors.ts";
+import { hasAddressSpace } from "../linux/mapping.ts";
+import { GuestMemory } from "../memory/guest-memory.ts";
+import { NO_ADDRESSES } from "../memory/linear-memory.ts";
+import type { Log } from "../process/log.ts";
+import { isTooManyFiles, TOO_MANY_FILES } from "../process/open-files.ts";
+import type { RingRunner } from "../session/vrings.ts";
+import { DataPlane, type VringStart } from "../workers/data-plane.ts";
+import type { Counters } from "./activity.ts";
+
+/** What workers and their device have to say, at any time. */
+export interface WorkerEvents {
+  configChanged(): void;
+  /** The driver broke a ring, which takes nothing more until it is stopped and started again. */
+  broken(ring: number, reason: string): void;
+  /** A worker has failed, which it must not: I/O in flight can't be accounted for without it. */
+  failed(error: Error): void;
+  requestFailed(failure: DiskFailure): void;
+}
+
+export interface Workers extends RingRunner {
+  readonly engine: DataPlane["engine"];
+  readonly threads: number;
+  /** Of each ring that is broken or was: why it broke last. */
+  readonly faults: ReadonlyMap<number, string>;
+  readonly counters: Counters;
+  brokenRings(): number;
+  /** Ends them. All rings must have been stopped. */
+  close(): Promise<void>;
+}
+
+/** What V8 reserves for a thread: its code range, heap and stacks. */
+const WORKER_ADDRESSES = 704 << 20;
+
+/** Throws StartError where limits leave no room for it, or for the workers' own: V8 ends the process for that. */
+export function reserveMemory(device: AnyDevice): GuestMemory {
+  const count = isEngineDevice(device) ? device.workers.threads : 1;
+  const memory = new GuestMemory(count);
+  const isOwnThread = isEngineDevice(device) && !device.storage.object;
+  if (isOwnThread && !hasAddressSpace(count * WORKER_ADDRESSES)) throw new StartError(NO_ADDRESSES);
+  return memory;
+}
+
+/** Throws StartError. */
+export async function openWorkers(
+  device: AnyDevice,
+  memory: GuestMemory,
+  events: WorkerEvents,
+  log: Log,
+): Promise<Workers> {
+  if (!isEngineDevice(device))
+    throw new StartError(`nothing here serves the chains of a ${device.type} device`);
+  const { workers, queues, storage } = device;
+  const { configChanged } = events;
+  device.attach({ memory: memory.linear, log, configChanged });
+  try {
+    const options = { ...workers, queueCount: queues.length };
+    const plane = await DataPlane.open(memory, storage, options, log, (failure) =>
+      events.requestFailed(failure),
+    );
+    plane.onBroken = (ring, reason) => events.broken(ring, reason);
+    plane.onFailure = (error) => events.failed(error);
+    return new EngineWorkers(plane, device);
+  } catch (error) {
+    throw new StartError(`can't start with --engine=${workers.engine}: ${whyNoWorkers(error)}`);
+  }
+}
+
+/** Tells the device how many of its rings run. */
+class EngineWorkers implements Workers {
+  private runningRings = 0;
+
+  constructor(
+    private readonly plane: DataPlane,
+    private readonly device: EngineDevice,
+  ) {}
+
+  get engine(): DataPlane["engine"] {
+    return this.plane.engine;
+  }
+
+  get threads(): number {
+    return this.plane.threads;
+  }
+
+  get faults(): ReadonlyMap<number, string> {
+    return this.plane.faults;
+  }
+
+  get counters(): Counters {
+    return this.plane.statistics;
+  }
+
+  brokenRings(): number {
+    return this.plane.counters().brokenRings;
+  }
+
+  async start(vring: VringStart): Promise<void> {
+    await this.plane.start(vring);
+    this.device.ringsRun(++this.runningRings);
+  }
+
+  stop(index: number): Promise<number> {
+    return this.stopped(this.plane.stop(index));
+  }
+
+  suspend(index: number): Promise<number> {
+    return this.stopped(this.plane.suspend(index));
+  }
+
+  setCall(index: number, callFd: number): Promise<void> {
+    return this.plane.setCall(index, callFd);
+  }
+
+  close(): Promise<void> {
+    return this.plane.close();
+  }
+
+  private async stopped(base: Promise<number>): Promise<number> {
+    const value = await base;
+    this.device.ringsRun(--this.runningRings);
+    return value;
+  }
+}
+
+function whyNoWorkers(error: unknown): string {
+  const { syscall } = error as NodeJS.ErrnoException;
+  // Node gives each thread the directory of its process.
+  if (syscall === "uv_cwd") return "the working directory is gone: change to another one first";
+  return isTooManyFiles(error as NodeJS.ErrnoException) ? TOO_MANY_FILES : reasonOf(error);
+}

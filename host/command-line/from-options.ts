@@ -1,0 +1,30 @@
+// A command line made from a table of options, and what it says as values by name.
+import { flagOf, type Option, type OptionTable, UsageError, type ValuesOf } from "../options/option.ts";
+import { type Command, readerOf } from "./program.ts";
+
+/** Adds the options in their order, each below its heading. */
+export function addOptions(command: Command, table: OptionTable): void {
+  for (const [name, each] of Object.entries(table)) {
+    command.optionsGroup(`${each.group ?? "Options"}:`);
+    addOption(command, flagOf(name), each);
+  }
+}
+
+function addOption(
+  command: Command,
+  flag: string,
+  { type, value, help, default: standard }: Option<unknown>,
+) {
+  if (type === undefined) command.option(flag, help);
+  else command.option(`${flag} <${value}>`, help, readerOf(type, flag), standard);
+}
+
+/** Throws UsageError if one is missing without which nothing can be done. */
+export function valuesOf<T extends OptionTable>(table: T, given: Record<string, unknown>): ValuesOf<T> {
+  const entries = Object.entries(table).map(([name, { required, default: standard }]) => {
+    if (required !== undefined && given[name] === undefined)
+      throw new UsageError(`${flagOf(name)} is missing: ${required}`);
+    return [name, given[name] ?? standard];
+  });
+  return Object.fromEntries(entries) as ValuesOf<T>;
+}

@@ -1,0 +1,104 @@
+// Whether each write must be stable when it completes: what follows from the features and from the driver's choice, which is the
+// field writeback (virtio 1.4, 5.2.5 and 5.2.6.2). The core reads the outcome before each write.
+import {
+  WRITE_THROUGH_OFF,
+  WRITE_THROUGH_ON,
+  WRITE_THROUGH_UNTIL_FLUSH,
+} from "../../../assembly/abi/layout.ts";
+import { VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH } from "../../../assembly/spec/virtio-blk.ts";
+import type { Log } from "../../process/log.ts";
+import { hasFeature } from "../../protocol/feature-bits.ts";
+
+/** Where the mode goes: WRITE_THROUGH_*, and the core's note that a FLUSH has come. */
+export interface CacheTarget {
+  write(mode: number): void;
+  forgetFlush(): void;
+}
+
+export class CacheMode {
+  private features = 0n;
+  /** What the driver has written; until then the features decide. */
+  private chosenWriteback: boolean | undefined;
+  /** The driver may have written it while another daemon, or another host, served it. */
+  private isInherited = false;
+  private runningRings = 0;
+  private toldMode: number = WRITE_THROUGH_OFF;
+  private target: CacheTarget | undefined;
+  private log: Log | undefined;
+
+  attach(target: CacheTarget, log: Log): void {
+    this.target = target;
+    this.log = log;
+    this.apply();
+  }
+
+  /** The mode is each front-end's own, and starts with writeback. */
+  begin(): void {
+    this.features = 0n;
+    this.chosenWriteback = undefined;
+    this.isInherited = false;
+    this.target?.forgetFlush();
+    this.apply();
+  }
+
+  /**
+   * A reset keeps the choice: after it the mode "can be either writeback or writethrough" (5.2.5), and QEMU goes on showing its
+   * guest the one that it had.
+   */
+  negotiate(features: bigint): void {
+    this.features = features;
+    this.apply();
+  }
+
+  choose(isWriteback: boolean): void {
+    this.chosenWriteback = isWriteback;
+    this.apply();
+  }
+
+  /** The driver was there before this front-end connected. */
+  inherit(): void {
+    this.isInherited = true;
+    this.apply();
+  }
+
+  ringsRun(count: number): void {
+    this.runningRings = count;
+    this.tell();
+  }
+
+  get isWriteThrough(): boolean {
+    if (hasFeature(this.features, VIRTIO_BLK_F_CONFIG_WCE)) return !this.isWriteback;
+    return !hasFeature(this.features, VIRTIO_BLK_F_FLUSH);
+  }
+
+  /** The field. 5.2.5, "Device Initialization": without FLUSH, a device with CONFIG_WCE starts at 0. */
+  get isWriteback(): boolean {
+    const canOnlyWriteThrough =
+      hasFeature(this.features, VIRTIO_BLK_F_CONFIG_WCE) && !hasFeature(this.features, VIRTIO_BLK_F_FLUSH);
+    return this.chosenWriteback ?? !canOnlyWriteThrough;
+  }
+
+  /**
+   * WRITE_THROUGH_*. Front-ends forward writeback when the driver writes it, but not to a successor. A driver that has turned it
+   * off sends no FLUSH; so until one comes, or writeback does, it may be off.
+   */
+  private get mode(): number {
+    if (this.isWriteThrough) return WRITE_THROUGH_ON;
+    const mayBeOff = this.isInherited && hasFeature(this.features, VIRTIO_BLK_F_CONFIG_WCE);
+    return mayBeOff && this.chosenWriteback === undefined ? WRITE_THROUGH_UNTIL_FLUSH : WRITE_THROUGH_OFF;
+  }
+
+  private apply(): void {
+    this.target?.write(this.mode);
+    this.tell();
+  }
+
+  /** Not while nothing can be written: the mode goes back and forth as features are negotiated. */
+  private tell(): void {
+    const { mode } = this;
+    if (this.runningRings === 0 || mode === this.toldMode) return;
+    this.toldMode = mode;
+    const until = mode === WRITE_THROUGH_UNTIL_FLUSH ? { until: "the driver's first flush" } : {};
+    this.log?.info(until, mode === WRITE_THROUGH_OFF ? "write-through is off" : "write-through is on");
+  }
+}

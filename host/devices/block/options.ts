@@ -1,0 +1,131 @@
+// The program vringd-blk: what it says of itself, and its options. The library checks what it is given by the same table.
+import { availableParallelism } from "node:os";
+import { QUEUES_MAX, WORKERS_MAX } from "../../../assembly/abi/layout.ts";
+import { VIRTIO_BLK_ID_BYTES } from "../../../assembly/spec/virtio-blk.ts";
+import { inGroup, option, toggle, type ValuesOf } from "../../options/option.ts";
+import { asciiText, oneOf, path, wholeNumber } from "../../options/types.ts";
+import { deviceProgram } from "../program.ts";
+
+/** As many segments as the kernel takes in one request. */
+const QUEUE_SIZE_MAX = 1024;
+const RANGE_SEGMENTS_MAX = 256;
+const LOCK_TIMEOUT_MAX = 3600;
+const POLL_US_MAX = 1000;
+
+const disk = {
+  blkFile: option({
+    type: path,
+    value: "PATH",
+    help: 'serve this file or block device, the open descriptor "fd:N", or the export of an NBD URI; "memory:SIZE", such as memory:1G, is a disk in memory',
+    required: "the file or block device to serve",
+  }),
+  format: option({
+    type: oneOf(["raw"]),
+    value: "FORMAT",
+    help: '"raw" serves it whatever it holds (default: raw, and images of other formats are refused)',
+  }),
+  overlay: option({
+    type: path,
+    value: "PATH",
+    help: "keep what the guest writes in this file, made if there is none; --blk-file stays as it is",
+  }),
+  readOnly: toggle("never write to it; the guest sees a read-only disk"),
+  force: toggle("write to a device that the host has mounted, or that others hold"),
+  serial: option({
+    type: asciiText(VIRTIO_BLK_ID_BYTES),
+    value: "TEXT",
+    help: "serial number that the guest sees, up to 20 characters (default: made from inode and file system, or what identifies the device)",
+  }),
+  blockSize: option({
+    type: oneOf([512, 1024, 2048, 4096]),
+    value: "BYTES",
+    help: "block size that the guest sees: 512, 1024, 2048 or 4096 (default: 512, whatever the device has)",
+  }),
+  direct: toggle("go past the host's page cache, with O_DIRECT"),
+  discard: option({
+    type: oneOf(["unmap", "ignore"]),
+    value: "HOW",
+    help: 'what a discard does: "unmap" gives the space back, "ignore" does nothing',
+    default: "unmap",
+  }),
+  rangeSegments: option({
+    type: wholeNumber(1, RANGE_SEGMENTS_MAX),
+    value: "N",
+    help: "segments that one discard or write-zeroes request may have",
+    default: 1,
+  }),
+  lock: option({
+    type: oneOf(["auto", "off"]),
+    value: "WHEN",
+    help: '"auto" keeps other writers away, as QEMU does, wherever the file system has locks; "off" trusts you',
+    default: "auto",
+  }),
+  lockTimeout: option({
+    type: wholeNumber(0, LOCK_TIMEOUT_MAX),
+    value: "SECONDS",
+    help: "how long to wait for the I/O of a killed process that still locks the file",
+    default: 30,
+  }),
+};
+
+const queues = {
+  numQueues: option({
+    type: wholeNumber(1, QUEUES_MAX),
+    value: "N",
+    help: "queues that the guest may use; those that it doesn't cost nothing",
+    default: QUEUES_MAX,
+  }),
+  queueSize: option({
+    type: wholeNumber(4, QUEUE_SIZE_MAX),
+    value: "N",
+    help: "queue size to expect: requests may have N - 2 segments; queues of any size are served",
+    default: 128,
+  }),
+  engine: option({
+    type: oneOf(["auto", "io_uring", "threads"]),
+    value: "NAME",
+    help: 'how to do I/O: "io_uring", "threads", or "auto" for the first that works',
+    default: "auto",
+  }),
+  threads: option({
+    type: wholeNumber(1, WORKERS_MAX),
+    value: "N",
+    help: `worker threads, which share the queues, up to ${WORKERS_MAX} (default: one a queue, up to the cores)`,
+  }),
+  pollUs: option({
+    type: wholeNumber(0, POLL_US_MAX),
+    value: "N",
+    help: "microseconds that a busy thread may look for more before it sleeps (io_uring only); an idle one always sleeps",
+    default: 32,
+  }),
+};
+
+export const BLOCK_OPTIONS = { ...inGroup("The disk", disk), ...inGroup("Queues and threads", queues) };
+
+export type BlockValues = ValuesOf<typeof BLOCK_OPTIONS>;
+
+/** More threads than queues would have nothing to do. */
+export function threadCount({ threads, numQueues }: Pick<BlockValues, "threads" | "numQueues">): number {
+  return Math.min(threads ?? availableParallelism(), numQueues, WORKERS_MAX);
+}
+
+export const program = deviceProgram({
+  name: "vringd-blk",
+  description: "Serves a file or a block device as a virtual machine's disk, over vhost-user.",
+  capabilities: { type: "block", features: ["read-only", "blk-file"] },
+  options: BLOCK_OPTIONS,
+  async open(values, { stopping, log }) {
+    const [{ BlockDevice }, { openDisk }] = await Promise.all([
+      import("./device.ts"),
+      import("../../storage/open.ts"),
+    ]);
+    const { blkFile, lockTimeout, numQueues, queueSize, engine, pollUs, threads, ...how } = values;
+    const storage = await openDisk(
+      { ...how, path: blkFile, lockTimeoutMs: lockTimeout * 1000 },
+      stopping,
+      log,
+    );
+    const workers = { threads: threadCount({ threads, numQueues }), engine, pollUs };
+    return new BlockDevice(storage, { queueCount: numQueues, queueSize }, workers);
+  },
+});

@@ -1,0 +1,70 @@
+// What an option's value may be: how it is read from a command line, what a program may give, and how to say what it takes.
+
+export interface OptionType<T> {
+  /** What follows "takes" in a sentence. */
+  readonly takes: string;
+  /** Undefined for what it does not take. */
+  read(text: string): T | undefined;
+  /** Whether a program may give this value. */
+  accepts(value: unknown): value is T;
+  /** Whether it names something in the file system. */
+  readonly isPath?: boolean;
+  readonly choices?: readonly string[];
+  readonly range?: { readonly least: number; readonly most: number };
+}
+
+export function wholeNumber(least: number, most: number): OptionType<number> {
+  const accepts = (value: unknown): value is number =>
+    Number.isInteger(value) && Number(value) >= least && Number(value) <= most;
+  return {
+    takes: `a whole number from ${least} to ${most}`,
+    read: (text) => (/^\d{1,10}$/.test(text) && accepts(Number(text)) ? Number(text) : undefined),
+    accepts,
+    range: { least, most },
+  };
+}
+
+export function oneOf<const T extends string | number>(choices: readonly T[]): OptionType<T> {
+  return {
+    takes: `one of ${choices.join(", ")}`,
+    read: (text) => choices.find((choice) => String(choice) === text),
+    accepts: (value): value is T => choices.includes(value as T),
+    choices: choices.map(String),
+  };
+}
+
+/** Of a file, a socket or something else that a name stands for. Never empty. */
+export const path: OptionType<string> = {
+  takes: "a path",
+  read: (text) => text || undefined,
+  accepts: (value): value is string => typeof value === "string" && value !== "",
+  isPath: true,
+};
+
+/** Printable ASCII, up to so many characters. */
+export function asciiText(longest: number): OptionType<string> {
+  const accepts = (value: unknown): value is string =>
+    typeof value === "string" && value.length <= longest && /^[\x20-\x7e]*$/.test(value);
+  return {
+    takes: `at most ${longest} ASCII characters`,
+    read: (text) => (accepts(text) ? text : undefined),
+    accepts,
+  };
+}
+
+export const fileMode: OptionType<number> = {
+  takes: "an octal mode such as 660",
+  read: (text) => (/^0?[0-7]{3}$/.test(text) ? Number.parseInt(text, 8) : undefined),
+  accepts: (value): value is number =>
+    Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 0o777,
+};
+
+/** (gid_t)-1 means none. */
+const GID_MAX = 0xffffffff;
+
+export const groupName: OptionType<string> = {
+  takes: "the name or the number of a group",
+  read: (text) => (groupName.accepts(text) ? text : undefined),
+  accepts: (value): value is string =>
+    typeof value === "string" && value !== "" && (!/^\d+$/.test(value) || Number(value) < GID_MAX),
+};

@@ -1,0 +1,91 @@
+// The command line of a device's program: its own options between those that all have, and what follows from them together.
+import manifest from "../../package.json" with { type: "json" };
+import { addOptions } from "../command-line/from-options.ts";
+import { type Command, newProgram, UsageError } from "../command-line/program.ts";
+import type { DeviceProgram } from "../devices/program.ts";
+import type { ObservabilityOptions } from "../observability/observability.ts";
+import { flagOf, type OptionTable } from "../options/option.ts";
+import type { AccessChoice, Entrance } from "../protocol/entrance.ts";
+import {
+  ENTRANCE_OPTIONS,
+  type FrameValues,
+  LOG_OPTIONS,
+  OBSERVER_OPTIONS,
+  RING_OPTIONS,
+} from "./frame-options.ts";
+
+const ENTRANCES = "(--socket-path=PATH|--connect=PATH|--fd=N)";
+
+/** All options, for whoever reads them: the program, its manual page, and shells. */
+export function commandLineOf({ name, description, options }: DeviceProgram): Command {
+  const command = newProgram(name).description(description).usage(usageOf(options));
+  addOptions(command, {
+    ...ENTRANCE_OPTIONS,
+    ...options,
+    ...RING_OPTIONS,
+    ...OBSERVER_OPTIONS,
+    ...LOG_OPTIONS,
+  });
+  return command
+    .version(manifest.version, "--version", "tell the version, and end")
+    .helpOption("-h, --help", "tell all this, and end")
+    .addHelpText("after", "\nExit status: 0 when told to end, 1 if it can't start, 2 for a wrong option.");
+}
+
+function usageOf(options: OptionTable): string {
+  const required = Object.entries(options).filter(([, each]) => each.required !== undefined);
+  return [...required.map(([name, { value }]) => `${flagOf(name)}=${value}`), ENTRANCES, "..."].join(" ");
+}
+
+/** Throws UsageError unless there is one. */
+export function entranceOf({ socketPath, connect, fd }: FrameValues): Entrance {
+  const given: [flag: string, entrance: Entrance][] = [];
+  if (socketPath !== undefined) given.push(["--socket-path", { socketPath }]);
+  if (connect !== undefined) given.push(["--connect", { connect }]);
+  if (fd !== undefined) given.push(["--fd", { fd }]);
+  const [first, second] = given;
+  if (first === undefined)
+    throw new UsageError(
+      "--socket-path or --fd is missing, or --connect: where the virtual machine connects",
+    );
+  if (second !== undefined) throw new UsageError(`${first[0]} and ${second[0]} exclude each other`);
+  return first[1];
+}
+
+/** Who may connect to the entrance. */
+export function accessOf({ socketPath, socketGroup, socketMode }: FrameValues): AccessChoice {
+  return accessTo("--socket", socketGroup, socketMode, "--socket-path", socketPath);
+}
+
+export function observabilityOf(values: FrameValues): ObservabilityOptions {
+  const { controlSocket, controlSocketGroup, controlSocketMode, metrics, metricsGroup, metricsMode } = values;
+  const metricsPath = metrics && "path" in metrics ? metrics.path : undefined;
+  return {
+    controlSocket,
+    metrics,
+    controlAccess: accessTo(
+      "--control-socket",
+      controlSocketGroup,
+      controlSocketMode,
+      "--control-socket",
+      controlSocket,
+    ),
+    metricsAccess: accessTo("--metrics", metricsGroup, metricsMode, "--metrics=unix:PATH", metricsPath),
+  };
+}
+
+/** `prefix`: of the options that say who may connect; they mean nothing without a socket that is a file. */
+function accessTo(
+  prefix: string,
+  group: string | undefined,
+  mode: number | undefined,
+  option: string,
+  path: string | undefined,
+): AccessChoice {
+  if (group === undefined && mode === undefined) return {};
+  const name = group === undefined ? `${prefix}-mode` : `${prefix}-group`;
+  if (path === undefined) throw new UsageError(`${name} is of no use without ${option}`);
+  if (path.startsWith("@"))
+    throw new UsageError(`${name} and ${path} exclude each other: an abstract name has no group and no mode`);
+  return { group, mode };
+}

@@ -1,0 +1,99 @@
+// A device's program from its command line to its end: tells by the exit status whose mistake a failure was.
+import { valuesOf } from "../command-line/from-options.ts";
+import {
+  CommanderError,
+  STATUS_FAILED,
+  STATUS_USAGE,
+  UsageError,
+  usageSentence,
+} from "../command-line/program.ts";
+import type { DeviceProgram } from "../devices/program.ts";
+import { StartError } from "../errors.ts";
+import type { OptionTable, ValuesOf } from "../options/option.ts";
+import { createLog } from "../process/log.ts";
+import { nameProcess } from "../process/name.ts";
+import { isTooManyFiles, TOO_MANY_FILES } from "../process/open-files.ts";
+import { writeError } from "../process/output.ts";
+import { printable, programArguments } from "../process/paths.ts";
+import { accessOf, commandLineOf, entranceOf, observabilityOf } from "./command-line.ts";
+import type { DaemonOptions } from "./daemon.ts";
+import { FRAME_OPTIONS } from "./frame-options.ts";
+
+const EXIT_MS = 200;
+
+/** What was given, by name. Throws UsageError for what can't be understood. */
+function readCommandLine(program: DeviceProgram): Record<string, unknown> {
+  try {
+    return commandLineOf(program).parse(programArguments(), { from: "user" }).opts();
+  } catch (error) {
+    if (!(error instanceof CommanderError) || error.exitCode === 0) throw error;
+    if (error.code === "commander.excessArguments")
+      throw new UsageError("arguments must be options, which begin with --");
+    throw new UsageError(usageSentence(error));
+  }
+}
+
+/** Of all paths among the values: what a working directory that is gone would make useless. */
+function pathsAmong(table: OptionTable, values: Readonly<Record<string, unknown>>): string[] {
+  const names = Object.keys(table).filter((name) => table[name]!.type?.isPath);
+  return names.map((name) => values[name]).filter((value) => typeof value === "string");
+}
+
+async function main(program: DeviceProgram): Promise<void> {
+  const given = readCommandLine(program);
+  const values: ValuesOf<OptionTable> = valuesOf(program.options, given);
+  const frame = valuesOf(FRAME_OPTIONS, given);
+  const { metrics } = frame;
+  const options: DaemonOptions = {
+    name: program.name,
+    entrance: entranceOf(frame),
+    access: accessOf(frame),
+    once: frame.once,
+    packed: frame.packed,
+    observability: observabilityOf(frame),
+    paths: [
+      ...pathsAmong(program.options, values),
+      ...pathsAmong(FRAME_OPTIONS, frame),
+      ...(metrics && "path" in metrics ? [metrics.path] : []),
+    ],
+    openDevice: (context) => program.open(values, context),
+  };
+  nameProcess(program.name);
+  const [log, { runDaemon }] = await Promise.all([
+    createLog(frame.logLevel, frame.logFormat),
+    // Loads koffi, which costs as much time as all the rest.
+    import("./daemon.ts"),
+  ]);
+  await runDaemon(options, log);
+}
+
+function fail(error: unknown, name: string): void {
+  if (error instanceof CommanderError) return; // --help and --version
+  const isUsage = error instanceof UsageError;
+  const isExpected = isUsage || error instanceof StartError;
+  const sentence = isExpected ? printable(error.message) : unexpected(error as NodeJS.ErrnoException);
+  writeError(`${name}: ${sentence}${isUsage ? " (see --help)" : ""}\n`);
+  process.exitCode = isUsage ? STATUS_USAGE : STATUS_FAILED;
+  if (!isUsage) exitSoon();
+}
+
+function unexpected(error: NodeJS.ErrnoException): string {
+  if (isTooManyFiles(error)) return TOO_MANY_FILES;
+  return error.stack ?? String(error);
+}
+
+/** A worker that got further than the failure, and waits in native code, would keep the process for ever. */
+function exitSoon(): void {
+  setTimeout(async () => {
+    try {
+      (await import("../linux/libc.ts")).exitNow(STATUS_FAILED);
+    } catch {
+      // What can't be loaded has started no worker.
+      process.exit(STATUS_FAILED);
+    }
+  }, EXIT_MS).unref();
+}
+
+export function run(program: DeviceProgram): void {
+  main(program).catch((error) => fail(error, program.name));
+}
