@@ -13,13 +13,8 @@ import { MemoryViews } from "../memory/memory-views.ts";
 import type { Log } from "../process/log.ts";
 import type { HeldChain } from "./chain.ts";
 import { ChainQueue } from "./device-queue.ts";
+import type { EngineWorker } from "./engine.ts";
 import { type Operation, SoftwareEngine } from "./software.ts";
-
-export interface ChainsEngineSetup {
-  memory: WebAssembly.Memory;
-  memoryHostAddress: number;
-  workerPtr: number;
-}
 
 const RECOVERY_FLAGS: Readonly<Record<Recovery, number>> = {
   repeat: 0,
@@ -38,7 +33,7 @@ export class ChainsEngine extends SoftwareEngine {
   private readonly held = new Map<bigint, HeldChain>();
 
   constructor(
-    { memory, memoryHostAddress, workerPtr }: ChainsEngineSetup,
+    { memory, memoryHostAddress, workerPtr }: EngineWorker,
     private readonly device: VirtioDevice,
     private readonly log: Log,
   ) {

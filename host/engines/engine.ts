@@ -10,6 +10,17 @@ export type Patience = "wait" | "wait-briefly" | "go-on";
 /** How long "wait-briefly" may take, in microseconds. */
 export const BRIEF_WAIT_US = 200;
 
+/** A worker as its engine sees it: the memory that it shares with its core, and where the worker's part of that lies. */
+export interface EngineWorker {
+  memory: WebAssembly.Memory;
+  /** Where the memory begins in this process. */
+  memoryHostAddress: number;
+  workerPtr: number;
+}
+
+/** Makes the engine of a worker, in the thread of that worker. */
+export type OpenEngine = (worker: EngineWorker) => Engine;
+
 export interface Engine {
   readonly name: EngineName;
   /** Requests that may be in flight at a time. */

@@ -4,7 +4,8 @@ import * as layout from "../../assembly/abi/layout.ts";
 import { compileCore } from "../core/core.ts";
 import { clearFlushed, writeDeviceBlock, writeWriteThrough } from "../devices/block/device-block.ts";
 import type { OnDiskFailure } from "../engines/disk-failure.ts";
-import type { EngineName } from "../engines/engine.ts";
+import type { EngineName, OpenEngine } from "../engines/engine.ts";
+import { DiskEngine } from "../engines/objects.ts";
 import { createEventfd, signalEventfd } from "../linux/eventfd.ts";
 import { close } from "../linux/libc.ts";
 import { closePeerSignals, openPeerSignals } from "../linux/peer-notifier.ts";
@@ -154,7 +155,7 @@ export class DataPlane {
     private readonly workers: readonly WorkerHandle[],
     private readonly queueCount: number,
     private currentEngine: EngineName,
-    private readonly disk: Disk,
+    private readonly disk: Disk | undefined,
     private readonly log: Log,
     private readonly bounce: BounceBuffers | undefined,
     private readonly failures: FailureWatch | undefined,
@@ -173,11 +174,29 @@ export class DataPlane {
       worker.onFellBack = (engine) => this.reportFallBack(engine);
       worker.onSyncFailed = () =>
         log.error(
-          { file: disk.path },
+          { file: disk?.path },
           "a flush failed, so data may be lost; flushes fail until the image is opened anew",
         );
       worker.failWith((error) => this.onFailure(error));
     });
+  }
+
+  /** For what lives in this thread and is no disk. */
+  static async openHere(
+    memory: GuestMemory,
+    queueCount: number,
+    openEngine: OpenEngine,
+    log: Log,
+  ): Promise<DataPlane> {
+    const { view, hostAddress, wasm } = memory.linear;
+    view.setBigUint64(layout.DEVICE_PTR + layout.DEVICE_MEMORY_HOST_ADDRESS, BigInt(hostAddress), true);
+    const setup = { memory: wasm, memoryHostAddress: hostAddress, core: await compileCore(), imageFds: [] };
+    const worker = new WorkerHandle({ ...setup, index: 0, queueCount, engine: "auto", pollUs: 0 }, (all) =>
+      startHere(all, openEngine),
+    );
+    const { engine } = await worker.ready;
+    openPeerSignals();
+    return new DataPlane(memory, [worker], queueCount, engine, undefined, log, undefined, undefined);
   }
 
   static async open(
@@ -193,7 +212,12 @@ export class DataPlane {
     const bounce = disk.directMask === 0 ? undefined : BounceBuffers.open(memory.linear, count);
     const { object } = disk;
     const launch =
-      object && ((setup: WorkerSetup) => startHere(setup, object, disk.blockSize, onDiskFailure));
+      object &&
+      ((setup: WorkerSetup) =>
+        startHere(
+          setup,
+          (worker) => new DiskEngine({ ...worker, blockSize: disk.blockSize }, object, onDiskFailure),
+        ));
     const workers = Array.from(
       { length: count },
       (_, index) =>
@@ -237,7 +261,7 @@ export class DataPlane {
     if (engine === this.currentEngine) return;
     this.currentEngine = engine;
     this.log.warn(
-      { file: this.disk.path, engine },
+      { file: this.disk?.path, engine },
       "io_uring can't make threads of the kernel: raise the limit of processes (ulimit -u, TasksMax=); I/O goes on by threads",
     );
   }

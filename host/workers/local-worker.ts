@@ -1,10 +1,8 @@
-// A data-plane worker in the caller's own thread, for a disk that lives there. To its handle it looks like a thread.
+// A data-plane worker in the caller's own thread, for what lives there. To its handle it looks like a thread.
 import { EventEmitter } from "node:events";
-import { WORKER_STRIDE, WORKERS_PTR } from "../../assembly/abi/layout.ts";
 import { instantiateCore } from "../core/core.ts";
-import type { BlockDisk } from "../engines/block-disk.ts";
-import type { OnDiskFailure } from "../engines/disk-failure.ts";
-import { DiskEngine } from "../engines/objects.ts";
+import type { OpenEngine } from "../engines/engine.ts";
+import { workerPtrOf } from "../memory/worker-part.ts";
 import type { Report, WorkerSetup } from "./commands.ts";
 import { Worker } from "./worker.ts";
 
@@ -12,25 +10,20 @@ import { Worker } from "./worker.ts";
 export type Thread = Pick<EventEmitter, "on" | "once">;
 
 /** Runs the worker through the event loop. It keeps the process alive until it is told to quit. */
-export function startHere(
-  setup: WorkerSetup,
-  disk: BlockDisk,
-  blockSize: number,
-  onDiskFailure: OnDiskFailure,
-): Thread {
+export function startHere(setup: WorkerSetup, openEngine: OpenEngine): Thread {
   const events = new EventEmitter();
-  run(setup, disk, blockSize, onDiskFailure).then(
+  run(setup, openEngine).then(
     () => events.emit("exit", 0),
     (error) => events.emit("error", error),
   );
   return events;
 }
 
-async function run(setup: WorkerSetup, disk: BlockDisk, blockSize: number, onDiskFailure: OnDiskFailure) {
-  const { memory, memoryHostAddress } = setup;
-  const workerPtr = WORKERS_PTR + setup.index * WORKER_STRIDE;
-  const engine = new DiskEngine({ memory, memoryHostAddress, workerPtr, blockSize }, disk, onDiskFailure);
-  const worker = new Worker(setup, await instantiateCore(setup.core, memory), engine);
+async function run(setup: WorkerSetup, openEngine: OpenEngine): Promise<void> {
+  const { memory, memoryHostAddress, index } = setup;
+  const core = await instantiateCore(setup.core, memory);
+  const engine = openEngine({ memory, memoryHostAddress, workerPtr: workerPtrOf(index) });
+  const worker = new Worker(setup, core, engine);
   setup.port.postMessage({ type: "ready", engine: engine.name, whyNotUring: undefined } satisfies Report);
   await worker.run();
 }

@@ -3,10 +3,10 @@
 import { type Log, SILENT } from "../../process/log.ts";
 import { featureMask, hasFeature } from "../../protocol/feature-bits.ts";
 import { openWay } from "../../streams/open.ts";
-import type { HostTarget } from "../../streams/target.ts";
 import type { DeviceHost, DeviceQueue, QueueSpec, VirtioDevice } from "../device.ts";
 import { ConsoleConfig } from "./config.ts";
 import { Control } from "./control.ts";
+import type { PortChoice } from "./options.ts";
 import { Port } from "./port.ts";
 
 const VIRTIO_CONSOLE_F_SIZE = 0;
@@ -15,10 +15,6 @@ const VIRTIO_CONSOLE_F_EMERG_WRITE = 2;
 
 const CONTROL_RECEIVE = 2;
 const CONTROL_TRANSMIT = 3;
-
-export interface PortChoice extends HostTarget {
-  readonly name: string;
-}
 
 export class ConsoleDevice implements VirtioDevice {
   readonly type = "console";
