@@ -4,7 +4,7 @@ import { ABI_VERSION, QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING
 import { attachRings } from "./io/uring.ts";
 import { news, openQueue, openWorker, queueAt, step, stepAwake } from "./turn.ts";
 import { isTracked } from "./virtqueue/inflight.ts";
-import { ringBase, startRing } from "./virtqueue/queue.ts";
+import { addQueueCredit, ringBase, setQueueCredit, startRing } from "./virtqueue/queue.ts";
 import { EVENT_IDLE } from "./virtqueue/state.ts";
 import { wantedGpa } from "./virtqueue/window-claims.ts";
 
@@ -70,6 +70,16 @@ export function isStopped(index: u32): bool {
 /** Where the queue stands, as VHOST_USER_GET_VRING_BASE replies it. */
 export function queueBase(index: u32): u32 {
   return ringBase(queueAt(index));
+}
+
+/** From now on the queue takes so many chains, and no more; CREDIT_UNLIMITED: all that come. */
+export function setCredit(index: u32, count: u32): void {
+  setQueueCredit(queueAt(index), count);
+}
+
+/** Lets the queue take so many chains more. */
+export function addCredit(index: u32, count: u32): void {
+  addQueueCredit(queueAt(index), count);
 }
 
 export function setCallFd(index: u32, callFd: i32): void {

@@ -10,35 +10,25 @@ import {
   NEWS_NONE,
   NEWS_STEP,
   QUEUE_BROKEN,
+  QUEUE_F_CREDIT,
   QUEUE_RUNNING,
   QUEUE_STOPPED,
   QUEUE_STOPPING,
   QUEUE_STRIDE,
   STEP_BROKEN,
   STEP_CONTROL,
-  STEP_FAILED,
   STEP_GUEST_WRITES,
   STEP_POLL,
-  STEP_STARVED,
   STEP_STOPPED,
-  STEP_SYNC_FAILED,
   STEP_WAIT,
   STEP_WINDOW_MISS,
   WORKER_LEFTOVERS,
   WORKER_QUEUES,
   WORKER_SCRATCH,
   WORKER_STRIDE,
-  WORKER_ZERO_IOVECS,
   WORKERS_PTR,
 } from "./abi/layout.ts";
-import { openBounce } from "./block/bounce.ts";
-import { turnRequests } from "./block/disk.ts";
-import { countRequest, forgetStarvation, isStarved, resumeRequest, startRequest } from "./block/execute.ts";
-import { recordFailure, useFailures } from "./block/failures.ts";
-import { parseLeftover, parseRequest } from "./block/parse.ts";
-import { useZeroVectors } from "./block/ranges.ts";
-import { NO_STATUS, Request, SUBMITTED } from "./block/request.ts";
-import { forgetFirstFailure, isFirstFailure } from "./block/stability.ts";
+import { afterHost, deviceNews, forgetDeviceNews, openDevice, parse, resume, start } from "./device.ts";
 import {
   armControl,
   armKick,
@@ -54,39 +44,36 @@ import {
   sendCall,
   takeRoom,
 } from "./io/eventfds.ts";
+import { turnRequests } from "./io/host.ts";
 import { clockMs, useStatistics } from "./io/latency.ts";
 import {
   acquire,
+  DONE,
   freeCount,
   hasFree,
   nextFree,
-  openPool,
+  openSlots,
+  PARKED,
   release,
-  requestAt,
-  requestCount,
+  Slot,
+  slotAt,
+  slotCount,
+  WAITS_FOR_HOST,
 } from "./io/slots.ts";
 import { completionNews, consumeCqe, hasSqeRoom, peekCqe, publishSqes, returnCqes } from "./io/uring.ts";
 import { indexOf, TAG_CALL, TAG_CONTROL, TAG_KICK, TAG_REQUEST, tagOf } from "./io/user-data.ts";
 import { CQE_RES, CQE_USER_DATA, ECANCELED, EINTR } from "./spec/io-uring.ts";
-import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK } from "./spec/virtio-blk.ts";
 import { tableRead, useScratch } from "./virtqueue/chain.ts";
-import {
-  clearGuestWrites,
-  copyToGuest,
-  DEFERRED,
-  hasGuestWrites,
-  MISSED,
-  PRESENT,
-  PUT_OFF,
-  useTables,
-} from "./virtqueue/guest-memory.ts";
+import { clearGuestWrites, hasGuestWrites, MISSED, PUT_OFF, useTables } from "./virtqueue/guest-memory.ts";
 import { hasLeftovers, isTracked } from "./virtqueue/inflight.ts";
 import {
   disableKicks,
   enableKicks,
   hasAvailable,
+  hasCredit,
   leaveChain,
   needsCall,
+  parkChain,
   publishUsed,
   pushUsed,
   takeChain,
@@ -113,9 +100,9 @@ let queueCount: u32 = 0;
 /** Queues from here on are stopped: a turn costs what the queues in use cost. */
 let activeCount: u32 = 0;
 
-/** Finished requests whose status byte the host writes after this turn: the next one gives them back. */
-let firstDeferred: usize = 0;
-let lastDeferred: usize = 0;
+/** Slots that are done once the host has written something, after this turn: the next one gives their chains back. */
+let firstWaiting: usize = 0;
+let lastWaiting: usize = 0;
 
 /** The queue whose next chain waits for so many free requests, since it has more data than one has vectors for. */
 let longQueue: usize = 0;
@@ -127,6 +114,9 @@ let firstQueue: u32 = 0;
 /** Whether the host looks at the rings by itself, so that no kick is needed. */
 let isAwake: bool = false;
 
+/** Whether a queue has found free slots and left them to others in this turn. */
+let isOneHeldBack: bool = false;
+
 let outcome: u32 = 0;
 let hasMoreWork: bool = false;
 
@@ -134,17 +124,15 @@ let hasMoreWork: bool = false;
 export function openWorker(index: u32, queues: u32, requests: u32, control: i32): void {
   worker = <usize>WORKERS_PTR + <usize>index * WORKER_STRIDE;
   queueCount = queues;
-  firstDeferred = 0;
+  firstWaiting = 0;
   longQueue = 0;
   useTables(worker);
   openClaims(queues);
   useScratch(worker + WORKER_SCRATCH);
-  useZeroVectors(worker + WORKER_ZERO_IOVECS);
   useStatistics(worker);
-  useFailures(worker);
   openEventfds(worker + WORKER_SCRATCH + EVENT_VALUES, control);
-  openPool(worker, requests);
-  openBounce(worker, index);
+  openSlots(worker, requests);
+  openDevice(worker, index);
   activeCount = 0;
 }
 
@@ -182,7 +170,8 @@ export function news(): u32 {
   for (let i: u32 = 0; i < activeCount; i++) {
     const queue = queueAt(i);
     // A fault is news too.
-    if (queue.state === QUEUE_RUNNING && hasAvailable(queue) !== 0) return NEWS_STEP;
+    if (queue.state !== QUEUE_RUNNING || !hasCredit(queue) || isHeldBack(queue)) continue;
+    if (hasAvailable(queue) !== 0) return NEWS_STEP;
   }
   return NEWS_NONE;
 }
@@ -191,10 +180,10 @@ function turn(awake: bool): u32 {
   isAwake = awake;
   outcome = 0;
   hasMoreWork = false;
+  isOneHeldBack = false;
   forgetLackOfRoom();
-  forgetStarvation();
-  forgetFirstFailure();
-  endDeferred();
+  forgetDeviceNews();
+  endWaiting();
   completeFinished();
   // Now, not after the next requests are built: the driver may be waiting for these.
   for (let i: u32 = 0; i < activeCount; i++) publishUsed(queueAt(i));
@@ -213,8 +202,7 @@ function turn(awake: bool): u32 {
   while (activeCount > 0 && queueAt(activeCount - 1).state === QUEUE_STOPPED) activeCount--;
   armControl();
   if (lacksRoom) hasMoreWork = true;
-  if (isStarved) outcome |= STEP_STARVED;
-  if (isFirstFailure) outcome |= STEP_SYNC_FAILED;
+  outcome |= deviceNews();
   // A control command is looked at before anyone sleeps.
   if (!hasMoreWork && (outcome & STEP_CONTROL) === 0) outcome |= isPolled ? STEP_POLL : STEP_WAIT;
   return outcome | publishSqes();
@@ -242,7 +230,7 @@ function completeFinished(): void {
 function complete(tag: u32, index: u32, result: i32): void {
   switch (tag) {
     case TAG_REQUEST:
-      if (index < requestCount) completeRequest(requestAt(index), result);
+      if (index < slotCount) completeSlot(slotAt(index), result);
       break;
     case TAG_KICK:
       if (index < queueCount && !completeKick(queueAt(index), result))
@@ -258,71 +246,50 @@ function complete(tag: u32, index: u32, result: i32): void {
   }
 }
 
-function completeRequest(request: Request, result: i32): void {
-  if (request.isFree !== 0) return;
-  // What was cancelled has touched neither memory nor image any more: a successor does it all again.
-  if (request.isCancelled !== 0 && (result === -ECANCELED || result === -EINTR)) {
-    leaveChain(request.queue, request);
-    release(request);
+function completeSlot(slot: Slot, result: i32): void {
+  if (slot.isFree !== 0) return;
+  // What was cancelled has touched neither guest memory nor disk any more: a successor does it all again.
+  if (slot.isCancelled !== 0 && (result === -ECANCELED || result === -EINTR)) {
+    leaveChain(slot.queue, slot);
+    release(slot);
     return;
   }
-  const status = resumeRequest(request, result);
-  if (status === VIRTIO_BLK_S_IOERR) {
-    recordFailure(request, result);
-    outcome |= STEP_FAILED;
+  settleSlot(slot, resume(slot, result));
+}
+
+function settleSlot(slot: Slot, result: i32): void {
+  switch (result) {
+    case DONE:
+      pushUsed(slot.queue, slot, slot.usedBytes);
+      release(slot);
+      break;
+    case WAITS_FOR_HOST:
+      addWaiting(slot);
+      break;
+    case PARKED:
+      parkChain(slot.queue, slot);
+      release(slot);
+      break;
   }
-  if (status !== SUBMITTED) finish(request, status);
 }
 
-/** Ends a request: status byte, used element. The latter comes a turn later where the host writes something of the former. */
-function finish(request: Request, status: i32): void {
-  request.status = status;
-  // The status says that all else is there.
-  const written = request.isIdDeferred !== 0 ? DEFERRED : writeStatus(request);
-  if (written === DEFERRED) defer(request);
-  else end(request, written === PRESENT ? usedLength(request) : 0);
-}
-
-/** As copyToGuest(). FAULT_ADDRESS: its memory was taken away while it was in flight, and nobody is there to read it. */
-function writeStatus(request: Request): i32 {
-  if (request.status === NO_STATUS) return PRESENT;
-  return copyToGuest(request.statusGpa, changetype<usize>(request) + offsetof<Request>("status"), 1);
-}
-
-/** Bytes written into the chain, the status included. */
-function usedLength(request: Request): u32 {
-  if (request.status === NO_STATUS) return 0;
-  return request.status === VIRTIO_BLK_S_OK ? <u32>request.writtenBytes + 1 : 1;
-}
-
-function end(request: Request, length: u32): void {
-  countRequest(request, request.status);
-  pushUsed(request.queue, request, length);
-  release(request);
-}
-
-function defer(request: Request): void {
+function addWaiting(slot: Slot): void {
   // No completion or cancellation is its any more.
-  request.isFree = 1;
-  request.nextDeferred = changetype<Request>(0);
-  if (firstDeferred === 0) firstDeferred = changetype<usize>(request);
-  else changetype<Request>(lastDeferred).nextDeferred = request;
-  lastDeferred = changetype<usize>(request);
+  slot.isFree = 1;
+  slot.nextWaiting = changetype<Slot>(0);
+  if (firstWaiting === 0) firstWaiting = changetype<usize>(slot);
+  else changetype<Slot>(lastWaiting).nextWaiting = slot;
+  lastWaiting = changetype<usize>(slot);
 }
 
-function endDeferred(): void {
+function endWaiting(): void {
   clearGuestWrites();
-  let next = firstDeferred;
-  firstDeferred = 0;
+  let next = firstWaiting;
+  firstWaiting = 0;
   while (next !== 0) {
-    const request = changetype<Request>(next);
-    next = changetype<usize>(request.nextDeferred);
-    if (request.isIdDeferred !== 0) {
-      request.isIdDeferred = 0;
-      finish(request, request.status);
-    } else {
-      end(request, usedLength(request));
-    }
+    const slot = changetype<Slot>(next);
+    next = changetype<usize>(slot.nextWaiting);
+    settleSlot(slot, afterHost(slot));
   }
 }
 
@@ -343,8 +310,12 @@ function submitAvailable(queue: Virtqueue): void {
       return;
     }
     disableKicks(queue);
-    // Every request is in flight: the completion of one goes on here.
+    // Every slot is in use: the completion of one goes on here.
     if (!hasFree()) return;
+    if (isHeldBack(queue)) {
+      isOneHeldBack = true;
+      return;
+    }
     if (budget === 0 || !hasSqeRoom()) {
       hasMoreWork = true;
       return;
@@ -353,6 +324,19 @@ function submitAvailable(queue: Virtqueue): void {
     // A long table is a turn's work.
     if (tableRead > <u32>IOVECS_MAX) budget = 1;
   }
+}
+
+/**
+ * Whether the free slots are for others: a queue that has been given credit may hold its chains for as long as it likes, and
+ * what it waits for may come through another. So it leaves one to each queue that has none.
+ */
+function isHeldBack(queue: Virtqueue): bool {
+  if ((queue.flags & QUEUE_F_CREDIT) === 0 || queue.inFlight === 0 || freeCount > activeCount) return false;
+  let kept: u32 = 0;
+  for (let i: u32 = 0; i < activeCount; i++) {
+    if (queueAt(i).state === QUEUE_RUNNING && queueAt(i).inFlight === 0) kept++;
+  }
+  return freeCount <= kept;
 }
 
 /** Whether free requests are being saved up, for this queue or another. */
@@ -370,8 +354,12 @@ function endWait(queue: Virtqueue): void {
   hasMoreWork = true;
 }
 
-/** As hasAvailable(). When it returns 0 a kick will come, unless the host is awake. */
+/** As hasAvailable(). When it returns 0 a kick will come, unless the host is awake or the device has asked for nothing. */
 function hasWork(queue: Virtqueue): i32 {
+  if (!hasCredit(queue)) {
+    disableKicks(queue);
+    return 0;
+  }
   if (hasLeftovers(queue)) return 1;
   const available = hasAvailable(queue);
   if (available !== 0 || isAwake) return available;
@@ -383,37 +371,36 @@ function hasWork(queue: Virtqueue): i32 {
 function submitNext(queue: Virtqueue): bool {
   // A chain is never recorded amid a batch: its commit would be the batch's too.
   if (isTracked(queue)) publishUsed(queue);
-  const request = nextFree();
+  const slot = nextFree();
   const isLeftover = hasLeftovers(queue);
   beginReading(queue.index);
-  const parsed = isLeftover ? parseLeftover(request, queue) : parseRequest(request, queue);
+  const parsed = parse(slot, queue, isLeftover);
   if (parsed === MISSED || parsed === PUT_OFF) {
     if (parsed === MISSED) claimWindow(queue.index);
     hasMoreWork = true;
     return false;
   }
   endReading(queue.index);
-  if (parsed < 0 || queue.descriptorsInFlight + request.count > queue.size) {
+  if (parsed < 0 || queue.descriptorsInFlight + slot.count > queue.size) {
     breakQueue(queue, parsed < 0 ? parsed : FAULT_TOO_MANY_IN_FLIGHT);
     return false;
   }
-  if (request.overflowBytes !== 0 && freeCount < requestCount) {
-    waitForPlaces(queue, request);
+  if (slot.overflowVectors !== 0 && freeCount < slotCount) {
+    waitForPlaces(queue, slot);
     return false;
   }
-  acquire(request);
-  request.takenAt = clockMs();
-  if (isLeftover) takeLeftover(queue, request);
-  else takeChain(queue, request);
-  const status = startRequest(request, isLeftover);
-  if (status !== SUBMITTED) finish(request, status);
+  acquire(slot);
+  slot.takenAt = clockMs();
+  if (isLeftover) takeLeftover(queue, slot);
+  else takeChain(queue, slot);
+  settleSlot(slot, start(slot, isLeftover));
   return true;
 }
 
 /** Those in flight complete, and nobody takes what they leave. With all free, it is as long as it may be. */
-function waitForPlaces(queue: Virtqueue, request: Request): void {
+function waitForPlaces(queue: Virtqueue, slot: Slot): void {
   longQueue = changetype<usize>(queue);
-  longPlaces = min<u32>(requestCount, request.placeCount + request.overflowVectors / IOVECS_MAX + 1);
+  longPlaces = min<u32>(slotCount, slot.placeCount + slot.overflowVectors / IOVECS_MAX + 1);
 }
 
 /** The next turn reads one chain anew, with one window or copy more. */
@@ -435,6 +422,8 @@ function breakQueue(queue: Virtqueue, fault: i32): void {
   if (queue.state !== QUEUE_RUNNING) return;
   queue.state = QUEUE_BROKEN;
   queue.fault = fault;
+  // It needs no slot any more: the one that was left to it is another's.
+  if (isOneHeldBack) hasMoreWork = true;
   outcome |= STEP_BROKEN;
 }
 
@@ -451,7 +440,7 @@ function notify(queue: Virtqueue): void {
 function settle(queue: Virtqueue): void {
   if (queue.state === QUEUE_RUNNING || queue.state === QUEUE_BROKEN) armKick(queue);
   if (queue.state !== QUEUE_STOPPING) return;
-  if (queue.suspends !== 0) cancelRequests(queue);
+  if (queue.suspends !== 0) cancelAll(queue);
   if (queue.inFlight !== 0) return;
   cancelKick(queue);
   cancelCall(queue);
@@ -461,13 +450,13 @@ function settle(queue: Virtqueue): void {
   outcome |= STEP_STOPPED;
 }
 
-function cancelRequests(queue: Virtqueue): void {
-  for (let i: u32 = 0; i < requestCount; i++) {
-    const request = requestAt(i);
-    if (request.isFree !== 0 || request.isCancelled !== 0 || request.queue !== queue) continue;
+function cancelAll(queue: Virtqueue): void {
+  for (let i: u32 = 0; i < slotCount; i++) {
+    const slot = slotAt(i);
+    if (slot.isFree !== 0 || slot.isCancelled !== 0 || slot.queue !== queue) continue;
     if (!takeRoom()) return;
-    request.isCancelled = 1;
-    pushCancel(request.userData);
+    slot.isCancelled = 1;
+    pushCancel(slot.userData);
   }
   // All have been asked; what follows is up to the engine.
   queue.suspends = 0;

@@ -92,7 +92,7 @@ export const WORKER_CLOCK = 0x10000;
 export const WORKER_COUNTS = 0x10040;
 /** u32, between host threads: 1 while the main thread has yet to look at the failures that a worker told it of. */
 export const WORKER_TOLD = 0x10060;
-/** What the engine failed: an entry for each LATENCY_* and errno below FAILURE_ERRNOS, in this order. */
+/** What the engine failed: an entry for each of KINDS_TIMED and errno below FAILURE_ERRNOS, in this order. */
 export const WORKER_FAILURES = 0x10100;
 export const WORKER_SQES = 0x20000;
 export const WORKER_RINGS = 0x40000;
@@ -109,7 +109,7 @@ export const WORKER_LEFTOVERS = 0x1100000;
 export const LEFTOVERS_SIZE = 0x200000;
 export const LEFTOVERS_STRIDE = 0x10000;
 
-/** For each queue, how long its requests took: a histogram for each kind of request, LATENCY_*. */
+/** For each queue, how long its requests took: a histogram for each of KINDS_TIMED. */
 export const WORKER_LATENCIES = 0x1b00000;
 export const LATENCIES_STRIDE = 0x5000;
 
@@ -124,14 +124,6 @@ export const COUNT_SLEEPS = 1;
 export const COUNT_POLLS_PAID = 2;
 export const COUNT_POLLS_IN_VAIN = 3;
 export const COUNTS = 4;
-
-/** Kinds of request that are timed, from taken to used, if they end well. */
-export const LATENCY_READ = 0;
-export const LATENCY_WRITE = 1;
-export const LATENCY_FLUSH = 2;
-export const LATENCY_DISCARD = 3;
-export const LATENCY_WRITE_ZEROES = 4;
-export const LATENCY_KINDS = 5;
 
 /**
  * An entry of WORKER_FAILURES, u64 each: how many operations failed so; the sector of the first of those that the host has
@@ -167,27 +159,34 @@ export const RANGES_MAX = 256;
 
 /** As many as the vhost-user text can tell apart: a kick's message has eight bits for the ring. */
 export const QUEUES_MAX = 256;
-export const QUEUE_STRIDE = 256;
+export const QUEUE_STRIDE = 512;
 
-/** Counters at the start of each queue's state, u64 each, for the host to read. */
-export const QUEUE_READS = 0;
-export const QUEUE_READ_BYTES = 8;
-export const QUEUE_WRITES = 16;
-export const QUEUE_WRITTEN_BYTES = 24;
-export const QUEUE_FLUSHES = 32;
-export const QUEUE_DISCARDS = 40;
-export const QUEUE_WRITE_ZEROES = 48;
-export const QUEUE_IDS = 56;
-export const QUEUE_FAILURES = 64;
-export const QUEUE_KICKS = 72;
-export const QUEUE_CALLS = 80;
-export const QUEUE_COUNTERS_SIZE = 88;
+/** Counters at the start of each queue's state, u64 each, for the host to read: first what was done well, by kind. */
+export const QUEUE_KINDS = 0;
+export const KINDS_MAX = 8;
+export const QUEUE_BYTES_IN = 64; // from the device to the driver
+export const QUEUE_BYTES_OUT = 72; // from the driver to the device
+export const QUEUE_FAILURES = 80;
+export const QUEUE_KICKS = 88;
+export const QUEUE_CALLS = 96;
+export const QUEUE_COUNTERS_SIZE = 104;
+
+/** Kinds of a block device's requests. The first of them are timed. */
+export const KIND_READ = 0;
+export const KIND_WRITE = 1;
+export const KIND_FLUSH = 2;
+export const KIND_DISCARD = 3;
+export const KIND_WRITE_ZEROES = 4;
+export const KINDS_TIMED = 5;
+export const KIND_ID = 5;
+/** The one kind of a queue with QUEUE_F_CHAINS. */
+export const KIND_CHAIN = 0;
 
 /** What else of a queue's state the host may look at, u32 each: QUEUE_STATE is one of QUEUE_STOPPED and those that follow. */
-export const QUEUE_STATE = 96;
-export const QUEUE_SIZE = 104;
-export const QUEUE_FLAGS = 108;
-export const QUEUE_IN_FLIGHT = 112; // requests taken and not yet used
+export const QUEUE_STATE = 112;
+export const QUEUE_SIZE = 120;
+export const QUEUE_FLAGS = 124;
+export const QUEUE_IN_FLIGHT = 128; // chains taken and not yet used
 
 export const QUEUE_STOPPED = 0;
 export const QUEUE_RUNNING = 1;
@@ -199,6 +198,14 @@ export const QUEUE_BROKEN = 3;
 /** Ring formats and options for startQueue(). */
 export const QUEUE_F_PACKED = 1;
 export const QUEUE_F_EVENT_IDX = 2;
+export const QUEUE_F_CHAINS = 4; // each chain is an operation, OP_CHAIN; without it, a block request
+export const QUEUE_F_CREDIT = 8; // takes chains only as setCredit() and addCredit() allow; starts with none
+/** What is to become of a chain that a predecessor had taken, in a queue with QUEUE_F_CHAINS: neither is to do it again. */
+export const QUEUE_F_RECOVER_FAIL = 16; // it is to be answered with a failure
+export const QUEUE_F_RECOVER_FORGET = 32; // it is taken as if for the first time
+
+/** setCredit(): as many as come. */
+export const CREDIT_UNLIMITED = 0xffffffff;
 
 /** step(): the low half counts the SQEs that wait, the high half says what else the host must do. */
 export const STEP_SUBMIT_MASK = 0xffff;

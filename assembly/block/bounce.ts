@@ -5,6 +5,8 @@
 // what was written there (open(2), "Applications should avoid mixing O_DIRECT and normal I/O").
 
 import { BOUNCE_SIZE, BOUNCE_TOTAL, WORKER_BOUNCE } from "../abi/layout.ts";
+import { memoryHostAddress } from "../io/host.ts";
+import { SUBMITTED } from "../io/slots.ts";
 import { pushSqe } from "../io/uring.ts";
 import { indexOf } from "../io/user-data.ts";
 import {
@@ -16,8 +18,8 @@ import {
   IOVEC_SIZE,
 } from "../spec/io-uring.ts";
 import { VIRTIO_BLK_T_OUT } from "../spec/virtio-blk.ts";
-import { bounceFd, directMask, imageFd, memoryHostAddress } from "./disk.ts";
-import { Request, STAGE_BOUNCE_COPY, STAGE_BOUNCE_MOVE, SUBMITTED } from "./request.ts";
+import { bounceFd, directMask, imageFd } from "./disk.ts";
+import { Request, STAGE_BOUNCE_COPY, STAGE_BOUNCE_MOVE } from "./request.ts";
 import { doubtSync, syncFlags } from "./stability.ts";
 
 let buffers: usize = 0;

@@ -7,11 +7,9 @@ import {
   DEVICE_DISCARD_UNMAPS,
   DEVICE_FILE_FD,
   DEVICE_FLUSHED,
-  DEVICE_MEMORY_HOST_ADDRESS,
   DEVICE_PTR,
   DEVICE_READ_ONLY,
   DEVICE_SYNC_STATE,
-  DEVICE_TURN_REQUESTS,
   DEVICE_UNALIGNED_FD,
   DEVICE_WRITE_THROUGH,
   DISCARD_IGNORED,
@@ -19,15 +17,10 @@ import {
   SYNC_FAILED,
   SYNC_SOUND,
   SYNC_UNKEPT,
-  TURN_REQUESTS_MAX,
   WRITE_THROUGH_OFF,
   WRITE_THROUGH_ON,
 } from "../abi/layout.ts";
 import { SECTOR_SHIFT } from "../spec/virtio-blk.ts";
-
-export function memoryHostAddress(): u64 {
-  return load<u64>(DEVICE_PTR, DEVICE_MEMORY_HOST_ADDRESS);
-}
 
 export function imageFd(): i32 {
   return load<i32>(DEVICE_PTR, DEVICE_FILE_FD);
@@ -98,12 +91,6 @@ export function isInDisk(sector: u64, sectorCount: u64): bool {
 
 export function blockBytes(): u64 {
   return (<u64>load<u32>(DEVICE_PTR, DEVICE_BLOCK_SECTORS)) << SECTOR_SHIFT;
-}
-
-/** What is taken from one queue in one turn, and so submitted at a time, at the most. */
-export function turnRequests(): u32 {
-  const wanted = load<u32>(DEVICE_PTR, DEVICE_TURN_REQUESTS);
-  return wanted === 0 ? TURN_REQUESTS_MAX : min<u32>(wanted, TURN_REQUESTS_MAX);
 }
 
 export function mayUnmap(): bool {

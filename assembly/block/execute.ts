@@ -1,13 +1,7 @@
-// A request's life between its chain and its status byte: what it starts, what results mean, how it is counted.
+// A request's life between its chain and its status byte: what it starts, and what results mean.
 
-import {
-  LATENCY_DISCARD,
-  LATENCY_FLUSH,
-  LATENCY_READ,
-  LATENCY_WRITE,
-  LATENCY_WRITE_ZEROES,
-} from "../abi/layout.ts";
-import { recordLatency } from "../io/latency.ts";
+import { STEP_STARVED } from "../abi/layout.ts";
+import { SUBMITTED } from "../io/slots.ts";
 import { EAGAIN, ECANCELED, EINTR } from "../spec/io-uring.ts";
 import {
   VIRTIO_BLK_S_IOERR,
@@ -22,6 +16,8 @@ import {
 } from "../spec/virtio-blk.ts";
 import { submitCopy, submitMove } from "./bounce.ts";
 import { isReadOnly, noteFlush } from "./disk.ts";
+import { recordFailure, tellOfDisk } from "./failures.ts";
+import { finishRequest } from "./finish.ts";
 import { afterRange, afterZeroes, startRanges, submitRange, submitZeroes } from "./ranges.ts";
 import {
   hasHeader,
@@ -50,18 +46,27 @@ const RETRIES_MAX: u32 = 64;
 /** So many retries are no chance any more: the engine lacks what it needs, such as threads of the kernel. */
 const RETRIES_OF_CHANCE: u32 = 8;
 
-/** Whether an operation goes to the engine again that lacks what it needs. The turn tells the host, and resets it. */
-export let isStarved: bool = false;
+/** Starts a parsed request: SUBMITTED, DONE or WAITS_FOR_HOST. */
+export function startRequest(request: Request, isLeftover: bool): i32 {
+  return goOn(request, start(request, isLeftover));
+}
 
-export function forgetStarvation(): void {
-  isStarved = false;
+/** Takes the result of the operation in flight: SUBMITTED, DONE or WAITS_FOR_HOST. */
+export function resumeRequest(request: Request, result: i32): i32 {
+  const status = resume(request, result);
+  if (status === VIRTIO_BLK_S_IOERR) recordFailure(request, result);
+  return goOn(request, status);
+}
+
+function goOn(request: Request, status: i32): i32 {
+  return status === SUBMITTED ? SUBMITTED : finishRequest(request, status);
 }
 
 /**
  * Checks a parsed request and submits its first operation: SUBMITTED, NO_STATUS, or the status it ends with at once. A
  * leftover of a predecessor says nothing of what the driver does now.
  */
-export function startRequest(request: Request, isLeftover: bool): i32 {
+function start(request: Request, isLeftover: bool): i32 {
   if (!hasHeader(request) || request.inBytes === 0) return NO_STATUS;
   switch (request.type) {
     case VIRTIO_BLK_T_IN:
@@ -84,12 +89,12 @@ export function startRequest(request: Request, isLeftover: bool): i32 {
 }
 
 /** Takes the result of the operation in flight: SUBMITTED if another follows, else the request's status. */
-export function resumeRequest(request: Request, result: i32): i32 {
+function resume(request: Request, result: i32): i32 {
   const error = -result;
   // ECANCELED: nobody asked for it here. io_uring gives up so what no thread of the kernel could be made for.
   if (error === EINTR || error === EAGAIN || error === ECANCELED) {
     if (++request.retries > RETRIES_MAX) return VIRTIO_BLK_S_IOERR;
-    if (error !== EINTR && request.retries > RETRIES_OF_CHANCE) isStarved = true;
+    if (error !== EINTR && request.retries > RETRIES_OF_CHANCE) tellOfDisk(STEP_STARVED);
     return resubmit(request);
   }
   request.retries = 0;
@@ -123,40 +128,5 @@ function resubmit(request: Request): i32 {
       return submitRange(request);
     default:
       return submitZeroes(request);
-  }
-}
-
-/** Counts a request that ends with `status` in its queue's statistics. */
-export function countRequest(request: Request, status: i32): void {
-  const queue = request.queue;
-  if (status !== VIRTIO_BLK_S_OK) {
-    queue.failures++;
-    return;
-  }
-  switch (request.type) {
-    case VIRTIO_BLK_T_IN:
-      queue.reads++;
-      queue.readBytes += request.inBytes - 1;
-      recordLatency(request, LATENCY_READ);
-      break;
-    case VIRTIO_BLK_T_OUT:
-      queue.writes++;
-      queue.writtenBytes += request.outBytes;
-      recordLatency(request, LATENCY_WRITE);
-      break;
-    case VIRTIO_BLK_T_FLUSH:
-      queue.flushes++;
-      recordLatency(request, LATENCY_FLUSH);
-      break;
-    case VIRTIO_BLK_T_DISCARD:
-      queue.discards++;
-      recordLatency(request, LATENCY_DISCARD);
-      break;
-    case VIRTIO_BLK_T_WRITE_ZEROES:
-      queue.writeZeroes++;
-      recordLatency(request, LATENCY_WRITE_ZEROES);
-      break;
-    default:
-      queue.ids++;
   }
 }

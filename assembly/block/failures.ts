@@ -6,17 +6,29 @@ import {
   FAILURE_SECTOR,
   FAILURE_SEEN,
   FAILURE_STRIDE,
-  LATENCY_DISCARD,
-  LATENCY_FLUSH,
-  LATENCY_READ,
-  LATENCY_WRITE,
-  LATENCY_WRITE_ZEROES,
+  KIND_DISCARD,
+  KIND_FLUSH,
+  KIND_READ,
+  KIND_WRITE,
+  KIND_WRITE_ZEROES,
+  STEP_FAILED,
   WORKER_FAILURES,
 } from "../abi/layout.ts";
 import { SECTOR_SHIFT, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_OUT } from "../spec/virtio-blk.ts";
 import { isRanges, Request, STAGE_FLUSH } from "./request.ts";
 
 let failures: usize = 0;
+
+/** What this turn is to tell the host of the disk: STEP_FAILED, STEP_STARVED, STEP_SYNC_FAILED. */
+export let diskNews: u32 = 0;
+
+export function forgetDiskNews(): void {
+  diskNews = 0;
+}
+
+export function tellOfDisk(news: u32): void {
+  diskNews |= news;
+}
 
 export function useFailures(workerPtr: usize): void {
   failures = workerPtr + WORKER_FAILURES;
@@ -31,13 +43,14 @@ export function recordFailure(request: Request, result: i32): void {
     store<u64>(failure, request.fileOffset >> SECTOR_SHIFT, FAILURE_SECTOR);
   }
   store<u64>(failure, count + 1, FAILURE_COUNT);
+  tellOfDisk(STEP_FAILED);
 }
 
 /** By the operation rather than by the request: with write-through, ranges end with a flush. */
 function kindOf(request: Request): u32 {
-  if (request.stage === STAGE_FLUSH) return LATENCY_FLUSH;
+  if (request.stage === STAGE_FLUSH) return KIND_FLUSH;
   if (isRanges(request)) {
-    return request.type === VIRTIO_BLK_T_DISCARD ? LATENCY_DISCARD : LATENCY_WRITE_ZEROES;
+    return request.type === VIRTIO_BLK_T_DISCARD ? KIND_DISCARD : KIND_WRITE_ZEROES;
   }
-  return request.type === VIRTIO_BLK_T_OUT ? LATENCY_WRITE : LATENCY_READ;
+  return request.type === VIRTIO_BLK_T_OUT ? KIND_WRITE : KIND_READ;
 }

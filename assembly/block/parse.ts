@@ -7,7 +7,7 @@ import {
   FAULT_ADDRESS,
   FAULT_READABLE_AFTER_WRITABLE,
 } from "../abi/layout.ts";
-import { addVector, clearVectors } from "../io/vectors.ts";
+import { clearVectors } from "../io/vectors.ts";
 import {
   BLK_HEADER_SIZE,
   RANGE_SIZE,
@@ -40,6 +40,7 @@ import {
 } from "../virtqueue/guest-memory.ts";
 import { nextLeftover } from "../virtqueue/inflight.ts";
 import { Virtqueue } from "../virtqueue/state.ts";
+import { addData } from "./places.ts";
 import { hasHeader, isRanges, Request, SYNC_NONE } from "./request.ts";
 
 /**
@@ -66,6 +67,7 @@ function parse(request: Request, queue: Virtqueue): i32 {
   request.retries = 0;
   request.isIdDeferred = 0;
   clearVectors(request);
+  request.overflowBytes = 0;
   request.sync = SYNC_NONE;
   request.cutVector = 0;
   while (true) {
@@ -115,7 +117,7 @@ function addSegments(request: Request, gpa: u64, byteLength: u64, isData: bool):
   while (byteLength > 0) {
     const span = regionSpan(gpa, byteLength);
     if (span === 0) return FAULT_ADDRESS;
-    if (isData) addVector(request, spanTarget, span);
+    if (isData) addData(request, spanTarget, span);
     gpa += span;
     byteLength -= span;
   }

@@ -10,6 +10,8 @@ import {
   ZEROES_PTR,
   ZEROES_SIZE,
 } from "../abi/layout.ts";
+import { memoryHostAddress } from "../io/host.ts";
+import { SUBMITTED } from "../io/slots.ts";
 import { pushSqe } from "../io/uring.ts";
 import {
   EINVAL,
@@ -44,10 +46,9 @@ import {
   isPartOfBlock,
   isWriteThrough,
   mayUnmap,
-  memoryHostAddress,
   unalignedFd,
 } from "./disk.ts";
-import { countMoved, Request, STAGE_RANGE, STAGE_ZEROES, SUBMITTED } from "./request.ts";
+import { countMoved, Request, STAGE_RANGE, STAGE_ZEROES } from "./request.ts";
 import { submitFlush } from "./transfer.ts";
 
 /** A worker's constant table of vectors that all point to zeroes. */

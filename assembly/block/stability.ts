@@ -1,16 +1,11 @@
 // What is told to be stable: flushes and writes through, and what becomes of them once one has failed.
 
+import { STEP_SYNC_FAILED } from "../abi/layout.ts";
 import { RWF_DSYNC } from "../spec/io-uring.ts";
 import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK } from "../spec/virtio-blk.ts";
 import { areSyncsKept, failSync, hasSyncFailed, isWriteThrough } from "./disk.ts";
+import { tellOfDisk } from "./failures.ts";
 import { Request, SYNC_ASKED, SYNC_DOUBTED, SYNC_NONE } from "./request.ts";
-
-/** Whether this worker's was the first failure. The turn tells the host, and resets it. */
-export let isFirstFailure: bool = false;
-
-export function forgetFirstFailure(): void {
-  isFirstFailure = false;
-}
 
 /** Flags of a write that is about to be submitted. */
 export function syncFlags(request: Request): u32 {
@@ -41,5 +36,6 @@ export function afterFlush(result: i32): i32 {
 }
 
 function fail(): void {
-  if (failSync()) isFirstFailure = true;
+  // Of all workers, the first tells.
+  if (failSync()) tellOfDisk(STEP_SYNC_FAILED);
 }

@@ -1,8 +1,9 @@
 // Reads, writes and flushes: one operation at a time, until all has moved.
 
 import { DEVICE_DIRECT_MASK, DEVICE_PTR } from "../abi/layout.ts";
+import { memoryHostAddress } from "../io/host.ts";
+import { SUBMITTED } from "../io/slots.ts";
 import { pushSqe } from "../io/uring.ts";
-import { dropLastByte, skipMoved } from "../io/vectors.ts";
 import {
   IORING_FSYNC_DATASYNC,
   IORING_OP_FSYNC,
@@ -23,8 +24,9 @@ import {
   VIRTIO_BLK_T_OUT,
 } from "../spec/virtio-blk.ts";
 import { afterMove, canBounce, isCopied, submitBounce, submitCopy, submitMove } from "./bounce.ts";
-import { imageFd, isInDisk, isPartOfBlock, memoryHostAddress, unalignedFd } from "./disk.ts";
-import { countMoved, Request, STAGE_FLUSH, STAGE_TRANSFER, SUBMITTED } from "./request.ts";
+import { imageFd, isInDisk, isPartOfBlock, unalignedFd } from "./disk.ts";
+import { dropLastByte, skipMoved } from "./places.ts";
+import { countMoved, Request, STAGE_FLUSH, STAGE_TRANSFER } from "./request.ts";
 import { doubtSync, statusOfSync, syncFlags } from "./stability.ts";
 
 export function startRead(request: Request): i32 {

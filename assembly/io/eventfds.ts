@@ -1,7 +1,6 @@
 // Kicks, calls and the control eventfd, as operations of the engine: armed, written and taken back. One of each at a time.
 
 import { FAULT_KICK_FD } from "../abi/layout.ts";
-import { memoryHostAddress } from "../block/disk.ts";
 import {
   EAGAIN,
   ECANCELED,
@@ -11,6 +10,7 @@ import {
   IORING_OP_WRITE,
 } from "../spec/io-uring.ts";
 import { EVENT_CANCELLED, EVENT_IDLE, EVENT_PENDING, Virtqueue } from "../virtqueue/state.ts";
+import { memoryHostAddress } from "./host.ts";
 import { hasSqeRoom, pushSqe } from "./uring.ts";
 import { TAG_CALL, TAG_CANCEL, TAG_CONTROL, TAG_KICK, userDataOf } from "./user-data.ts";
 

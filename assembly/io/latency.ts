@@ -12,7 +12,7 @@ import {
   WORKER_CLOCK,
   WORKER_LATENCIES,
 } from "../abi/layout.ts";
-import { Request } from "../block/request.ts";
+import { Slot } from "./slots.ts";
 
 /** 2^40 ns, 18 minutes: what takes longer is counted as that. */
 const LONGEST_NS: f64 = 1099511627775;
@@ -32,16 +32,13 @@ export function clockMs(): f64 {
   return load<f64>(worker + WORKER_CLOCK);
 }
 
-/** Counts a request that has ended well. One that was taken while there was no clock is left out. */
-export function recordLatency(request: Request, kind: u32): void {
+/** Counts a chain that was served well. One that was taken while there was no clock is left out. */
+export function recordLatency(slot: Slot, kind: u32): void {
   const now = clockMs();
-  if (now === 0 || request.takenAt === 0) return;
-  const ns = elapsedNs(request.takenAt, now);
+  if (now === 0 || slot.takenAt === 0) return;
+  const ns = elapsedNs(slot.takenAt, now);
   const histogram =
-    worker +
-    WORKER_LATENCIES +
-    <usize>request.queue.index * LATENCIES_STRIDE +
-    <usize>kind * HISTOGRAM_STRIDE;
+    worker + WORKER_LATENCIES + <usize>slot.queue.index * LATENCIES_STRIDE + <usize>kind * HISTOGRAM_STRIDE;
   store<u64>(histogram, load<u64>(histogram, HISTOGRAM_SUM) + ns, HISTOGRAM_SUM);
   const bucket = histogram + ((<usize>bucketOf(ns)) << 3);
   store<u64>(bucket, load<u64>(bucket, HISTOGRAM_COUNTS) + 1, HISTOGRAM_COUNTS);

@@ -5,6 +5,9 @@ import * as packed from "./packed-inflight.ts";
 import * as split from "./split-inflight.ts";
 import { Chain, Virtqueue } from "./state.ts";
 
+/** In a record, behind `inflight`: padding to the vhost-user text, 1 here for a parked chain. Cleared as `inflight` is set. */
+const PARKED_MARK: usize = 1;
+
 export function isTracked(queue: Virtqueue): bool {
   return queue.inflight !== 0;
 }
@@ -30,12 +33,27 @@ export function begin(queue: Virtqueue, chain: Chain): void {
   else split.begin(queue, chain);
 }
 
-/** The next leftover has been taken: its record is as it was. */
+/** The next leftover has been taken: its record is as it was, but that it is parked no more. */
 export function resume(queue: Virtqueue, chain: Chain): void {
   const entry = nextLeftover(queue);
+  store<u8>(recordPtr(queue, entry), 0, PARKED_MARK);
   queue.leftoverNext++;
   chain.firstEntry = entry;
   if (queue.isPacked) chain.lastEntry = packed.lastOf(queue, entry);
+}
+
+/** The chain stays recorded, and whoever takes it again learns that it was not begun. */
+export function park(queue: Virtqueue, chain: Chain): void {
+  store<u8>(recordPtr(queue, chain.firstEntry), 1, PARKED_MARK);
+}
+
+/** Whether the next leftover was parked. */
+export function isNextParked(queue: Virtqueue): bool {
+  return load<u8>(recordPtr(queue, nextLeftover(queue)), PARKED_MARK) === 1;
+}
+
+function recordPtr(queue: Virtqueue, entry: u32): usize {
+  return queue.isPacked ? packed.entryPtr(queue, entry) : split.entryPtr(queue, entry);
 }
 
 /** The chain is about to be given back. */

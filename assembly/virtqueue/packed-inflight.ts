@@ -87,7 +87,8 @@ export function begin(queue: Virtqueue, chain: Chain): void {
   store<u16>(entry, <u16>chain.count, PACKED_ENTRY_NUM);
   store<u16>(entry, <u16>chain.lastEntry, PACKED_ENTRY_LAST);
   store<u64>(entry, queue.counter++, PACKED_ENTRY_COUNTER);
-  store<u8>(entry, 1, PACKED_ENTRY_INFLIGHT);
+  // With the byte behind it, which marks parked chains.
+  store<u16>(entry, 1, PACKED_ENTRY_INFLIGHT);
   // Last: a chain is in flight from the moment that the free list no longer holds it.
   storeFreeHeads(queue, queue.recordNext);
 }

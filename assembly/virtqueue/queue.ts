@@ -1,4 +1,5 @@
 // What both ring formats do: start, take chains, give them back, and mind who wants to be told. Knows nothing of requests.
+import { CREDIT_UNLIMITED, QUEUE_F_CREDIT } from "../abi/layout.ts";
 import * as inflight from "./inflight.ts";
 import * as packed from "./packed.ts";
 import * as split from "./split.ts";
@@ -24,6 +25,7 @@ export function startRing(
   queue.staged = 0;
   queue.stagedChains = 0;
   queue.sinceCall = 0;
+  queue.credit = (flags & QUEUE_F_CREDIT) !== 0 ? 0 : <u32>CREDIT_UNLIMITED;
   queue.kickEvent = NO_EVENT;
   queue.kicksEnabled = 0;
   queue.suspends = 0;
@@ -43,8 +45,27 @@ export function hasAvailable(queue: Virtqueue): i32 {
   return queue.isPacked ? packed.hasAvailable(queue) : split.hasAvailable(queue);
 }
 
+/** Whether the device has asked for a chain, or for all that come. */
+export function hasCredit(queue: Virtqueue): bool {
+  return queue.credit !== 0;
+}
+
+export function setQueueCredit(queue: Virtqueue, count: u32): void {
+  queue.credit = count;
+}
+
+export function addQueueCredit(queue: Virtqueue, count: u32): void {
+  const sum = queue.credit + count;
+  queue.credit = sum < count ? <u32>CREDIT_UNLIMITED : sum;
+}
+
+function spendCredit(queue: Virtqueue): void {
+  if (queue.credit !== <u32>CREDIT_UNLIMITED) queue.credit--;
+}
+
 /** Counts a chain, just read from the ring, as taken. */
 export function takeChain(queue: Virtqueue, chain: Chain): void {
+  spendCredit(queue);
   inflight.begin(queue, chain);
   queue.inFlight++;
   queue.descriptorsInFlight += chain.count;
@@ -54,6 +75,7 @@ export function takeChain(queue: Virtqueue, chain: Chain): void {
 
 /** Counts the next leftover, just read, as taken once more. The ring has gone past it long ago. */
 export function takeLeftover(queue: Virtqueue, chain: Chain): void {
+  spendCredit(queue);
   inflight.resume(queue, chain);
   queue.inFlight++;
   queue.descriptorsInFlight += chain.count;
@@ -63,6 +85,12 @@ export function takeLeftover(queue: Virtqueue, chain: Chain): void {
 export function leaveChain(queue: Virtqueue, chain: Chain): void {
   queue.inFlight--;
   queue.descriptorsInFlight -= chain.count;
+}
+
+/** Lets go of a chain that was not begun, for the next start of the ring. Only where chains are recorded. */
+export function parkChain(queue: Virtqueue, chain: Chain): void {
+  inflight.park(queue, chain);
+  leaveChain(queue, chain);
 }
 
 /** Gives a chain back. The driver sees it at the next publishUsed(). */

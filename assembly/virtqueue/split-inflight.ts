@@ -20,7 +20,7 @@ import {
 } from "../spec/inflight.ts";
 import { Chain, Virtqueue } from "./state.ts";
 
-function entryPtr(queue: Virtqueue, head: u32): usize {
+export function entryPtr(queue: Virtqueue, head: u32): usize {
   return queue.inflight + SPLIT_ENTRIES + <usize>head * SPLIT_ENTRY_SIZE;
 }
 
@@ -28,8 +28,8 @@ export function begin(queue: Virtqueue, chain: Chain): void {
   chain.firstEntry = chain.id;
   const entry = entryPtr(queue, chain.id);
   store<u64>(entry, queue.counter++, SPLIT_ENTRY_COUNTER);
-  // Last: an entry in flight has its place in the order.
-  atomic.store<u8>(entry, 1, SPLIT_ENTRY_INFLIGHT);
+  // Last: an entry in flight has its place in the order. With the byte behind it, which marks parked chains.
+  atomic.store<u16>(entry, 1, SPLIT_ENTRY_INFLIGHT);
 }
 
 /** The head joins the list of the batch that used.idx is to count next. */

@@ -1,11 +1,17 @@
-// One virtqueue's state. What is done with it stands in ring.ts, and in split-ring.ts and packed-ring.ts by format.
+// One virtqueue's state. What is done with it stands in queue.ts, and in split.ts and packed.ts by format.
 import {
+  KINDS_MAX,
+  QUEUE_BYTES_IN,
+  QUEUE_BYTES_OUT,
   QUEUE_CALLS,
   QUEUE_COUNTERS_SIZE,
   QUEUE_F_EVENT_IDX,
   QUEUE_F_PACKED,
+  QUEUE_FAILURES,
   QUEUE_FLAGS,
   QUEUE_IN_FLIGHT,
+  QUEUE_KICKS,
+  QUEUE_KINDS,
   QUEUE_SIZE,
   QUEUE_STATE,
   QUEUE_STRIDE,
@@ -30,14 +36,18 @@ export class Chain {
 
 @unmanaged
 export class Virtqueue {
-  reads: u64;
-  readBytes: u64;
-  writes: u64;
-  writtenBytes: u64;
-  flushes: u64;
-  discards: u64;
-  writeZeroes: u64;
-  ids: u64;
+  /** What was done well, by kind: u64 each. See countDone(). */
+  kind0: u64;
+  kind1: u64;
+  kind2: u64;
+  kind3: u64;
+  kind4: u64;
+  kind5: u64;
+  kind6: u64;
+  kind7: u64;
+  /** From the device to the driver, and the other way. */
+  bytesIn: u64;
+  bytesOut: u64;
   failures: u64;
   kicks: u64;
   calls: u64;
@@ -50,7 +60,7 @@ export class Virtqueue {
   size: u32;
   flags: u32;
 
-  /** Requests taken and not yet used; descriptors of the ring that they hold. */
+  /** Chains taken and not yet used; descriptors of the ring that they hold. */
   inFlight: u32;
   descriptorsInFlight: u32;
 
@@ -76,6 +86,9 @@ export class Virtqueue {
   /** Packed: the first descriptor of the batch that is staged, published last. */
   stagedFirst: usize;
   stagedFirstFlags: u32;
+
+  /** Chains that may still be taken; CREDIT_UNLIMITED is never spent. */
+  credit: u32;
 
   /** The event index last written for the driver, or NO_EVENT. */
   kickEvent: u32;
@@ -104,6 +117,14 @@ export class Virtqueue {
   /** The stop that is under way leaves requests recorded instead of completing them. */
   suspends: u32;
 
+  /** Counts one that was done well, and the bytes that went from the device to the driver and back. */
+  countDone(kind: u32, bytesIn: u64, bytesOut: u64): void {
+    const counter = changetype<usize>(this) + QUEUE_KINDS + ((<usize>kind) << 3);
+    store<u64>(counter, load<u64>(counter) + 1);
+    this.bytesIn += bytesIn;
+    this.bytesOut += bytesOut;
+  }
+
   get isPacked(): bool {
     return (this.flags & QUEUE_F_PACKED) !== 0;
   }
@@ -119,6 +140,12 @@ export class Virtqueue {
     return (this.flags & QUEUE_F_EVENT_IDX) !== 0;
   }
 }
+if (offsetof<Virtqueue>("kind0") !== QUEUE_KINDS) ERROR("Virtqueue.kind0");
+if (offsetof<Virtqueue>("bytesIn") !== QUEUE_KINDS + KINDS_MAX * 8) ERROR("Virtqueue.bytesIn");
+if (offsetof<Virtqueue>("bytesIn") !== QUEUE_BYTES_IN) ERROR("Virtqueue.bytesIn");
+if (offsetof<Virtqueue>("bytesOut") !== QUEUE_BYTES_OUT) ERROR("Virtqueue.bytesOut");
+if (offsetof<Virtqueue>("failures") !== QUEUE_FAILURES) ERROR("Virtqueue.failures");
+if (offsetof<Virtqueue>("kicks") !== QUEUE_KICKS) ERROR("Virtqueue.kicks");
 if (offsetof<Virtqueue>("calls") !== QUEUE_CALLS) ERROR("Virtqueue.calls");
 if (offsetof<Virtqueue>("kickValue") !== QUEUE_COUNTERS_SIZE) ERROR("Virtqueue.kickValue");
 if (offsetof<Virtqueue>("state") !== QUEUE_STATE) ERROR("Virtqueue.state");

@@ -6,7 +6,7 @@ import { TIMED_KINDS } from "./statistics.ts";
 /** Between two looks: a disk that fails everything must not keep the main thread busy. */
 const LOOK_EVERY_MS = 100;
 
-const ENTRIES = layout.LATENCY_KINDS * layout.FAILURE_ERRNOS;
+const ENTRIES = layout.KINDS_TIMED * layout.FAILURE_ERRNOS;
 
 /** A worker's end: tells the main thread, unless that has yet to look. */
 export class FailureBell {

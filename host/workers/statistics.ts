@@ -1,23 +1,28 @@
 // What the workers count and record, read from linear memory while they go on. Nothing here makes them wait.
 import * as layout from "../../assembly/abi/layout.ts";
 
-/** A queue's counters, in the order in which they lie in its state. */
-export const COUNTERS = [
-  "reads",
-  "readBytes",
-  "writes",
-  "writtenBytes",
-  "flushes",
-  "discards",
-  "writeZeroes",
-  "ids",
-  "failures",
-  "kicks",
-  "calls",
-] as const;
-export type QueueCounters = Record<(typeof COUNTERS)[number], number>;
+/** A block device's counters of a queue, and where each lies in the queue's state. */
+const PLACES = {
+  reads: placeOfKind(layout.KIND_READ),
+  readBytes: layout.QUEUE_BYTES_IN,
+  writes: placeOfKind(layout.KIND_WRITE),
+  writtenBytes: layout.QUEUE_BYTES_OUT,
+  flushes: placeOfKind(layout.KIND_FLUSH),
+  discards: placeOfKind(layout.KIND_DISCARD),
+  writeZeroes: placeOfKind(layout.KIND_WRITE_ZEROES),
+  ids: placeOfKind(layout.KIND_ID),
+  failures: layout.QUEUE_FAILURES,
+  kicks: layout.QUEUE_KICKS,
+  calls: layout.QUEUE_CALLS,
+};
+export type QueueCounters = Record<keyof typeof PLACES, number>;
+export const COUNTERS = Object.keys(PLACES) as (keyof QueueCounters)[];
 
-/** Kinds of request that are timed, in the order of LATENCY_*. */
+function placeOfKind(kind: number): number {
+  return layout.QUEUE_KINDS + 8 * kind;
+}
+
+/** Kinds of request that are timed, in the order of KIND_*. */
 export const TIMED_KINDS = ["read", "write", "flush", "discard", "writeZeroes"] as const;
 export type TimedKind = (typeof TIMED_KINDS)[number];
 
@@ -79,7 +84,9 @@ export class Statistics {
 
   counters(index: number): QueueCounters {
     const ptr = this.queuePtr(index);
-    return Object.fromEntries(COUNTERS.map((name, i) => [name, this.readU64(ptr + 8 * i)])) as QueueCounters;
+    return Object.fromEntries(
+      COUNTERS.map((name) => [name, this.readU64(ptr + PLACES[name])]),
+    ) as QueueCounters;
   }
 
   /** Whether workers are to time requests. They look at it before each turn. */

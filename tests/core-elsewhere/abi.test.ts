@@ -3,12 +3,13 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { describe, test } from "node:test";
+import * as chain from "../../assembly/abi/chain.ts";
 import * as layout from "../../assembly/abi/layout.ts";
 import * as uring from "../../assembly/spec/io-uring.ts";
 import { abiExports, abiNumbers } from "../support/abi-document.ts";
 import { interfaceOf } from "../support/core-interface.ts";
 
-const NUMBERS: Record<string, number> = { ...layout, ...uring };
+const NUMBERS: Record<string, number> = { ...layout, ...chain, ...uring };
 const ARTEFACTS = ["core.wasm", "core.plain.wasm"];
 
 /** `npm run golden` sets this. */

@@ -9,12 +9,12 @@ import {
   FAILURE_SECTOR,
   FAILURE_SEEN,
   FAILURE_STRIDE,
-  LATENCY_DISCARD,
-  LATENCY_FLUSH,
-  LATENCY_KINDS,
-  LATENCY_READ,
-  LATENCY_WRITE,
-  LATENCY_WRITE_ZEROES,
+  KIND_DISCARD,
+  KIND_FLUSH,
+  KIND_READ,
+  KIND_WRITE,
+  KIND_WRITE_ZEROES,
+  KINDS_TIMED,
   STEP_FAILED,
   WORKER_FAILURES,
   WORKERS_PTR,
@@ -50,7 +50,7 @@ const EIO: i32 = 5;
 const EAGAIN: i32 = 11;
 const ENOSPC: i32 = 28;
 const EOPNOTSUPP: i32 = 95;
-const ENTRIES: u32 = LATENCY_KINDS * FAILURE_ERRNOS;
+const ENTRIES: u32 = KINDS_TIMED * FAILURE_ERRNOS;
 
 let queue: SplitDriver = new SplitDriver();
 
@@ -93,18 +93,18 @@ describe("a failure of the engine", () => {
     expect(read(40, -EIO) & STEP_FAILED).toBe(STEP_FAILED);
     expect(statusByte()).toBe(<u8>VIRTIO_BLK_S_IOERR);
     read(7, -EIO);
-    expect(countOf(LATENCY_READ, EIO)).toBe(2);
-    expect(sectorOf(LATENCY_READ, EIO)).toBe(40);
+    expect(countOf(KIND_READ, EIO)).toBe(2);
+    expect(sectorOf(KIND_READ, EIO)).toBe(40);
     expect(countAll()).toBe(2);
   });
 
   test("is the first again once the host has seen those before.", () => {
     read(40, -EIO);
-    store<u64>(entryOf(LATENCY_READ, EIO), 1, FAILURE_SEEN);
+    store<u64>(entryOf(KIND_READ, EIO), 1, FAILURE_SEEN);
     read(7, -EIO);
     read(9, -EIO);
-    expect(sectorOf(LATENCY_READ, EIO)).toBe(7);
-    expect(countOf(LATENCY_READ, EIO)).toBe(3);
+    expect(sectorOf(KIND_READ, EIO)).toBe(7);
+    expect(countOf(KIND_READ, EIO)).toBe(3);
   });
 
   test("is told by one step alone.", () => {
@@ -118,8 +118,8 @@ describe("a failure of the engine", () => {
     turn();
     finish(2048);
     finish(-ENOSPC);
-    expect(countOf(LATENCY_WRITE, ENOSPC)).toBe(1);
-    expect(sectorOf(LATENCY_WRITE, ENOSPC)).toBe(12);
+    expect(countOf(KIND_WRITE, ENOSPC)).toBe(1);
+    expect(sectorOf(KIND_WRITE, ENOSPC)).toBe(12);
   });
 
   test("of a bounce buffer's copy or move is one of a read or a write.", () => {
@@ -131,27 +131,27 @@ describe("a failure of the engine", () => {
     queue.offer();
     turn();
     finish(-EIO);
-    expect(countOf(LATENCY_READ, EIO)).toBe(1);
-    expect(sectorOf(LATENCY_READ, EIO)).toBe(40);
+    expect(countOf(KIND_READ, EIO)).toBe(1);
+    expect(sectorOf(KIND_READ, EIO)).toBe(40);
     beginRequest(VIRTIO_BLK_T_OUT, 8);
     readable(allocate(1024) + 16, 512);
     endRequest();
     queue.offer();
     turn();
     finish(-EIO);
-    expect(countOf(LATENCY_WRITE, EIO)).toBe(1);
+    expect(countOf(KIND_WRITE, EIO)).toBe(1);
     expect(countAll()).toBe(2);
   });
 
   test("that moves nothing has errno 0, as has an errno without an entry.", () => {
     read(3, 0);
-    expect(countOf(LATENCY_READ, 0)).toBe(1);
-    expect(sectorOf(LATENCY_READ, 0)).toBe(3);
+    expect(countOf(KIND_READ, 0)).toBe(1);
+    expect(sectorOf(KIND_READ, 0)).toBe(3);
     read(3, -FAILURE_ERRNOS);
     read(3, i32.MIN_VALUE);
-    expect(countOf(LATENCY_READ, 0)).toBe(3);
+    expect(countOf(KIND_READ, 0)).toBe(3);
     read(3, 1 - FAILURE_ERRNOS);
-    expect(countOf(LATENCY_READ, FAILURE_ERRNOS - 1)).toBe(1);
+    expect(countOf(KIND_READ, FAILURE_ERRNOS - 1)).toBe(1);
     expect(countAll()).toBe(4);
   });
 
@@ -159,24 +159,24 @@ describe("a failure of the engine", () => {
     offerPlain(queue, VIRTIO_BLK_T_FLUSH);
     turn();
     finish(-EIO);
-    expect(countOf(LATENCY_FLUSH, EIO)).toBe(1);
+    expect(countOf(KIND_FLUSH, EIO)).toBe(1);
     offerRangeOf(queue, VIRTIO_BLK_T_DISCARD, 16, 8, 0);
     turn();
     finish(-EIO);
-    expect(countOf(LATENCY_DISCARD, EIO)).toBe(1);
-    expect(sectorOf(LATENCY_DISCARD, EIO)).toBe(16);
+    expect(countOf(KIND_DISCARD, EIO)).toBe(1);
+    expect(sectorOf(KIND_DISCARD, EIO)).toBe(16);
     offerRangeOf(queue, VIRTIO_BLK_T_WRITE_ZEROES, 24, 8, 0);
     turn();
     finish(-EOPNOTSUPP);
     finish(-ENOSPC);
-    expect(countOf(LATENCY_WRITE_ZEROES, ENOSPC)).toBe(1);
-    expect(sectorOf(LATENCY_WRITE_ZEROES, ENOSPC)).toBe(24);
+    expect(countOf(KIND_WRITE_ZEROES, ENOSPC)).toBe(1);
+    expect(sectorOf(KIND_WRITE_ZEROES, ENOSPC)).toBe(24);
     setDevice<u32>(DEVICE_WRITE_THROUGH, 1);
     offerRangeOf(queue, VIRTIO_BLK_T_WRITE_ZEROES, 24, 8, 0);
     turn();
     finish(0);
     finish(-EIO);
-    expect(countOf(LATENCY_FLUSH, EIO)).toBe(2);
+    expect(countOf(KIND_FLUSH, EIO)).toBe(2);
     expect(countAll()).toBe(4);
   });
 
@@ -195,7 +195,7 @@ describe("a failure of the engine", () => {
     offerRead(queue, 0, 1024);
     turn();
     for (let i = 0; i < 65; i++) finish(-EAGAIN);
-    expect(countOf(LATENCY_READ, EAGAIN)).toBe(1);
+    expect(countOf(KIND_READ, EAGAIN)).toBe(1);
   });
 
   test("is not what the guest asked wrongly.", () => {

@@ -5,13 +5,13 @@ import {
   HISTOGRAM_COUNTS,
   HISTOGRAM_STRIDE,
   HISTOGRAM_SUM,
+  KIND_DISCARD,
+  KIND_FLUSH,
+  KIND_READ,
+  KIND_WRITE,
+  KIND_WRITE_ZEROES,
+  KINDS_TIMED,
   LATENCIES_STRIDE,
-  LATENCY_DISCARD,
-  LATENCY_FLUSH,
-  LATENCY_KINDS,
-  LATENCY_READ,
-  LATENCY_WRITE,
-  LATENCY_WRITE_ZEROES,
   WORKER_CLOCK,
   WORKER_LATENCIES,
   WORKERS_PTR,
@@ -57,7 +57,7 @@ function countOf(kind: u32, bucket: u32, index: u32 = 0): u64 {
 function countAll(): u64 {
   let count: u64 = 0;
   for (let index: u32 = 0; index < 2; index++) {
-    for (let kind: u32 = 0; kind < <u32>LATENCY_KINDS; kind++) {
+    for (let kind: u32 = 0; kind < <u32>KINDS_TIMED; kind++) {
       for (let bucket: u32 = 0; bucket < <u32>BUCKETS; bucket++) count += countOf(kind, bucket, index);
     }
   }
@@ -124,8 +124,8 @@ describe("a request's time", () => {
     turn();
     tell(10.25);
     finish(512);
-    expect(sumOf(LATENCY_READ, 1)).toBe(250000);
-    expect(countOf(LATENCY_READ, bucketOf(250000), 1)).toBe(1);
+    expect(sumOf(KIND_READ, 1)).toBe(250000);
+    expect(countOf(KIND_READ, bucketOf(250000), 1)).toBe(1);
     expect(countAll()).toBe(1);
   });
 
@@ -143,10 +143,10 @@ describe("a request's time", () => {
     offerRangeOf(queue, WRITE_ZEROES, 0, 8, 0);
     turn();
     finish(0);
-    expect(countOf(LATENCY_WRITE, 0, 1)).toBe(1);
-    expect(countOf(LATENCY_FLUSH, 0, 1)).toBe(1);
-    expect(countOf(LATENCY_DISCARD, 0, 1)).toBe(1);
-    expect(countOf(LATENCY_WRITE_ZEROES, 0, 1)).toBe(1);
+    expect(countOf(KIND_WRITE, 0, 1)).toBe(1);
+    expect(countOf(KIND_FLUSH, 0, 1)).toBe(1);
+    expect(countOf(KIND_DISCARD, 0, 1)).toBe(1);
+    expect(countOf(KIND_WRITE_ZEROES, 0, 1)).toBe(1);
     expect(countAll()).toBe(4);
   });
 

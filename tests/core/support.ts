@@ -1,5 +1,6 @@
 // What stands in for a guest and a kernel: a driver of either ring format, and an engine that takes SQEs and posts CQEs.
 
+import { OP_CHAIN } from "../../assembly/abi/chain.ts";
 import {
   COPIES_MAX,
   DEVICE_BLOCK_SECTORS,
@@ -310,6 +311,24 @@ export function clearLog(): void {
 /** How many operations on the image were taken so far. */
 export function operationCount(): i32 {
   return operations.length;
+}
+
+/** The operations that are chains, of all that were taken so far. */
+export function chainsTaken(): Sqe[] {
+  const found: Sqe[] = [];
+  for (let i = 0; i < log.length; i++) if (log[i].opcode === OP_CHAIN) found.push(log[i]);
+  return found;
+}
+
+export function lastChain(): Sqe {
+  const found = chainsTaken();
+  return found[found.length - 1];
+}
+
+/** Completes the chain taken last, and lets the core have a turn. */
+export function finishChain(result: i32): u32 {
+  complete(lastChain(), result);
+  return turn();
 }
 
 export function operation(index: i32): Sqe {

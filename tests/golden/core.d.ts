@@ -47,6 +47,18 @@ declare namespace __AdaptedExports {
    */
   export function queueBase(index: number): number;
   /**
+   * assembly/index/setCredit
+   * @param index `u32`
+   * @param count `u32`
+   */
+  export function setCredit(index: number, count: number): void;
+  /**
+   * assembly/index/addCredit
+   * @param index `u32`
+   * @param count `u32`
+   */
+  export function addCredit(index: number, count: number): void;
+  /**
    * assembly/index/setCallFd
    * @param index `u32`
    * @param callFd `i32`

@@ -1,0 +1,145 @@
+// A chain as one operation, for devices that the core knows nothing of: its buffers by host address, the result its length.
+
+import { CHAIN_F_FAIL, CHAIN_F_LEFTOVER, CHAIN_PARKED, OP_CHAIN } from "./abi/chain.ts";
+import {
+  FAULT_ADDRESS,
+  FAULT_READABLE_AFTER_WRITABLE,
+  IOVECS_MAX,
+  KIND_CHAIN,
+  QUEUE_F_RECOVER_FAIL,
+  QUEUE_F_RECOVER_FORGET,
+  REQUEST_STRIDE,
+} from "./abi/layout.ts";
+import { memoryHostAddress } from "./io/host.ts";
+import { recordLatency } from "./io/latency.ts";
+import { DONE, PARKED, Slot, SUBMITTED } from "./io/slots.ts";
+import { pushSqe } from "./io/uring.ts";
+import { clearVectors, extendLast, pushVector } from "./io/vectors.ts";
+import {
+  BUFFER,
+  beginChain,
+  beginLeftover,
+  bufferGpa,
+  bufferIsWritable,
+  bufferLength,
+  CHAIN_END,
+  chainCount,
+  chainId,
+  nextBuffer,
+} from "./virtqueue/chain.ts";
+import { PRESENT, regionSpan, spanTarget } from "./virtqueue/guest-memory.ts";
+import { isNextParked, isTracked, nextLeftover } from "./virtqueue/inflight.ts";
+import { Virtqueue } from "./virtqueue/state.ts";
+
+@unmanaged
+export class ChainOperation extends Slot {
+  /** Of its vectors, those that the device may read: they come first. */
+  readableCount: u32;
+  /** CHAIN_F_*. */
+  flags: u32;
+  /** It has more buffers than one operation takes. */
+  isTooLong: u32;
+  readableBytes: u64;
+  writableBytes: u64;
+}
+if (<i32>offsetof<ChainOperation>() > REQUEST_STRIDE) ERROR("ChainOperation");
+
+/** Reads the chain that is next, and changes nothing else. PRESENT, MISSED or a FAULT. */
+export function parseChain(operation: ChainOperation, queue: Virtqueue): i32 {
+  beginChain(queue);
+  return parse(operation, queue, 0);
+}
+
+/** The same for a chain that a predecessor had taken. */
+export function parseLeftoverChain(operation: ChainOperation, queue: Virtqueue): i32 {
+  beginLeftover(queue, nextLeftover(queue));
+  return parse(operation, queue, leftoverFlags(queue));
+}
+
+/** What was parked was not begun. */
+function leftoverFlags(queue: Virtqueue): u32 {
+  if ((queue.flags & QUEUE_F_RECOVER_FORGET) !== 0 || isNextParked(queue)) return 0;
+  const mustFail = (queue.flags & QUEUE_F_RECOVER_FAIL) !== 0;
+  return mustFail ? CHAIN_F_LEFTOVER | CHAIN_F_FAIL : CHAIN_F_LEFTOVER;
+}
+
+function parse(operation: ChainOperation, queue: Virtqueue, flags: u32): i32 {
+  operation.queue = queue;
+  operation.flags = flags;
+  operation.isTooLong = 0;
+  operation.readableCount = 0;
+  operation.readableBytes = 0;
+  operation.writableBytes = 0;
+  clearVectors(operation);
+  while (true) {
+    const found = nextBuffer();
+    if (found === CHAIN_END) break;
+    if (found !== BUFFER) return found;
+    const result = addBuffer(operation, bufferGpa, bufferLength, bufferIsWritable);
+    if (result !== PRESENT) return result;
+  }
+  if (operation.writableBytes === 0) operation.readableCount = operation.vectorCount;
+  operation.id = chainId;
+  operation.count = chainCount;
+  return PRESENT;
+}
+
+/** A buffer of no length is as none (2.7.4). */
+function addBuffer(operation: ChainOperation, gpa: u64, byteLength: u64, isWritable: bool): i32 {
+  if (byteLength === 0) return PRESENT;
+  if (isWritable) {
+    if (operation.writableBytes === 0) operation.readableCount = operation.vectorCount;
+    operation.writableBytes += byteLength;
+  } else {
+    if (operation.writableBytes !== 0) return FAULT_READABLE_AFTER_WRITABLE;
+    operation.readableBytes += byteLength;
+  }
+  while (byteLength > 0) {
+    const span = regionSpan(gpa, byteLength);
+    if (span === 0) return FAULT_ADDRESS;
+    addSpan(operation, spanTarget, span);
+    gpa += span;
+    byteLength -= span;
+  }
+  return PRESENT;
+}
+
+/** Data that follow each other are one vector, but never across the border between readable and writable. */
+function addSpan(operation: ChainOperation, hostAddress: u64, byteLength: u64): void {
+  const isFirst = operation.vectorCount === operation.readableCount;
+  if (!isFirst && extendLast(operation, hostAddress, byteLength)) return;
+  if (operation.vectorCount < <u32>IOVECS_MAX) pushVector(operation, hostAddress, byteLength);
+  else operation.isTooLong = 1;
+}
+
+/** SUBMITTED, or DONE at once: what has more buffers than the kernel takes is used unserved. */
+export function startChain(operation: ChainOperation): i32 {
+  if (operation.isTooLong !== 0) return fail(operation);
+  const table = memoryHostAddress() + operation.table;
+  pushSqe(
+    OP_CHAIN,
+    operation.queue.index,
+    operation.readableCount,
+    table,
+    operation.vectorCount,
+    operation.flags,
+    operation.userData,
+  );
+  return SUBMITTED;
+}
+
+/** Takes the operation's result: DONE or PARKED. Without a record a chain that nobody answers would be lost. */
+export function endChain(operation: ChainOperation, result: i32): i32 {
+  if (result === CHAIN_PARKED && isTracked(operation.queue)) return PARKED;
+  if (result < 0) return fail(operation);
+  operation.usedBytes = <u32>min<u64>(result, operation.writableBytes);
+  operation.queue.countDone(KIND_CHAIN, operation.usedBytes, operation.readableBytes);
+  recordLatency(operation, KIND_CHAIN);
+  return DONE;
+}
+
+function fail(operation: ChainOperation): i32 {
+  operation.usedBytes = 0;
+  operation.queue.failures++;
+  return DONE;
+}

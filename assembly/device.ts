@@ -1,0 +1,72 @@
+// What a queue's chains are to its device: requests of a block device, or operations as they stand. Nothing else of the core
+// knows that there are kinds of queue.
+
+import { QUEUE_F_CHAINS, WORKER_ZERO_IOVECS } from "./abi/layout.ts";
+import { openBounce } from "./block/bounce.ts";
+import { resumeRequest, startRequest } from "./block/execute.ts";
+import { diskNews, forgetDiskNews, useFailures } from "./block/failures.ts";
+import { finishAfterHost } from "./block/finish.ts";
+import { parseLeftover, parseRequest } from "./block/parse.ts";
+import { useZeroVectors } from "./block/ranges.ts";
+import { Request } from "./block/request.ts";
+import { ChainOperation, endChain, parseChain, parseLeftoverChain, startChain } from "./chain-operation.ts";
+import { Slot } from "./io/slots.ts";
+import { Virtqueue } from "./virtqueue/state.ts";
+
+/** `worker`: the part of memory with this worker's tables. */
+export function openDevice(worker: usize, index: u32): void {
+  useZeroVectors(worker + WORKER_ZERO_IOVECS);
+  useFailures(worker);
+  openBounce(worker, index);
+}
+
+/** What a turn is to tell the host of the device: STEP_* bits. */
+export function deviceNews(): u32 {
+  return diskNews;
+}
+
+export function forgetDeviceNews(): void {
+  forgetDiskNews();
+}
+
+function isOfChains(queue: Virtqueue): bool {
+  return (queue.flags & QUEUE_F_CHAINS) !== 0;
+}
+
+function requestIn(slot: Slot): Request {
+  return changetype<Request>(slot);
+}
+
+function operationIn(slot: Slot): ChainOperation {
+  return changetype<ChainOperation>(slot);
+}
+
+/**
+ * Reads the chain that is next in the ring, or the next leftover, into a free slot. Nothing else changes, so it may be
+ * called again after a miss. PRESENT, MISSED, PUT_OFF or a FAULT.
+ */
+export function parse(slot: Slot, queue: Virtqueue, isLeftover: bool): i32 {
+  if (isOfChains(queue)) {
+    const operation = operationIn(slot);
+    return isLeftover ? parseLeftoverChain(operation, queue) : parseChain(operation, queue);
+  }
+  const request = requestIn(slot);
+  return isLeftover ? parseLeftover(request, queue) : parseRequest(request, queue);
+}
+
+/** Starts what was read: SUBMITTED, DONE or WAITS_FOR_HOST. A leftover says nothing of what the driver does now. */
+export function start(slot: Slot, isLeftover: bool): i32 {
+  return isOfChains(slot.queue) ? startChain(operationIn(slot)) : startRequest(requestIn(slot), isLeftover);
+}
+
+/** Takes the result of the operation in flight: SUBMITTED, DONE, WAITS_FOR_HOST or PARKED. */
+export function resume(slot: Slot, result: i32): i32 {
+  return isOfChains(slot.queue)
+    ? endChain(operationIn(slot), result)
+    : resumeRequest(requestIn(slot), result);
+}
+
+/** The host has written what the slot waited for: DONE or WAITS_FOR_HOST. */
+export function afterHost(slot: Slot): i32 {
+  return finishAfterHost(requestIn(slot));
+}
