@@ -7,7 +7,8 @@ import { writeNotices } from "./host/packaging/third-party.mjs";
 
 const programs = await bundle("build", ENTRIES);
 writeNotices("build/THIRD-PARTY.txt", programs);
-for (const program of ["vringd-blk", "vringd"]) makeExecutable(`build/${program}.mjs`);
+for (const program of ["vringd-blk", "vringd-rng", "vringd-console", "vringd"])
+  makeExecutable(`build/${program}.mjs`);
 
 const PROGRAMS = ["run.ts", "soak.ts", "fuzz.ts"];
 /** Back-ends that tests start as programs of their own. */

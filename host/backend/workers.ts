@@ -1,9 +1,14 @@
 // The workers of a device: the one place that knows which kind of workers a device has, and how the data plane takes it.
+
+import type { VirtioDevice } from "../devices/device.ts";
 import type { AnyDevice, EngineDevice } from "../devices/engine-device.ts";
 import { isEngineDevice } from "../devices/engine-device.ts";
+import { ChainsEngine } from "../engines/chains.ts";
 import type { DiskFailure } from "../engines/disk-failure.ts";
+import type { EngineRecipe } from "../engines/recipe.ts";
 import { reasonOf, StartError } from "../errors.ts";
 import { hasAddressSpace } from "../linux/mapping.ts";
+import { GuestViews } from "../memory/device-memory.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import { NO_ADDRESSES } from "../memory/linear-memory.ts";
 import type { Log } from "../process/log.ts";
@@ -52,8 +57,7 @@ export async function openWorkers(
   events: WorkerEvents,
   log: Log,
 ): Promise<Workers> {
-  if (!isEngineDevice(device))
-    throw new StartError(`nothing here serves the chains of a ${device.type} device`);
+  if (!isEngineDevice(device)) return openChainWorker(device, memory, events, log);
   const { workers, queues } = device;
   const { configChanged, requestFailed } = events;
   try {
@@ -72,14 +76,27 @@ export async function openWorkers(
   }
 }
 
-/** Tells the device how many of its rings run. */
-class EngineWorkers implements Workers {
-  private runningRings = 0;
+/** A device of chains is served in the thread in which it was made, which is this one. */
+async function openChainWorker(
+  device: VirtioDevice,
+  memory: GuestMemory,
+  { configChanged, broken, failed }: WorkerEvents,
+  log: Log,
+): Promise<Workers> {
+  device.attach?.({ memory: new GuestViews(memory), log, configChanged });
+  const recipe: EngineRecipe = {
+    place: "this-thread",
+    open: (worker) => new ChainsEngine(worker, device, log),
+  };
+  const queueCount = device.queues.length;
+  const plane = await DataPlane.open(memory, { queueCount, threads: 1, pollUs: 0, recipe }, log);
+  plane.on("broken", broken);
+  plane.on("error", failed);
+  return new PlaneWorkers(plane);
+}
 
-  constructor(
-    private readonly plane: DataPlane,
-    private readonly device: EngineDevice,
-  ) {}
+class PlaneWorkers implements Workers {
+  constructor(private readonly plane: DataPlane) {}
 
   get engine(): DataPlane["engine"] {
     return this.plane.engine;
@@ -101,25 +118,53 @@ class EngineWorkers implements Workers {
     return this.plane.counters().brokenRings;
   }
 
-  async start(vring: VringStart): Promise<void> {
-    await this.plane.start(vring);
-    this.device.ringsRun(++this.runningRings);
+  start(vring: VringStart): Promise<void> {
+    return this.plane.start(vring);
   }
 
   stop(index: number): Promise<number> {
-    return this.stopped(this.plane.stop(index));
+    return this.plane.stop(index);
   }
 
   suspend(index: number): Promise<number> {
-    return this.stopped(this.plane.suspend(index));
+    return this.plane.suspend(index);
   }
 
   setCall(index: number, callFd: number): Promise<void> {
     return this.plane.setCall(index, callFd);
   }
 
-  async close(): Promise<void> {
-    await this.plane.close();
+  close(): Promise<void> {
+    return this.plane.close();
+  }
+}
+
+/** Tells the device how many of its rings run. */
+class EngineWorkers extends PlaneWorkers {
+  private runningRings = 0;
+
+  constructor(
+    plane: DataPlane,
+    private readonly device: EngineDevice,
+  ) {
+    super(plane);
+  }
+
+  override async start(vring: VringStart): Promise<void> {
+    await super.start(vring);
+    this.device.ringsRun(++this.runningRings);
+  }
+
+  override stop(index: number): Promise<number> {
+    return this.stopped(super.stop(index));
+  }
+
+  override suspend(index: number): Promise<number> {
+    return this.stopped(super.suspend(index));
+  }
+
+  override async close(): Promise<void> {
+    await super.close();
     this.device.closeEngines();
   }
 

@@ -1,6 +1,6 @@
 // A command line made from a table of options, and what it says as values by name.
 import { flagOf, type Option, type OptionTable, UsageError, type ValuesOf } from "../options/option.ts";
-import { type Command, readerOf } from "./program.ts";
+import { type Command, readerOf, type ValueReader } from "./program.ts";
 
 /** Adds the options in their order, each below its heading. */
 export function addOptions(command: Command, table: OptionTable): void {
@@ -13,10 +13,15 @@ export function addOptions(command: Command, table: OptionTable): void {
 function addOption(
   command: Command,
   flag: string,
-  { type, value, help, default: standard }: Option<unknown>,
+  { type, value, help, default: standard, isList }: Option<unknown>,
 ) {
   if (type === undefined) command.option(flag, help);
+  else if (isList) command.option(`${flag} <${value}>`, help, collect(readerOf(type, flag)));
   else command.option(`${flag} <${value}>`, help, readerOf(type, flag), standard);
+}
+
+function collect<T>(read: ValueReader<T>): (text: string, before: T[] | undefined) => T[] {
+  return (text, before) => [...(before ?? []), read(text)];
 }
 
 /** Throws UsageError if one is missing without which nothing can be done. */

@@ -2,6 +2,8 @@
 import type { DeviceProgram } from "./program.ts";
 
 export const DEVICES: Readonly<Record<string, () => Promise<DeviceProgram>>> = {
+  rng: async () => (await import("./rng/options.ts")).program,
+  console: async () => (await import("./console/options.ts")).program,
   block: async () => (await import("./block/options.ts")).program,
 };
 

@@ -1,8 +1,8 @@
 // What serves the core's SQEs: the seam between the core and whoever does the I/O.
 import type { Core } from "../core/core.ts";
 
-/** "disk": a disk that is an object, in the thread of whoever gave it. */
-export type EngineName = "io_uring" | "threads" | "disk";
+/** "disk", "chains": a disk or a device that is an object, in the thread of whoever gave it. */
+export type EngineName = "io_uring" | "threads" | "disk" | "chains";
 
 /** Nothing to do until a completion comes; the same, but look again soon; or there is more to do at once. */
 export type Patience = "wait" | "wait-briefly" | "go-on";
@@ -38,6 +38,12 @@ export interface Engine {
   forgetMemory?(): void;
   /** A queue has stopped, and nothing of it is in flight: its descriptors may be closed from now on. */
   forgetDescriptors?(): void;
+  /** QUEUE_F_* that a queue (its index in the worker) wants beside those of its format. */
+  queueFlags?(queue: number): number;
+  /** The core has started a ring of `size` entries. */
+  queueStarted?(queue: number, size: number): void;
+  /** A ring is to stop: the core is told once this has resolved. Until then completions go on. */
+  queueStopping?(queue: number): Promise<void>;
   /** Ends a wait of enter() early, or keeps the next one from beginning: something outside of the core's turn wants one. */
   wake?(): void;
   /**

@@ -135,6 +135,9 @@ export abstract class SoftwareEngine implements Engine {
     closePeerSignals();
   }
 
+  /** Completes what perform() has taken with -ECANCELED, if the engine can do without the rest of it. */
+  protected withdraw(_userData: bigint): void {}
+
   /** Lets the worker go on after a completion has woken it. */
   protected resume(goOn: () => void): void {
     goOn();
@@ -213,7 +216,7 @@ export abstract class SoftwareEngine implements Engine {
       target.stop();
       this.waiting.delete(address);
       this.complete(address, -ECANCELED);
-    }
+    } else this.withdraw(address);
     this.complete(userData, 0);
   }
 }

@@ -83,6 +83,8 @@ export class GuestMemory {
   private regions: Region[] = [];
   private plan: WindowPlan | undefined;
   private readonly pins: RingPins;
+  /** Called whenever regions have gone or come. */
+  readonly listeners = new Set<() => void>();
 
   /** Kept for as long as the device is, across front-ends. */
   constructor(private readonly workerCount: number) {
@@ -186,6 +188,10 @@ export class GuestMemory {
     return this.linear.view.getUint16(ptr, true);
   }
 
+  private tellListeners(): void {
+    for (const listener of this.listeners) listener();
+  }
+
   private mapOrClear(): void {
     try {
       this.regions.forEach((region, i) => {
@@ -203,6 +209,7 @@ export class GuestMemory {
     this.regions.forEach((region, i) => {
       this.writeEntry(REGION_TABLE_PTR, i, region, region.hostAddress);
     });
+    this.tellListeners();
   }
 
   /** Maps every region into linear memory, if they fit: each is its own window. */

@@ -3,13 +3,13 @@ import type { Server } from "node:http";
 import { reasonOf, StartError } from "../errors.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
 import type { AccessChoice } from "../protocol/entrance.ts";
+import { listenPrivately } from "../protocol/private-socket.ts";
 import { Attention } from "./attention.ts";
 import { controlRoutes } from "./control.ts";
 import { Events } from "./events.ts";
 import { closeNow, createBoundedServer } from "./http-server.ts";
 import { Metrics } from "./metrics.ts";
 import { formatMetricsAddress, type MetricsAddress } from "./metrics-address.ts";
-import { listenPrivately } from "./private-socket.ts";
 import type { Subject } from "./subject.ts";
 
 export interface ObservabilityOptions {

@@ -6,9 +6,11 @@ import type { OptionType } from "./types.ts";
 /** The command line can't be understood. The message is one sentence. */
 export class UsageError extends Error {}
 
+type ElementOf<T> = T extends readonly (infer E)[] ? E : T;
+
 export interface Option<T> {
   /** Undefined for a switch. */
-  readonly type: OptionType<NonNullable<T>> | undefined;
+  readonly type: OptionType<ElementOf<NonNullable<T>>> | undefined;
   /** What stands for the value in a manual page, such as "BYTES". */
   readonly value: string;
   readonly help: string;
@@ -16,6 +18,8 @@ export interface Option<T> {
   readonly default: T;
   /** The program can't do without it; this says what is missing. */
   readonly required?: string;
+  /** It may be given several times: its value is a list, and `type` that of each. */
+  readonly isList?: boolean;
   /** The heading below which `--help` has it. */
   readonly group?: string;
 }
@@ -39,6 +43,11 @@ export function option<T>(spec: Spec<T> & { required: string }): Option<T>;
 export function option<T>(spec: Spec<T>): Option<T | undefined>;
 export function option<T>(spec: Spec<T>): Option<T | undefined> {
   return { default: undefined, ...spec } as Option<T | undefined>;
+}
+
+/** An option that must be given, once or several times. */
+export function optionList<T>(spec: Spec<T> & { required: string }): Option<readonly T[]> {
+  return { default: [], isList: true, ...spec } as unknown as Option<readonly T[]>;
 }
 
 /** An option without a value. */

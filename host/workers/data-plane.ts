@@ -22,8 +22,6 @@ export interface DataPlanePlan {
   pollUs: number;
   /** Where each worker gets its engine from. */
   recipe: EngineRecipe;
-  /** QUEUE_F_* of a queue beside those of the ring's format: how its chains are taken. Left out: none. */
-  queueFlags?: (index: number) => number;
 }
 
 /** A ring to start. The caller keeps the descriptors open until stop() has resolved. */
@@ -102,7 +100,9 @@ export class DataPlane extends EventEmitter<DataPlaneEvents> {
     const { queueCount, threads, pollUs, recipe } = plan;
     const core = await compileCore();
     const count = recipe.place === "this-thread" ? 1 : workerCountFor(threads, queueCount);
-    const { wasm, hostAddress } = memory.linear;
+    const { wasm, hostAddress, view } = memory.linear;
+    // Of the device block, this is what the core needs of any device.
+    view.setBigUint64(layout.DEVICE_PTR + layout.DEVICE_MEMORY_HOST_ADDRESS, BigInt(hostAddress), true);
     const shared = { memory: wasm, memoryHostAddress: hostAddress, core, pollUs };
     const workers = Array.from(
       { length: count },
@@ -126,8 +126,7 @@ export class DataPlane extends EventEmitter<DataPlaneEvents> {
   }
 
   async start({ index, packed, eventIdx, ...ring }: VringStart): Promise<void> {
-    const format = (packed ? layout.QUEUE_F_PACKED : 0) | (eventIdx ? layout.QUEUE_F_EVENT_IDX : 0);
-    const flags = format | (this.plan.queueFlags?.(index) ?? 0);
+    const flags = (packed ? layout.QUEUE_F_PACKED : 0) | (eventIdx ? layout.QUEUE_F_EVENT_IDX : 0);
     const { worker, queue } = this.locate(index);
     this.memory.holdRing(index, [ring.descPtr, ring.driverPtr, ring.devicePtr]);
     await worker.send({ type: "start", queue, start: { ...ring, flags }, windows: this.memory.windowPlan });

@@ -118,16 +118,18 @@ export class Worker {
         this.windows.use(command.windows);
         this.engine.forgetMemory?.();
         this.broken.delete(command.queue);
-        core.startQueue(command.queue, size, flags, descPtr, driverPtr, devicePtr, base, kickFd, callFd);
+        const allFlags = flags | (this.engine.queueFlags?.(command.queue) ?? 0);
+        core.startQueue(command.queue, size, allFlags, descPtr, driverPtr, devicePtr, base, kickFd, callFd);
+        this.engine.queueStarted?.(command.queue, size);
         this.report({ type: "done", id: command.id });
         break;
       }
-      case "stop":
-        if (command.isSuspend) core.suspendQueue(command.queue);
-        else core.stopQueue(command.queue);
-        this.stops.set(command.queue, command.id);
-        this.reportStopped();
+      case "stop": {
+        const letGo = this.engine.queueStopping?.(command.queue);
+        if (letGo === undefined) this.stop(command);
+        else letGo.then(() => this.stop(command));
         break;
+      }
       case "set-call":
         core.setCallFd(command.queue, command.callFd);
         this.report({ type: "done", id: command.id });
@@ -136,6 +138,14 @@ export class Worker {
         this.quitId = command.id;
         break;
     }
+  }
+
+  private stop({ queue, id, isSuspend }: Extract<Command, { type: "stop" }>): void {
+    if (isSuspend) this.core.suspendQueue(queue);
+    else this.core.stopQueue(queue);
+    this.stops.set(queue, id);
+    this.reportStopped();
+    this.engine.wake?.();
   }
 
   private reportStopped(): void {

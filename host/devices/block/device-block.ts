@@ -5,16 +5,11 @@ import type { LinearMemory } from "../../memory/linear-memory.ts";
 import type { OperationForm, StorageFacts } from "../../storage/storage.ts";
 
 /** Before any worker starts. */
-export function writeDeviceBlock(
-  { view, hostAddress }: LinearMemory,
-  facts: StorageFacts,
-  form: OperationForm,
-): void {
+export function writeDeviceBlock({ view }: LinearMemory, facts: StorageFacts, form: OperationForm): void {
   const u32 = (field: number, value: number) => view.setUint32(layout.DEVICE_PTR + field, value, true);
   const i32 = (field: number, value: number) => view.setInt32(layout.DEVICE_PTR + field, value, true);
   const u64 = (field: number, value: bigint) => view.setBigUint64(layout.DEVICE_PTR + field, value, true);
   u64(layout.DEVICE_CAPACITY_SECTORS, facts.byteLength / BigInt(SECTOR_SIZE));
-  u64(layout.DEVICE_MEMORY_HOST_ADDRESS, BigInt(hostAddress));
   i32(layout.DEVICE_FILE_FD, form.fd);
   i32(layout.DEVICE_UNALIGNED_FD, form.unalignedFd);
   i32(layout.DEVICE_BOUNCE_FD, form.bounceFd ?? 0);

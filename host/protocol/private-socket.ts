@@ -1,10 +1,9 @@
 // A listening Unix socket for our own user, and for whom the operator lets in.
-import type { Server } from "node:http";
-import type { Socket } from "node:net";
+import type { Server, Socket } from "node:net";
 import { reasonOf, StartError } from "../errors.ts";
 import { isAbstract, isPeerTrusted, listenUnix } from "../linux/unix-socket.ts";
-import { type AccessChoice, socketAccess } from "../protocol/entrance.ts";
-import { removeSocket, vacateSocketPath } from "../protocol/listener.ts";
+import { type AccessChoice, socketAccess } from "./entrance.ts";
+import { removeSocket, vacateSocketPath } from "./listener.ts";
 
 const OWNER_ONLY = 0o600;
 
