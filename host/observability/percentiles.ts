@@ -1,6 +1,8 @@
 // What a histogram says: percentiles, between the bounds of the bucket that they fall into. The toolbox uses it too.
 import type { Bucket } from "../workers/statistics.ts";
 
+export type { Bucket };
+
 export function countIn(buckets: readonly Bucket[]): number {
   return buckets.reduce((sum, [, , count]) => sum + count, 0);
 }

@@ -1,13 +1,12 @@
 // What happened between two looks at one daemon, by queue and altogether. Pure.
 
-import { percentileNs, since, together } from "../../observability/percentiles.ts";
+import { type Bucket, percentileNs, since, together } from "../../observability/percentiles.ts";
 import {
   type OperationStats,
   type QueueStats,
   type Stats,
   untimedRequests,
 } from "../../observability/stats.ts";
-import type { Bucket } from "../../workers/statistics.ts";
 
 export interface Rate {
   /** A second. */
