@@ -22,6 +22,7 @@ import { skipWithout } from "../support/skip.ts";
 const EINTR = 4;
 const EIO = 5;
 const EAGAIN = 11;
+const ENOMEM = 12;
 const ENOSPC = 28;
 const EDQUOT = 122;
 const EOPNOTSUPP = 95;
@@ -48,7 +49,7 @@ for (const engine of ["io_uring", "threads"] as const) {
       test(`makes ${name} an error at once, and the next one is as good as ever`, async () => {
         await using rig = await FaultRig.start({ engine });
         const { storage, driver } = rig;
-        for (const errno of [EIO, ENOSPC, EDQUOT]) {
+        for (const errno of [EIO, ENOMEM, ENOSPC, EDQUOT]) {
           storage.operations.length = 0;
           storage.fault = () => ({ errno });
           assert.equal((await driver.request(request)).status, VIRTIO_BLK_S_IOERR);

@@ -15,15 +15,17 @@ export function straceTo(path: string, ...options: string[]): string[] {
   return ["strace", "-D", "-f", ...options, "-o", path];
 }
 
-/** As long as `action` takes, each of these system calls of a running process fails, in all its threads. */
+/** As long as `action` takes, each of these system calls of a running process fails, in all its threads; or those on a file. */
 export async function failing<T>(
   pid: number,
   call: string,
   error: string,
   action: () => Promise<T>,
+  file?: string,
 ): Promise<T> {
   const inject = `inject=${call}:error=${error}`;
   const options = ["-f", "-o", "/dev/null", "-e", `trace=${call}`, "-e", inject, "-p", String(pid)];
+  if (file !== undefined) options.push("-P", file);
   const strace = spawn("strace", options, { stdio: ["ignore", "ignore", "pipe"] });
   const exit = once(strace, "exit");
   // It says so once for all threads.
