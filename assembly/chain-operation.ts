@@ -28,7 +28,7 @@ import {
   nextBuffer,
 } from "./virtqueue/chain.ts";
 import { PRESENT, regionSpan, spanTarget } from "./virtqueue/guest-memory.ts";
-import { isNextParked, isTracked, nextLeftover } from "./virtqueue/inflight.ts";
+import { isNextParked } from "./virtqueue/queue.ts";
 import { Virtqueue } from "./virtqueue/state.ts";
 
 @unmanaged
@@ -52,7 +52,7 @@ export function parseChain(operation: ChainOperation, queue: Virtqueue): i32 {
 
 /** The same for a chain that a predecessor had taken. */
 export function parseLeftoverChain(operation: ChainOperation, queue: Virtqueue): i32 {
-  beginLeftover(queue, nextLeftover(queue));
+  beginLeftover(queue);
   return parse(operation, queue, leftoverFlags(queue));
 }
 
@@ -130,7 +130,7 @@ export function startChain(operation: ChainOperation): i32 {
 
 /** Takes the operation's result: DONE or PARKED. Without a record a chain that nobody answers would be lost. */
 export function endChain(operation: ChainOperation, result: i32): i32 {
-  if (result === CHAIN_PARKED && isTracked(operation.queue)) return PARKED;
+  if (result === CHAIN_PARKED && operation.queue.isTracked) return PARKED;
   if (result < 0) return fail(operation);
   operation.usedBytes = <u32>min<u64>(result, operation.writableBytes);
   operation.queue.countDone(KIND_CHAIN, operation.usedBytes, operation.readableBytes);

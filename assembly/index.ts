@@ -3,7 +3,6 @@
 import { ABI_VERSION, QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING } from "./abi/layout.ts";
 import { attachRings } from "./io/uring.ts";
 import { news, openQueue, openWorker, queueAt, step, stepAwake } from "./turn.ts";
-import { isTracked } from "./virtqueue/inflight.ts";
 import { addQueueCredit, ringBase, setQueueCredit, startRing } from "./virtqueue/queue.ts";
 import { EVENT_IDLE } from "./virtqueue/state.ts";
 import { wantedGpa } from "./virtqueue/window-claims.ts";
@@ -34,7 +33,7 @@ export function startQueue(
   queue.kickState = EVENT_IDLE;
   queue.callState = EVENT_IDLE;
   // A predecessor may have published without coming to the call. One too many does no harm.
-  queue.callWanted = isTracked(queue) ? 1 : 0;
+  queue.callWanted = queue.isTracked ? 1 : 0;
   queue.state = QUEUE_RUNNING;
 }
 
@@ -60,7 +59,7 @@ export function stopQueue(index: u32): void {
  */
 export function suspendQueue(index: u32): void {
   stopQueue(index);
-  queueAt(index).suspends = isTracked(queueAt(index)) ? 1 : 0;
+  queueAt(index).suspends = queueAt(index).isTracked ? 1 : 0;
 }
 
 export function isStopped(index: u32): bool {

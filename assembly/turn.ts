@@ -32,6 +32,7 @@ import { afterHost, deviceNews, forgetDeviceNews, openDevice, parse, resume, sta
 import {
   armControl,
   armKick,
+  askForRoom,
   cancelCall,
   cancelKick,
   completeCall,
@@ -42,7 +43,6 @@ import {
   openEventfds,
   pushCancel,
   sendCall,
-  takeRoom,
 } from "./io/eventfds.ts";
 import { turnRequests } from "./io/host.ts";
 import { clockMs, useStatistics } from "./io/latency.ts";
@@ -65,17 +65,18 @@ import { indexOf, TAG_CALL, TAG_CONTROL, TAG_KICK, TAG_REQUEST, tagOf } from "./
 import { CQE_RES, CQE_USER_DATA, ECANCELED, EINTR } from "./spec/io-uring.ts";
 import { tableRead, useScratch } from "./virtqueue/chain.ts";
 import { clearGuestWrites, hasGuestWrites, MISSED, PUT_OFF, useTables } from "./virtqueue/guest-memory.ts";
-import { hasLeftovers, isTracked } from "./virtqueue/inflight.ts";
 import {
   disableKicks,
   enableKicks,
   hasAvailable,
   hasCredit,
+  hasLeftovers,
   leaveChain,
-  needsCall,
   parkChain,
+  prepareToTake,
   publishUsed,
   pushUsed,
+  takeCallWish,
   takeChain,
   takeLeftover,
 } from "./virtqueue/queue.ts";
@@ -369,8 +370,7 @@ function hasWork(queue: Virtqueue): i32 {
 
 /** Takes the next chain and starts its request. False if that must wait for a window, or the chain broke the ring. */
 function submitNext(queue: Virtqueue): bool {
-  // A chain is never recorded amid a batch: its commit would be the batch's too.
-  if (isTracked(queue)) publishUsed(queue);
+  prepareToTake(queue);
   const slot = nextFree();
   const isLeftover = hasLeftovers(queue);
   beginReading(queue.index);
@@ -432,7 +432,7 @@ function breakQueue(queue: Virtqueue, fault: i32): void {
 /** Publishes what is left to publish, and calls the driver if it wants that: at most once a turn. */
 function notify(queue: Virtqueue): void {
   publishUsed(queue);
-  if (needsCall(queue)) queue.callWanted = 1;
+  if (takeCallWish(queue)) queue.callWanted = 1;
   sendCall(queue);
 }
 
@@ -454,7 +454,7 @@ function cancelAll(queue: Virtqueue): void {
   for (let i: u32 = 0; i < slotCount; i++) {
     const slot = slotAt(i);
     if (slot.isFree !== 0 || slot.isCancelled !== 0 || slot.queue !== queue) continue;
-    if (!takeRoom()) return;
+    if (!askForRoom()) return;
     slot.isCancelled = 1;
     pushCancel(slot.userData);
   }

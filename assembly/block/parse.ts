@@ -38,7 +38,6 @@ import {
   regionSpan,
   spanTarget,
 } from "../virtqueue/guest-memory.ts";
-import { nextLeftover } from "../virtqueue/inflight.ts";
 import { Virtqueue } from "../virtqueue/state.ts";
 import { addData } from "./places.ts";
 import { hasHeader, isRanges, Request, SYNC_NONE } from "./request.ts";
@@ -54,7 +53,7 @@ export function parseRequest(request: Request, queue: Virtqueue): i32 {
 
 /** The same for a request that a predecessor left. */
 export function parseLeftover(request: Request, queue: Virtqueue): i32 {
-  beginLeftover(queue, nextLeftover(queue));
+  beginLeftover(queue);
   return parse(request, queue);
 }
 

@@ -37,8 +37,8 @@ export function forgetLackOfRoom(): void {
   lacksRoom = false;
 }
 
-/** Whether one more entry can be pushed. */
-export function takeRoom(): bool {
+/** Whether one more entry can be pushed. If not, the next turn comes without waiting. */
+export function askForRoom(): bool {
   if (hasSqeRoom()) return true;
   lacksRoom = true;
   return false;
@@ -46,7 +46,7 @@ export function takeRoom(): bool {
 
 /** Keeps a read waiting on the kick eventfd. */
 export function armKick(queue: Virtqueue): void {
-  if (queue.kickFd < 0 || queue.kickState !== EVENT_IDLE || queue.fault === FAULT_KICK_FD || !takeRoom())
+  if (queue.kickFd < 0 || queue.kickState !== EVENT_IDLE || queue.fault === FAULT_KICK_FD || !askForRoom())
     return;
   queue.kickState = EVENT_PENDING;
   const value = changetype<usize>(queue) + offsetof<Virtqueue>("kickValue");
@@ -61,7 +61,7 @@ export function completeKick(queue: Virtqueue, result: i32): bool {
 }
 
 export function cancelKick(queue: Virtqueue): void {
-  if (queue.kickState !== EVENT_PENDING || !takeRoom()) return;
+  if (queue.kickState !== EVENT_PENDING || !askForRoom()) return;
   queue.kickState = EVENT_CANCELLED;
   pushCancel(userDataOf(TAG_KICK, queue.index));
 }
@@ -74,7 +74,7 @@ export function sendCall(queue: Virtqueue): void {
     queue.callWanted = 0;
     return;
   }
-  if (!takeRoom()) return;
+  if (!askForRoom()) return;
   queue.callWanted = 0;
   queue.callState = EVENT_PENDING;
   queue.calls++;
@@ -88,14 +88,14 @@ export function completeCall(queue: Virtqueue, result: i32): void {
 }
 
 export function cancelCall(queue: Virtqueue): void {
-  if (queue.callState !== EVENT_PENDING || !takeRoom()) return;
+  if (queue.callState !== EVENT_PENDING || !askForRoom()) return;
   queue.callState = EVENT_CANCELLED;
   pushCancel(userDataOf(TAG_CALL, queue.index));
 }
 
 /** Keeps a read waiting on the control eventfd. */
 export function armControl(): void {
-  if (controlState !== EVENT_IDLE || !takeRoom()) return;
+  if (controlState !== EVENT_IDLE || !askForRoom()) return;
   controlState = EVENT_PENDING;
   pushEvent(IORING_OP_READ, controlFd, values + CONTROL_VALUE, userDataOf(TAG_CONTROL, 0));
 }
@@ -104,7 +104,7 @@ export function completeControl(): void {
   controlState = EVENT_IDLE;
 }
 
-/** Asks the engine to cancel the operation with this user_data. Only after takeRoom(). */
+/** Asks the engine to cancel the operation with this user_data. Only after askForRoom(). */
 export function pushCancel(target: u64): void {
   pushSqe(IORING_OP_ASYNC_CANCEL, -1, 0, target, 0, 0, userDataOf(TAG_CANCEL, <u32>target));
 }

@@ -32,10 +32,10 @@ import {
   VIRTQ_DESC_F_WRITE,
 } from "../spec/virtqueue.ts";
 import { copyFromGuest, gpaToReadPtr, PRESENT } from "./guest-memory.ts";
-import { isTracked } from "./inflight.ts";
+import { nextLeftover } from "./leftovers.ts";
 import { slotPtr } from "./packed.ts";
 import { entryPtr, openRecord, record } from "./packed-inflight.ts";
-import { nextHead } from "./split.ts";
+import { descriptorPtr, nextHead } from "./split.ts";
 import { Virtqueue } from "./state.ts";
 
 /** nextBuffer(): the chain has ended. Otherwise BUFFER, MISSED (guest-memory.ts) or a FAULT. */
@@ -89,13 +89,14 @@ function begin(from: Virtqueue, at: u32, kind: u32): void {
 /** Begins at the chain that is next in the ring. Only after hasAvailable(). */
 export function beginChain(from: Virtqueue): void {
   begin(from, from.isPacked ? from.nextAvail : nextHead(from), SOURCE_RING);
-  if (!from.isPacked || !isTracked(from)) return;
+  if (!from.isPacked || !from.isTracked) return;
   isRecording = true;
   openRecord(from);
 }
 
-/** Begins at a chain that a predecessor had taken: a head, which its driver has not reused, or a packed ring's record. */
-export function beginLeftover(from: Virtqueue, at: u32): void {
+/** Begins at the next chain that a predecessor had taken: a head, which its driver has not reused, or a packed ring's record. */
+export function beginLeftover(from: Virtqueue): void {
+  const at = nextLeftover(from);
   begin(from, at, from.isPacked ? SOURCE_RECORD : SOURCE_RING);
   if (from.isPacked) recordLength = load<u16>(entryPtr(from, at), PACKED_ENTRY_NUM);
 }
@@ -110,9 +111,8 @@ export function nextBuffer(): i32 {
 
 function nextInRing(): i32 {
   if (position >= queue.size) return chainCount === 0 ? FAULT_HEAD_PAST_QUEUE : FAULT_NEXT_PAST_TABLE;
-  const desc = slotPtr(queue, position);
   chainCount++;
-  return queue.isPacked ? readPacked(desc) : readSplit(desc);
+  return queue.isPacked ? readPacked(slotPtr(queue, position)) : readSplit(descriptorPtr(queue, position));
 }
 
 function readSplit(desc: usize): i32 {

@@ -118,8 +118,8 @@ export function regionSpan(gpa: u64, byteLength: u64): u64 {
   return spanOf(recentRegion, gpa, byteLength);
 }
 
-/** MISSED if a window could show `gpa`, FAULT_ADDRESS if the guest has no such memory. */
-export function whyAbsent(gpa: u64): i32 {
+/** Keeps `gpa` as the miss to be served: MISSED; or FAULT_ADDRESS if the guest has no such memory. */
+export function noteMiss(gpa: u64): i32 {
   if (regionSpan(gpa, 1) === 0) return FAULT_ADDRESS;
   missedGpa = gpa;
   return MISSED;
@@ -158,7 +158,7 @@ function copyBytes(target: usize, source: usize, byteLength: u32): void {
 export function copyFromGuest(target: usize, gpa: u64, byteLength: u32): i32 {
   while (byteLength > 0) {
     const span = <u32>readSpan(gpa, byteLength);
-    if (span === 0) return whyAbsent(gpa);
+    if (span === 0) return noteMiss(gpa);
     copyBytes(target, <usize>spanTarget, span);
     target += span;
     gpa += span;

@@ -31,16 +31,8 @@ import {
   PACKED_USED_IDX,
   PACKED_USED_WRAP,
 } from "../spec/inflight.ts";
-import {
-  PACKED_DESC_FLAGS,
-  PACKED_DESC_SIZE,
-  VIRTQ_DESC_F_AVAIL,
-  VIRTQ_DESC_F_USED,
-} from "../spec/virtqueue.ts";
-import { advance, slotOf, wrapOf } from "./packed.ts";
+import { advance, isAvailableAt, slotOf, undoUsed, wrapOf } from "./packed.ts";
 import { Chain, Virtqueue } from "./state.ts";
-
-const LAP_BITS: u32 = VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
 
 export function entryPtr(queue: Virtqueue, entry: u32): usize {
   return queue.inflight + PACKED_ENTRIES + <usize>entry * PACKED_ENTRY_SIZE;
@@ -160,7 +152,7 @@ function settleBatch(queue: Virtqueue): void {
   // A batch as large as the ring changes the wrap counter alone.
   const isUnderWay = idx !== oldIdx || wrap !== oldWrap;
   if (isUnderWay && oldIdx < queue.size && idx < queue.size) {
-    if (isAvailable(queue, oldIdx, oldWrap)) {
+    if (isAvailableAt(queue, oldIdx, oldWrap)) {
       undoUsed(queue, oldIdx, oldWrap, idx);
     } else {
       storeFreeHeads(queue, load<u16>(region, PACKED_FREE_HEAD));
@@ -170,36 +162,6 @@ function settleBatch(queue: Virtqueue): void {
   }
   storeFreeHeads(queue, load<u16>(region, PACKED_OLD_FREE_HEAD));
   storeUsed(queue, oldIdx, oldWrap, oldIdx, oldWrap);
-}
-
-function slotFlagsPtr(queue: Virtqueue, slot: u32): usize {
-  return queue.desc + <usize>slot * PACKED_DESC_SIZE + PACKED_DESC_FLAGS;
-}
-
-function availableBits(wrap: u32): u32 {
-  return wrap !== 0 ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED;
-}
-
-function isAvailable(queue: Virtqueue, slot: u32, wrap: u32): bool {
-  const flags = <u32>atomic.load<u16>(slotFlagsPtr(queue, slot));
-  return (flags & LAP_BITS) === availableBits(wrap);
-}
-
-/**
- * Used descriptors behind the first of a batch are written before that one is, which is what publishes them. Left
- * behind by a crash, they would pass for published as soon as another first one is.
- */
-function undoUsed(queue: Virtqueue, from: u32, wrap: u32, to: u32): void {
-  let slot = from;
-  do {
-    const ptr = slotFlagsPtr(queue, slot);
-    const flags = <u32>load<u16>(ptr);
-    store<u16>(ptr, <u16>((flags & ~LAP_BITS) | availableBits(wrap)));
-    if (++slot === queue.size) {
-      slot = 0;
-      wrap ^= 1;
-    }
-  } while (slot !== to);
 }
 
 /** False if the list runs in a circle or out of the region. */

@@ -15,6 +15,9 @@ import {
 } from "../spec/virtqueue.ts";
 import { Virtqueue } from "./state.ts";
 
+/** What tells the laps of the ring apart (2.8.1). */
+const LAP_BITS: u32 = VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
+
 const SLOT_MASK: u32 = 0x7fff;
 const WRAP_SHIFT: u32 = 15;
 const EVENT_FLAGS_SHIFT: u32 = 16;
@@ -71,7 +74,7 @@ export function pushUsed(queue: Virtqueue, id: u16, count: u32, byteLength: u32)
   const desc = slotPtr(queue, queue.nextUsed);
   // VIRTQ_DESC_F_WRITE says that byteLength means something (2.8.4).
   let flags: u32 = byteLength > 0 ? VIRTQ_DESC_F_WRITE : 0;
-  if (queue.usedWrap !== 0) flags |= VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
+  if (queue.usedWrap !== 0) flags |= LAP_BITS;
   store<u32>(desc, byteLength, PACKED_DESC_LEN);
   store<u16>(desc, id, PACKED_DESC_ID);
   if (queue.staged === 0) {
@@ -87,12 +90,41 @@ export function pushUsed(queue: Virtqueue, id: u16, count: u32, byteLength: u32)
   queue.usedWrap = wrapOf(next);
 }
 
+/** What marks a descriptor available in a lap. */
+function availableBits(wrap: u32): u32 {
+  return wrap !== 0 ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED;
+}
+
+/** Whether the descriptor in `slot` is available in the lap that `wrap` names. */
+export function isAvailableAt(queue: Virtqueue, slot: u32, wrap: u32): bool {
+  const flags = <u32>atomic.load<u16>(slotPtr(queue, slot), PACKED_DESC_FLAGS);
+  return (flags & LAP_BITS) === availableBits(wrap);
+}
+
+/**
+ * Makes descriptors available again that a batch was to use: those behind its first are written before that one is, which
+ * is what publishes them. Left behind by a crash, they would pass for published as soon as another first one is.
+ */
+export function undoUsed(queue: Virtqueue, from: u32, wrap: u32, to: u32): void {
+  let slot = from;
+  do {
+    const desc = slotPtr(queue, slot);
+    const flags = <u32>load<u16>(desc, PACKED_DESC_FLAGS);
+    store<u16>(desc, <u16>((flags & ~LAP_BITS) | availableBits(wrap)), PACKED_DESC_FLAGS);
+    if (++slot === queue.size) {
+      slot = 0;
+      wrap ^= 1;
+    }
+  } while (slot !== to);
+}
+
 export function publishUsed(queue: Virtqueue): void {
   // Release: id and length, and the rest of the batch, are seen before these flags (2.8.7).
   atomic.store<u16>(queue.stagedFirst, <u16>queue.stagedFirstFlags, PACKED_DESC_FLAGS);
 }
 
-export function needsCall(queue: Virtqueue): bool {
+/** As the driver has it at this moment; sinceCall counts what it has not heard of. */
+export function wantsCall(queue: Virtqueue): bool {
   // One load: offset and flags belong together. Sequentially consistent with the flags just published (2.8.10).
   const wish = atomic.load<u32>(queue.driver);
   const flags = (wish >> EVENT_FLAGS_SHIFT) & 3;

@@ -1,9 +1,19 @@
-// What both ring formats do: start, take chains, give them back, and mind who wants to be told. Knows nothing of requests.
+// A virtqueue, in either ring format: the one door to it. Chains are taken, given back and shown to the driver here, in the
+// order in which the inflight region must hear of it; and here is minded who wants to be told. Knows nothing of requests.
+//
+// A chain's way: takeChain() records it, before anything is done for it: else a crash would do it never, or twice.
+// pushUsed() notes that it is about to be given back; publishUsed() shows it to the driver, and only then is it in flight no
+// more. A chain is never recorded amid a batch: its commit would be the batch's too.
+
 import { CREDIT_UNLIMITED, QUEUE_F_CREDIT } from "../abi/layout.ts";
-import * as inflight from "./inflight.ts";
+import * as leftovers from "./leftovers.ts";
 import * as packed from "./packed.ts";
+import * as packedInflight from "./packed-inflight.ts";
 import * as split from "./split.ts";
+import * as splitInflight from "./split-inflight.ts";
 import { Chain, NO_EVENT, Virtqueue } from "./state.ts";
+
+// --- A ring's life --------------------------------------------------------------------------------------------------
 
 /** Makes a stopped queue's ring ready; `base` is that of VHOST_USER_SET_VRING_BASE. */
 export function startRing(
@@ -32,7 +42,7 @@ export function startRing(
   if (queue.isPacked) packed.start(queue, base);
   else split.start(queue, base);
   // May know better than the base where to go on.
-  queue.fault = inflight.recover(queue);
+  queue.fault = leftovers.recover(queue);
 }
 
 /** Where the ring stands, as VHOST_USER_GET_VRING_BASE replies it. */
@@ -40,10 +50,7 @@ export function ringBase(queue: Virtqueue): u32 {
   return queue.isPacked ? packed.base(queue) : split.base(queue);
 }
 
-/** Whether the driver has made something available; negative: a FAULT. */
-export function hasAvailable(queue: Virtqueue): i32 {
-  return queue.isPacked ? packed.hasAvailable(queue) : split.hasAvailable(queue);
-}
+// --- Taking chains --------------------------------------------------------------------------------------------------
 
 /** Whether the device has asked for a chain, or for all that come. */
 export function hasCredit(queue: Virtqueue): bool {
@@ -59,27 +66,52 @@ export function addQueueCredit(queue: Virtqueue, count: u32): void {
   queue.credit = sum < count ? <u32>CREDIT_UNLIMITED : sum;
 }
 
-function spendCredit(queue: Virtqueue): void {
-  if (queue.credit !== <u32>CREDIT_UNLIMITED) queue.credit--;
+/** Whether the driver has made something available; negative: a FAULT. */
+export function hasAvailable(queue: Virtqueue): i32 {
+  return queue.isPacked ? packed.hasAvailable(queue) : split.hasAvailable(queue);
+}
+
+/** Whether there is something that a predecessor had taken: it goes first. */
+export function hasLeftovers(queue: Virtqueue): bool {
+  return leftovers.hasLeftovers(queue);
+}
+
+/** Whether the next leftover was parked. Only if hasLeftovers(). */
+export function isNextParked(queue: Virtqueue): bool {
+  return leftovers.isNextParked(queue);
+}
+
+/** Whether the next chain may be read: with a record of what is in flight, what was pushed is published first. */
+export function prepareToTake(queue: Virtqueue): void {
+  if (queue.isTracked) publishUsed(queue);
 }
 
 /** Counts a chain, just read from the ring, as taken. */
 export function takeChain(queue: Virtqueue, chain: Chain): void {
-  spendCredit(queue);
-  inflight.begin(queue, chain);
-  queue.inFlight++;
-  queue.descriptorsInFlight += chain.count;
-  if (queue.isPacked) packed.skipAvailable(queue, chain.count);
-  else queue.nextAvail++;
+  if (queue.isPacked) {
+    if (queue.isTracked) packedInflight.begin(queue, chain);
+    packed.skipAvailable(queue, chain.count);
+  } else {
+    if (queue.isTracked) splitInflight.begin(queue, chain);
+    queue.nextAvail++;
+  }
+  countTaken(queue, chain);
 }
 
-/** Counts the next leftover, just read, as taken once more. The ring has gone past it long ago. */
+/** Counts the next leftover, just read, as taken once more. The ring has gone past it long ago, and its record is there. */
 export function takeLeftover(queue: Virtqueue, chain: Chain): void {
-  spendCredit(queue);
-  inflight.resume(queue, chain);
+  chain.firstEntry = leftovers.popLeftover(queue);
+  if (queue.isPacked) chain.lastEntry = packedInflight.lastOf(queue, chain.firstEntry);
+  countTaken(queue, chain);
+}
+
+function countTaken(queue: Virtqueue, chain: Chain): void {
+  if (queue.credit !== <u32>CREDIT_UNLIMITED) queue.credit--;
   queue.inFlight++;
   queue.descriptorsInFlight += chain.count;
 }
+
+// --- Giving chains back ---------------------------------------------------------------------------------------------
 
 /** Lets go of a chain that stays recorded as in flight. */
 export function leaveChain(queue: Virtqueue, chain: Chain): void {
@@ -89,36 +121,46 @@ export function leaveChain(queue: Virtqueue, chain: Chain): void {
 
 /** Lets go of a chain that was not begun, for the next start of the ring. Only where chains are recorded. */
 export function parkChain(queue: Virtqueue, chain: Chain): void {
-  inflight.park(queue, chain);
+  leftovers.markParked(queue, chain.firstEntry);
   leaveChain(queue, chain);
 }
 
 /** Gives a chain back. The driver sees it at the next publishUsed(). */
 export function pushUsed(queue: Virtqueue, chain: Chain, byteLength: u32): void {
-  inflight.stage(queue, chain);
   leaveChain(queue, chain);
   queue.stagedChains++;
-  if (queue.isPacked) packed.pushUsed(queue, <u16>chain.id, chain.count, byteLength);
-  else split.pushUsed(queue, <u16>chain.id, byteLength);
+  if (queue.isPacked) {
+    if (queue.isTracked) packedInflight.stage(queue, chain);
+    packed.pushUsed(queue, <u16>chain.id, chain.count, byteLength);
+  } else {
+    if (queue.isTracked) splitInflight.stage(queue, chain);
+    split.pushUsed(queue, <u16>chain.id, byteLength);
+  }
 }
 
 /** Shows the driver all that was pushed, at one stroke. */
 export function publishUsed(queue: Virtqueue): void {
   if (queue.staged === 0) return;
-  if (queue.isPacked) packed.publishUsed(queue);
-  else split.publishUsed(queue);
-  inflight.commit(queue);
+  if (queue.isPacked) {
+    packed.publishUsed(queue);
+    if (queue.isTracked) packedInflight.commit(queue);
+  } else {
+    split.publishUsed(queue);
+    if (queue.isTracked) splitInflight.commit(queue);
+  }
   queue.sinceCall += queue.staged;
   queue.staged = 0;
   queue.stagedChains = 0;
 }
 
-/** Whether the driver wants to hear of what was published since this was last asked. */
-export function needsCall(queue: Virtqueue): bool {
+// --- Who wants to be told -------------------------------------------------------------------------------------------
+
+/** Whether the driver wants to hear of what was published since its wish was last taken. */
+export function takeCallWish(queue: Virtqueue): bool {
   if (queue.sinceCall === 0) return false;
-  const needed = queue.isPacked ? packed.needsCall(queue) : split.needsCall(queue);
+  const wantsCall = queue.isPacked ? packed.wantsCall(queue) : split.wantsCall(queue);
   queue.sinceCall = 0;
-  return needed;
+  return wantsCall;
 }
 
 /** Asks for a kick at the next available chain. Look at hasAvailable() again afterwards: one may have come before. */

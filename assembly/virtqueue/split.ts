@@ -4,6 +4,7 @@ import {
   AVAIL_FLAGS,
   AVAIL_IDX,
   AVAIL_RING,
+  DESC_SIZE,
   USED_ELEM_ID,
   USED_ELEM_LEN,
   USED_ELEM_SIZE,
@@ -43,6 +44,10 @@ export function nextHead(queue: Virtqueue): u16 {
   return load<u16>(queue.driver + ((<usize>slot) << 1), AVAIL_RING);
 }
 
+export function descriptorPtr(queue: Virtqueue, index: u32): usize {
+  return queue.desc + <usize>index * DESC_SIZE;
+}
+
 export function pushUsed(queue: Virtqueue, id: u16, byteLength: u32): void {
   const slot = <u32>queue.nextUsed & (queue.size - 1);
   const element = queue.device + USED_RING + <usize>slot * USED_ELEM_SIZE;
@@ -57,7 +62,8 @@ export function publishUsed(queue: Virtqueue): void {
   atomic.store<u16>(queue.device, queue.nextUsed, USED_IDX);
 }
 
-export function needsCall(queue: Virtqueue): bool {
+/** As the driver has it at this moment; sinceCall counts what it has not heard of. */
+export function wantsCall(queue: Virtqueue): bool {
   // Sequentially consistent with the store to used.idx: either the driver sees that, or we see its wish (2.7.7).
   if (!queue.hasEventIdx) {
     return (atomic.load<u16>(queue.driver, AVAIL_FLAGS) & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;

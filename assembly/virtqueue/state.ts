@@ -129,6 +129,11 @@ export class Virtqueue {
     return (this.flags & QUEUE_F_PACKED) !== 0;
   }
 
+  /** Whether what is in flight is recorded in an inflight region. */
+  get isTracked(): bool {
+    return this.inflight !== 0;
+  }
+
   addLeftover(entry: u32): void {
     if (this.leftoverCount < this.leftoversMax) {
       store<u16>(this.leftovers + ((<usize>this.leftoverCount) << 1), <u16>entry);

@@ -9,6 +9,7 @@ import { DEVICE_PTR, MEMORY_PAGES } from "../../assembly/abi/layout.ts";
 /** Whoever drives the core depends on these. A change here is a change of its interface. */
 const EXPORTS = [
   "abiVersion",
+  "addCredit",
   "attachRings",
   "isStopped",
   "missedGpa",
@@ -17,6 +18,7 @@ const EXPORTS = [
   "queueBase",
   "queueFault",
   "setCallFd",
+  "setCredit",
   "startQueue",
   "step",
   "stepAwake",

@@ -18,10 +18,10 @@ import {
   disableKicks,
   enableKicks,
   hasAvailable,
-  needsCall,
   publishUsed,
   ringBase,
   startRing,
+  takeCallWish,
 } from "../../assembly/virtqueue/queue.ts";
 import { Virtqueue } from "../../assembly/virtqueue/state.ts";
 import { EVENT_IDX, giveBack, openCore, PACKED_BASE, PackedDriver, PLAIN_PTR, takeAny } from "./support.ts";
@@ -304,7 +304,7 @@ function callsFor(base: u32, count: i32, slot: u32, wrap: u32): bool {
   setWish(slot, wrap, RING_EVENT_FLAGS_DESC);
   for (let i = 0; i < count; i++) use(1);
   publishUsed(queue);
-  return needsCall(queue);
+  return takeCallWish(queue);
 }
 
 /** The same for one call wish without an event. */
@@ -313,7 +313,7 @@ function callsUnder(wish: u32, flags: u32): bool {
   setWish(3, 1, wish);
   use(1);
   publishUsed(queue);
-  return needsCall(queue);
+  return takeCallWish(queue);
 }
 
 describe("calls", () => {
@@ -343,15 +343,15 @@ describe("calls", () => {
   test("The driver is told of nothing if nothing was published.", () => {
     begin(5, PACKED_BASE, 0);
     use(1);
-    expect(needsCall(queue)).toBe(false);
+    expect(takeCallWish(queue)).toBe(false);
   });
 
   test("The driver is told once.", () => {
     begin(5, PACKED_BASE, 0);
     use(1);
     publishUsed(queue);
-    needsCall(queue);
-    expect(needsCall(queue)).toBe(false);
+    takeCallWish(queue);
+    expect(takeCallWish(queue)).toBe(false);
   });
 });
 
@@ -402,7 +402,7 @@ describe("calls at an event", () => {
       setWish(slot, 1, RING_EVENT_FLAGS_DESC);
       use(3);
       publishUsed(queue);
-      expect(needsCall(queue)).toBe(slot < 3);
+      expect(takeCallWish(queue)).toBe(slot < 3);
     }
   });
 

@@ -14,10 +14,10 @@ import {
   disableKicks,
   enableKicks,
   hasAvailable,
-  needsCall,
   publishUsed,
   ringBase,
   startRing,
+  takeCallWish,
 } from "../../assembly/virtqueue/queue.ts";
 import { nextHead } from "../../assembly/virtqueue/split.ts";
 import { Virtqueue } from "../../assembly/virtqueue/state.ts";
@@ -234,30 +234,30 @@ describe("calls without EVENT_IDX", () => {
   test("The driver is told of what was used.", () => {
     use(1);
     publishUsed(queue);
-    expect(needsCall(queue)).toBe(true);
+    expect(takeCallWish(queue)).toBe(true);
   });
 
   test("The driver is told of nothing if nothing was used.", () => {
-    expect(needsCall(queue)).toBe(false);
+    expect(takeCallWish(queue)).toBe(false);
   });
 
   test("The driver is not told of what is not yet published.", () => {
     use(1);
-    expect(needsCall(queue)).toBe(false);
+    expect(takeCallWish(queue)).toBe(false);
   });
 
   test("The driver is told once.", () => {
     use(1);
     publishUsed(queue);
-    needsCall(queue);
-    expect(needsCall(queue)).toBe(false);
+    takeCallWish(queue);
+    expect(takeCallWish(queue)).toBe(false);
   });
 
   test("VIRTQ_AVAIL_F_NO_INTERRUPT keeps calls away.", () => {
     driver.wantCalls(false);
     use(1);
     publishUsed(queue);
-    expect(needsCall(queue)).toBe(false);
+    expect(takeCallWish(queue)).toBe(false);
   });
 
   test("The wish counts as it is after the publish.", () => {
@@ -265,21 +265,21 @@ describe("calls without EVENT_IDX", () => {
     use(1);
     publishUsed(queue);
     driver.wantCalls(true);
-    expect(needsCall(queue)).toBe(true);
+    expect(takeCallWish(queue)).toBe(true);
   });
 
   test("Bits beside VIRTQ_AVAIL_F_NO_INTERRUPT mean nothing.", () => {
     store<u16>(driver.driver, <u16>~VIRTQ_AVAIL_F_NO_INTERRUPT, AVAIL_FLAGS);
     use(1);
     publishUsed(queue);
-    expect(needsCall(queue)).toBe(true);
+    expect(takeCallWish(queue)).toBe(true);
   });
 
   test("used_event means nothing.", () => {
     driver.usedEvent = 100;
     use(1);
     publishUsed(queue);
-    expect(needsCall(queue)).toBe(true);
+    expect(takeCallWish(queue)).toBe(true);
   });
 });
 
@@ -289,7 +289,7 @@ function callsFor(from: u16, count: i32, event: u16): bool {
   driver.usedEvent = event;
   use(count);
   publishUsed(queue);
-  return needsCall(queue);
+  return takeCallWish(queue);
 }
 
 describe("calls with EVENT_IDX", () => {
@@ -336,7 +336,7 @@ describe("calls with EVENT_IDX", () => {
     publishUsed(queue);
     use(1);
     publishUsed(queue);
-    expect(needsCall(queue)).toBe(true);
+    expect(takeCallWish(queue)).toBe(true);
   });
 
   test("What the wish was looked at for does not count again.", () => {
@@ -344,10 +344,10 @@ describe("calls with EVENT_IDX", () => {
     driver.usedEvent = 0;
     use(1);
     publishUsed(queue);
-    needsCall(queue);
+    takeCallWish(queue);
     use(1);
     publishUsed(queue);
-    expect(needsCall(queue)).toBe(false);
+    expect(takeCallWish(queue)).toBe(false);
   });
 
   test("VIRTQ_AVAIL_F_NO_INTERRUPT means nothing.", () => {
@@ -356,7 +356,7 @@ describe("calls with EVENT_IDX", () => {
     driver.usedEvent = 0;
     use(1);
     publishUsed(queue);
-    expect(needsCall(queue)).toBe(true);
+    expect(takeCallWish(queue)).toBe(true);
   });
 });
 

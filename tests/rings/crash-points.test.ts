@@ -3,7 +3,14 @@ import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
 import { CrashExplorer, type Scenario } from "../support/crash-explorer.ts";
 import { compileInstrumentedCore } from "../support/instrumented-core.ts";
-import { INDIRECT_READ, INDIRECT_WRITE, KINDS, READ, WRITE } from "../support/scripted-requests.ts";
+import {
+  CHAIN_KINDS,
+  INDIRECT_READ,
+  INDIRECT_WRITE,
+  KINDS,
+  READ,
+  WRITE,
+} from "../support/scripted-requests.ts";
 
 const core = await compileInstrumentedCore();
 
@@ -92,6 +99,38 @@ for (const [name, isPacked, hasEventIdx] of FORMATS) {
 
     test("makes the calls that its predecessor didn't come to", (t) => {
       explore(t, [scenario(4, 2, { checksCalls: true })]);
+    });
+
+    for (const chains of ["repeat", "fail", "forget"] as const) {
+      const size = isPacked ? 5 : 4;
+      const device = { chains, kinds: CHAIN_KINDS };
+
+      test(`loses nothing of a device of chains whose leftovers it is to ${chains}`, (t) => {
+        explore(
+          t,
+          [1, 2, size].map((batch) => scenario(size, batch, device)),
+        );
+      });
+
+      test(`brings what was parked again, where leftovers are to ${chains}`, (t) => {
+        explore(
+          t,
+          [1, 3].map((batch) => scenario(size, batch, { ...device, parks: true })),
+        );
+      });
+
+      test(`leaves to its successor what is cancelled or parked, where leftovers are to ${chains}`, (t) => {
+        explore(t, [
+          scenario(size, 2, { ...device, suspends: true }),
+          scenario(size, 3, { ...device, suspends: true, parks: true }),
+        ]);
+      });
+    }
+
+    test("loses nothing of a device of chains when its successors are stopped before any store too", (t) => {
+      explore(t, [
+        scenario(4, 2, { chains: "fail", kinds: CHAIN_KINDS, parks: true, isThorough: true, rounds: 6 }),
+      ]);
     });
 
     // A packed ring's own indices lie in the region alone, so that one is believed.

@@ -43,6 +43,7 @@ import {
   SQE_FD,
   SQE_LEN,
   SQE_OFF,
+  SQE_OP_FLAGS,
   SQE_OPCODE,
   SQE_SIZE,
   SQE_USER_DATA,
@@ -105,6 +106,7 @@ export interface Operation {
   offset: number;
   address: number;
   length: number;
+  opFlags: number;
 }
 
 export interface Notifications {
@@ -178,9 +180,12 @@ export class CoreHarness {
   start(
     ring: { descPtr: number; driverPtr: number; devicePtr: number; shape: RingShape },
     base: number,
+    /** QUEUE_F_*, beside those of the ring's shape. */
+    otherFlags = 0,
   ): void {
     const { descPtr, driverPtr, devicePtr, shape } = ring;
-    const flags = (shape.isPacked ? QUEUE_F_PACKED : 0) | (shape.hasEventIdx ? QUEUE_F_EVENT_IDX : 0);
+    const format = (shape.isPacked ? QUEUE_F_PACKED : 0) | (shape.hasEventIdx ? QUEUE_F_EVENT_IDX : 0);
+    const flags = format | otherFlags;
     this.isAsleep = false;
     this.core.fuel.value = FUEL;
     this.core.startQueue(0, shape.size, flags, descPtr, driverPtr, devicePtr, base, KICK_FD, CALL_FD);
@@ -285,6 +290,7 @@ export class CoreHarness {
         offset: this.readU64(sqe + SQE_OFF),
         address: this.readU64(sqe + SQE_ADDR),
         length: view.getUint32(sqe + SQE_LEN, true),
+        opFlags: view.getUint32(sqe + SQE_OP_FLAGS, true),
       };
       this.operations.push(operation);
       onOperation(operation);

@@ -3,6 +3,7 @@
 // The core isn't really stopped: the hook before a store copies shared memory to another world, where a fresh core
 // recovers and finishes, and then the first core goes on. Successors are stopped in the same way, while they recover.
 import assert from "node:assert/strict";
+import { OP_CHAIN } from "../../assembly/abi/chain.ts";
 import {
   INFLIGHT_DESC_NUM,
   INFLIGHT_FEATURES,
@@ -26,7 +27,8 @@ import {
 import { IORING_OP_FALLOCATE, IORING_OP_FSYNC, IORING_OP_WRITEV } from "../../assembly/spec/io-uring.ts";
 import { SECTOR_SHIFT } from "../../assembly/spec/virtio-blk.ts";
 import { USED_IDX } from "../../assembly/spec/virtqueue.ts";
-import { CoreHarness, GUEST_PTR, type Operation, REGION_PTR, SHARED_PTR } from "./core-harness.ts";
+import { ChainDevice, QUEUE_FLAGS, type Recovery } from "./chain-device.ts";
+import { CoreHarness, DATA_GPA, GUEST_PTR, type Operation, REGION_PTR, SHARED_PTR } from "./core-harness.ts";
 import {
   createDriver,
   DRIVER_SIZE,
@@ -36,9 +38,20 @@ import {
   type ScriptedDriver,
   withOperations,
 } from "./scripted-driver.ts";
-import { INDIRECT_READ, INDIRECT_WRITE, type Kind, resultOf } from "./scripted-requests.ts";
+import {
+  INDIRECT_CHAIN,
+  INDIRECT_CHAIN_IN,
+  INDIRECT_READ,
+  INDIRECT_WRITE,
+  type Kind,
+  resultOf,
+} from "./scripted-requests.ts";
 
 const SHARED_END = GUEST_PTR + DRIVER_SIZE;
+/** One descriptor each. */
+const SINGLES = [INDIRECT_READ, INDIRECT_WRITE];
+const CHAIN_SINGLES = [INDIRECT_CHAIN, INDIRECT_CHAIN_IN];
+
 const PACKED_INITIAL_BASE = 0x80008000;
 
 /** How far a crash in a recovery from a crash in a recovery is followed. */
@@ -67,6 +80,10 @@ export interface Scenario {
   suspends?: boolean;
   /** Stops successors in all that they do, not in their recovery alone. */
   isThorough?: boolean;
+  /** The queue's chains are operations, which come again like this; `kinds` are chains, then. */
+  chains?: Recovery;
+  /** Some chains are parked, and every few rounds the ring stops and starts again. */
+  parks?: boolean;
 }
 
 export interface Totals {
@@ -110,6 +127,7 @@ class World {
   isWatched = false;
   /** What the front-end sent when the ring was started first. */
   base = 0;
+  device: ChainDevice | undefined;
   private lastSubmitted = -1;
 
   constructor(
@@ -126,6 +144,12 @@ class World {
     this.scenario = scenario;
     this.driver = createDriver(this.core.view, GUEST_PTR, scenario.shape);
     this.isWatched = false;
+    if (scenario.chains === undefined) return;
+    this.device = new ChainDevice(scenario.chains);
+    this.driver.outcomeOf = (kind, serial) => {
+      const writable = kind.buffers.reduce((sum, buffer) => sum + (buffer.writable ? buffer.length : 0), 0);
+      return { status: undefined, length: this.device!.usedLength(serial, writable) };
+    };
   }
 
   // --- The first life -----------------------------------------------------------------------------------------------
@@ -143,9 +167,13 @@ class World {
     this.isWatched = true;
     this.begin(this.base);
     this.turn();
-    for (let round = 0; round < scenario.rounds; round++) this.playRound(round);
+    for (let round = 0; round < scenario.rounds; round++) {
+      this.playRound(round);
+      if (scenario.parks && round % 3 === 2) this.restart();
+    }
     if (scenario.suspends) this.suspend();
     this.isWatched = false;
+    if (scenario.parks && !scenario.suspends) this.restart();
     if (!scenario.suspends) this.finish();
   }
 
@@ -184,6 +212,16 @@ class World {
     this.turn();
     this.completeSome(round);
     driver.consume(scenario.checksCalls ? size : [size, size, 1, 0][round % 4]!);
+  }
+
+  /** The ring stops, and starts again where it was: with what was parked. */
+  private restart(): void {
+    this.core.stop();
+    this.turn();
+    while (this.core.operations.length > 0) this.completeSome(1);
+    assert.ok(this.core.isStopped, "stopped");
+    this.begin(this.core.base);
+    this.turn();
   }
 
   private suspend(): void {
@@ -227,7 +265,7 @@ class World {
 
   private serveSingles(count: number): void {
     const { driver, core } = this;
-    fill(driver, [INDIRECT_READ, INDIRECT_WRITE], count);
+    fill(driver, this.scenario.chains === undefined ? SINGLES : CHAIN_SINGLES, count);
     driver.publish();
     this.turn();
     assert.equal(core.operations.length, count, "requests that were begun");
@@ -259,12 +297,18 @@ class World {
   // --- Both ---------------------------------------------------------------------------------------------------------
 
   private begin(base: number): void {
+    const { core, driver, device, scenario } = this;
     this.lastSubmitted = -1;
-    this.core.start(this.driver, base);
+    device?.start(
+      driver.added,
+      driver.outstanding().map(({ serial }) => serial),
+    );
+    core.start(driver, base, scenario.chains === undefined ? 0 : QUEUE_FLAGS[scenario.chains]);
   }
 
   private turn(): void {
     this.core.turn(this.driver, (operation) => this.checkOperation(operation));
+    this.device?.settle();
   }
 
   private completeSome(round: number, batch = this.scenario.batch): void {
@@ -272,9 +316,25 @@ class World {
     const order = ORDERS[round % ORDERS.length]!;
     for (let i = 0; i < batch && core.operations.length > 0; i++) {
       const at = order(i, core.operations.length);
-      core.complete(at, resultOf(core.operations[at]!));
+      core.complete(at, this.resultOf(core.operations[at]!));
     }
     this.turn();
+  }
+
+  private resultOf(operation: Operation): number {
+    const { device, scenario, depth } = this;
+    if (device === undefined) return resultOf(operation);
+    // Whose it is, its data says.
+    const [gpa] = this.core.buffersOf(operation, [OP_CHAIN]).find(([at]) => at >= DATA_GPA)!;
+    const next = this.driver
+      .outstanding()
+      .find(({ serial }) => Math.floor((gpa - dataGpa(serial)) / 0x1000) === 0);
+    assert.ok(next !== undefined, "an operation of a chain that is over");
+    return device.finish(
+      next.serial,
+      operation.opFlags,
+      scenario.parks === true && depth === 0 && this.isWatched,
+    );
   }
 
   /** Requests are begun in the driver's order, none is passed over, and none is begun that is completed. */
@@ -286,9 +346,21 @@ class World {
     this.lastSubmitted = next.serial;
     const message = `request ${next.serial} (${next.kind.name}) became ${describe(operation)}`;
     assert.equal(operation.opcode, next.kind.opcode, message);
-    if (operation.opcode === IORING_OP_FSYNC) return;
+    if (operation.opcode === OP_CHAIN) this.checkChain(operation, next);
+    if (operation.opcode === OP_CHAIN || operation.opcode === IORING_OP_FSYNC) return;
     assert.equal(operation.offset >> SECTOR_SHIFT, next.serial, message);
     if (operation.opcode !== IORING_OP_FALLOCATE) this.checkBuffers(operation, next);
+  }
+
+  private checkChain(operation: Operation, next: Outstanding): void {
+    const buffers = this.driver.buffersOf(next);
+    assert.equal(operation.fd, 0, "queue");
+    assert.equal(operation.offset, buffers.filter(({ writable }) => !writable).length, "readable buffers");
+    assert.deepEqual(
+      this.core.buffersOf(operation, [OP_CHAIN]),
+      buffers.map(({ gpa, length }) => [gpa, length]),
+    );
+    this.device!.begin(next.serial, operation.opFlags);
   }
 
   private checkBuffers(operation: Operation, { serial, kind }: Outstanding): void {
@@ -305,7 +377,7 @@ class World {
     if (
       !isInRegion(address, this.scenario) &&
       !this.driver.isDevicePart(address) &&
-      !this.driver.isOwedStatus(address)
+      !(this.device === undefined && this.driver.isOwedStatus(address))
     ) {
       throw new Error(`a wild store to 0x${address.toString(16)}`);
     }
@@ -409,6 +481,7 @@ export class CrashExplorer {
     const choices = scenario.checksCalls ? 1 : MEANWHILE.length;
     for (let choice = 0; choice < choices; choice++) {
       successor.shared.set(world.shared);
+      successor.device = world.device?.copy();
       MEANWHILE[choice]!(successor.driver, scenario.kinds);
       // The same memory has the same future.
       const digest = digestOf(successor.sharedWords);

@@ -35,6 +35,7 @@ import {
 } from "../../assembly/spec/virtqueue.ts";
 import { DATA_GPA, GUEST_GPA } from "./core-harness.ts";
 import {
+  ALL_KINDS,
   AREA_HEADER,
   AREA_RANGE,
   AREA_SIZE,
@@ -43,7 +44,6 @@ import {
   expectedLength,
   expectedStatus,
   isImmediate,
-  KINDS,
   type Kind,
   sectorOf,
 } from "./scripted-requests.ts";
@@ -213,7 +213,7 @@ export abstract class ScriptedDriver {
     const token = this.reserve(entriesOf(kind));
     state[SERIAL_OF + token] = serial;
     state[ENTRIES_OF + token] = entriesOf(kind);
-    state[KIND_OF + token] = KINDS.indexOf(kind);
+    state[KIND_OF + token] = ALL_KINDS.indexOf(kind);
     this.writeArea(token, kind, serial);
     const buffers = kind.buffers.map((buffer): [number, Buffer] => [
       this.gpaOf(token, serial, buffer),
@@ -248,9 +248,18 @@ export abstract class ScriptedDriver {
     for (let token = 0; token < this.shape.size; token++) {
       const serial = state[SERIAL_OF + token]!;
       if (serial === NONE || this.isUsed(token)) continue;
-      all.push({ token, serial, kind: KINDS[state[KIND_OF + token]!]! });
+      all.push({ token, serial, kind: ALL_KINDS[state[KIND_OF + token]!]! });
     }
     return all.sort((a, b) => a.serial - b.serial);
+  }
+
+  /** The buffers of a request in flight, in the order of its chain. */
+  buffersOf({ token, serial, kind }: Outstanding): { gpa: number; length: number; writable: boolean }[] {
+    return kind.buffers.map((buffer) => ({
+      gpa: this.gpaOf(token, serial, buffer),
+      length: buffer.length,
+      writable: buffer.writable,
+    }));
   }
 
   /** The device may write a status byte only as long as the request is its own. */
@@ -294,7 +303,7 @@ export abstract class ScriptedDriver {
   private check(token: number, length: number): void {
     const serial = token < this.shape.size ? this.state[SERIAL_OF + token]! : NONE;
     if (serial === NONE) throw new Error(`${token} was used, which is not in flight`);
-    const kind = KINDS[this.state[KIND_OF + token]!]!;
+    const kind = ALL_KINDS[this.state[KIND_OF + token]!]!;
     const name = `request ${serial} (${kind.name})`;
     const expected = this.outcomeOf(kind, serial);
     if (length !== expected.length) {

@@ -1,4 +1,5 @@
 // The requests of a script: what each looks like, which operation it must lead to, and how it must end.
+import { OP_CHAIN } from "../../assembly/abi/chain.ts";
 import {
   IORING_OP_FALLOCATE,
   IORING_OP_FSYNC,
@@ -109,7 +110,29 @@ export const PAST_END = kind("read past the end", VIRTIO_BLK_T_IN, [HEADER, data
 });
 export const NO_STATUS = kind("no status", VIRTIO_BLK_T_OUT, [HEADER], { status: undefined, length: 0 });
 
-/** By index, as the driver notes it in guest memory. */
+function chain(name: string, buffers: Buffer[], rest: Partial<Kind> = {}): Kind {
+  return kind(name, 0, buffers, { opcode: OP_CHAIN, status: undefined, ...rest });
+}
+
+/** Of a device that the core knows nothing of. Each has a data buffer, which says whose it is, and none that touch. */
+export const CHAIN_OUT = chain("chain to the device", [HEADER, data(false)]);
+export const CHAIN_IN = chain("chain from the device", [data(true)]);
+export const CHAIN_BOTH = chain("chain both ways", [HEADER, data(false, 0, 100), data(true, 1024, 512)]);
+export const INDIRECT_CHAIN: Kind = { ...CHAIN_BOTH, name: "indirect chain", isIndirect: true };
+export const INDIRECT_CHAIN_IN: Kind = {
+  ...CHAIN_IN,
+  name: "indirect chain from the device",
+  isIndirect: true,
+};
+
+export const CHAIN_KINDS: readonly Kind[] = [
+  CHAIN_OUT,
+  CHAIN_IN,
+  CHAIN_BOTH,
+  INDIRECT_CHAIN,
+  INDIRECT_CHAIN_IN,
+];
+
 export const KINDS: readonly Kind[] = [
   WRITE,
   READ,
@@ -123,6 +146,9 @@ export const KINDS: readonly Kind[] = [
   PAST_END,
   NO_STATUS,
 ];
+
+/** By index, as the driver notes it in guest memory. */
+export const ALL_KINDS: readonly Kind[] = [...KINDS, ...CHAIN_KINDS];
 
 /** Some operations fail, each time they are done. Not those of a flush, which doesn't say whose it is. */
 function operationFails(serial: number): boolean {

@@ -1,73 +1,25 @@
-// Inflight tracking in either ring format, and the order in which a predecessor's requests are done again.
+// What a predecessor left unfinished: which chains, in the order in which they were taken, and which of them were parked.
 
 import { FAULT_INFLIGHT_REGION } from "../abi/layout.ts";
 import * as packed from "./packed-inflight.ts";
 import * as split from "./split-inflight.ts";
-import { Chain, Virtqueue } from "./state.ts";
+import { Virtqueue } from "./state.ts";
 
 /** In a record, behind `inflight`: padding to the vhost-user text, 1 here for a parked chain. Cleared as `inflight` is set. */
 const PARKED_MARK: usize = 1;
 
-export function isTracked(queue: Virtqueue): bool {
-  return queue.inflight !== 0;
-}
-
-/** Reads what a predecessor left, and lists it in the order it was taken. 0, or a FAULT. */
+/** Reads the inflight region, and lists what is in it. 0, or a FAULT. */
 export function recover(queue: Virtqueue): i32 {
   queue.counter = 0;
   queue.leftoverNext = 0;
   queue.leftoverCount = 0;
-  if (!isTracked(queue)) return 0;
+  if (!queue.isTracked) return 0;
   let result = queue.isPacked ? packed.recover(queue) : split.recover(queue);
   // More than there are places for requests, by far: only a foreign back-end can have left so many.
   if (result === 0 && queue.leftoverCount > queue.leftoversMax) result = FAULT_INFLIGHT_REGION;
-  if (result === 0) sortLeftovers(queue);
+  if (result === 0) sort(queue);
   else queue.leftoverCount = 0;
   return result;
-}
-
-/** The chain has been taken. Before anything is done for it: else a crash would do it never, or twice. */
-export function begin(queue: Virtqueue, chain: Chain): void {
-  if (!isTracked(queue)) return;
-  if (queue.isPacked) packed.begin(queue, chain);
-  else split.begin(queue, chain);
-}
-
-/** The next leftover has been taken: its record is as it was, but that it is parked no more. */
-export function resume(queue: Virtqueue, chain: Chain): void {
-  const entry = nextLeftover(queue);
-  store<u8>(recordPtr(queue, entry), 0, PARKED_MARK);
-  queue.leftoverNext++;
-  chain.firstEntry = entry;
-  if (queue.isPacked) chain.lastEntry = packed.lastOf(queue, entry);
-}
-
-/** The chain stays recorded, and whoever takes it again learns that it was not begun. */
-export function park(queue: Virtqueue, chain: Chain): void {
-  store<u8>(recordPtr(queue, chain.firstEntry), 1, PARKED_MARK);
-}
-
-/** Whether the next leftover was parked. */
-export function isNextParked(queue: Virtqueue): bool {
-  return load<u8>(recordPtr(queue, nextLeftover(queue)), PARKED_MARK) === 1;
-}
-
-function recordPtr(queue: Virtqueue, entry: u32): usize {
-  return queue.isPacked ? packed.entryPtr(queue, entry) : split.entryPtr(queue, entry);
-}
-
-/** The chain is about to be given back. */
-export function stage(queue: Virtqueue, chain: Chain): void {
-  if (!isTracked(queue)) return;
-  if (queue.isPacked) packed.stage(queue, chain);
-  else split.stage(queue, chain);
-}
-
-/** The driver can see all that was staged: it is in flight no more. */
-export function commit(queue: Virtqueue): void {
-  if (!isTracked(queue)) return;
-  if (queue.isPacked) packed.commit(queue);
-  else split.commit(queue);
 }
 
 export function hasLeftovers(queue: Virtqueue): bool {
@@ -76,7 +28,29 @@ export function hasLeftovers(queue: Virtqueue): bool {
 
 /** The head, or the entry of the region, that is to be done again next. */
 export function nextLeftover(queue: Virtqueue): u32 {
-  return load<u16>(leftoverPtr(queue, queue.leftoverNext));
+  return leftoverAt(queue, queue.leftoverNext);
+}
+
+/** Goes past the next leftover, which has been taken: it is parked no more. Returns its entry. */
+export function popLeftover(queue: Virtqueue): u32 {
+  const entry = nextLeftover(queue);
+  store<u8>(recordPtr(queue, entry), 0, PARKED_MARK);
+  queue.leftoverNext++;
+  return entry;
+}
+
+/** Whether the next leftover was parked. */
+export function isNextParked(queue: Virtqueue): bool {
+  return load<u8>(recordPtr(queue, nextLeftover(queue)), PARKED_MARK) === 1;
+}
+
+/** Whoever takes the chain of this entry again learns that it was not begun. */
+export function markParked(queue: Virtqueue, entry: u32): void {
+  store<u8>(recordPtr(queue, entry), 1, PARKED_MARK);
+}
+
+function recordPtr(queue: Virtqueue, entry: u32): usize {
+  return queue.isPacked ? packed.entryPtr(queue, entry) : split.entryPtr(queue, entry);
 }
 
 function leftoverPtr(queue: Virtqueue, index: u32): usize {
@@ -99,7 +73,7 @@ function swap(queue: Virtqueue, a: u32, b: u32): void {
 }
 
 /** Heapsort by counter: in place, and bounded whatever the counters are. */
-function sortLeftovers(queue: Virtqueue): void {
+function sort(queue: Virtqueue): void {
   const count = queue.leftoverCount;
   for (let root = count >> 1; root-- > 0; ) sink(queue, root, count);
   for (let end = count; end-- > 1; ) {
