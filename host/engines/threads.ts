@@ -7,13 +7,12 @@ import {
   IORING_OP_WRITE,
   IORING_OP_WRITEV,
 } from "../../assembly/spec/io-uring.ts";
+import { EINVAL } from "../linux/errno.ts";
 import * as fileIo from "../linux/file-io.ts";
 import { isInMemory } from "../linux/file-system.ts";
 import * as immediateIo from "../linux/immediate-io.ts";
 import { isDirect } from "../linux/status-flags.ts";
 import { type Operation, SoftwareEngine } from "./software.ts";
-
-const EINVAL = 22;
 
 /** No errno is as large. */
 const NOT_NOW = -0x10000;

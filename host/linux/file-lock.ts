@@ -1,4 +1,5 @@
 // Open file description locks (fcntl_locking(2)): they belong to an open file, not to a process.
+import { EACCES, EAGAIN } from "./errno.ts";
 import * as libc from "./libc.ts";
 
 const F_OFD_GETLK = 36;
@@ -6,9 +7,6 @@ const F_OFD_SETLK = 37;
 const F_RDLCK = 0;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
-
-const EACCES = 13;
-const EAGAIN = 11;
 
 /** struct flock (x86-64, 32 bytes): type i16, whence i16, start i64 at 8, len i64 at 16, pid i32 at 24, which must be 0. */
 const flock = Buffer.alloc(32);

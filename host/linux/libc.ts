@@ -13,7 +13,6 @@ export const accept4 = declare("int accept4(int fd, void *addr, void *len, int f
 export const bind = declare("int bind(int fd, void *addr, uint32_t len)");
 export const close = declare("int close(int fd)");
 export const connect = declare("int connect(int fd, void *addr, uint32_t len)");
-export const dup = declare("int dup(int fd)");
 export const epollCreate1 = declare("int epoll_create1(int flags)");
 export const epollCtl = declare("int epoll_ctl(int epfd, int operation, int fd, void *event)");
 export const epollWait = declare("int epoll_wait(int epfd, uintptr_t events, int count, int timeoutMs)");
@@ -43,7 +42,6 @@ export const mmap = declare(
 export const mremap = declare(
   "intptr_t mremap(uintptr_t address, size_t length, size_t newLength, int flags, uintptr_t newAddress)",
 );
-export const mprotect = declare("int mprotect(uintptr_t address, size_t length, int protection)");
 export const munmap = declare("int munmap(uintptr_t address, size_t length)");
 export const poll = declare("int poll(void *fds, unsigned long count, int timeoutMs)");
 export const pread = declare("intptr_t pread(int fd, uintptr_t buffer, size_t length, int64_t offset)");

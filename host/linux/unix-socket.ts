@@ -10,6 +10,7 @@ import {
   unlinkSync,
 } from "node:fs";
 import { bytesOfText, filePath } from "../process/paths.ts";
+import { EAGAIN, ECONNABORTED, EINTR, ENOENT, ENOTCONN } from "./errno.ts";
 import * as libc from "./libc.ts";
 import { addStatusFlags } from "./status-flags.ts";
 
@@ -28,11 +29,6 @@ const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CTRUNC = 0x8;
 const MSG_CMSG_CLOEXEC = 0x40000000;
-const EAGAIN = 11;
-const EINTR = 4;
-const ENOTCONN = 107;
-const ENOENT = 2;
-const ECONNABORTED = 103;
 
 /** The longest path that fits sockaddr_un with its closing NUL. */
 export const SOCKET_PATH_MAX = 107;
@@ -190,11 +186,6 @@ export function isConnected(fd: number): boolean {
 /** For descriptors that others have opened. */
 export function setNonBlocking(fd: number): void {
   if (!addStatusFlags(fd, SOCK_NONBLOCK)) throw new libc.SystemError("fcntl", libc.errno());
-}
-
-/** The process at the other end, as it was when it connected. */
-export function peerPid(fd: number): number {
-  return socketOption(fd, SO_PEERCRED, 12).readInt32LE(0);
 }
 
 /** The user at the other end: as it was when it connected, or began to listen. struct ucred: pid, uid, gid. */

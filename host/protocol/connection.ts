@@ -1,5 +1,6 @@
 // One vhost-user socket: whole messages, with the descriptors that came along. Either side of the protocol.
 import { ProtocolError } from "../errors.ts";
+import { EPIPE } from "../linux/errno.ts";
 import { close, SystemError } from "../linux/libc.ts";
 import { whenReadable, whenWritable } from "../linux/readiness.ts";
 import * as socket from "../linux/unix-socket.ts";
@@ -16,8 +17,6 @@ export interface Message {
 
 /** More than any payload has: 8 regions make 264 bytes, a whole config space 268. */
 export const PAYLOAD_MAX = 4096;
-
-const EPIPE = 32;
 
 export class Connection {
   /** Whether a whole message has come: those who only try whether somebody listens send none. */

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ProtocolError } from "../../host/errors.ts";
 import { createEventfd } from "../../host/linux/eventfd.ts";
-import { addressOf, checked, close, ioctl, syscall4 } from "../../host/linux/libc.ts";
+import { checked, close, ioctl } from "../../host/linux/libc.ts";
 import { send, unixPair } from "../../host/linux/unix-socket.ts";
 import { encodeHeader, encodeMessage, encodeU64, encodeVringState } from "../../host/protocol/codec.ts";
 import { Connection, PAYLOAD_MAX } from "../../host/protocol/connection.ts";
@@ -17,14 +17,13 @@ import {
   VHOST_USER_SET_VRING_NUM,
 } from "../../host/protocol/messages.ts";
 import { limitTests } from "../support/bounded-test.ts";
+import { limitWithRoomFor, withDescriptorLimit } from "../support/descriptor-limit.ts";
 import { until } from "../support/until.ts";
 
 /** Far more than the slowest takes: what waits longer waits for ever. */
 limitTests(30_000);
 
 const SIOCINQ = 0x541b;
-const SYS_prlimit64 = 302;
-const RLIMIT_NOFILE = 7;
 
 const NUM = encodeMessage(VHOST_USER_SET_VRING_NUM, 8, encodeVringState({ index: 1, num: 256 }));
 const KICK = encodeMessage(VHOST_USER_SET_VRING_KICK, 0, encodeU64(1n));
@@ -307,26 +306,4 @@ describe("close", () => {
 
 function disposable(connection: Connection) {
   return { connection, [Symbol.asyncDispose]: async () => connection.close() };
-}
-
-/** The limit under which `count` more descriptors can be opened. */
-function limitWithRoomFor(count: number): number {
-  const open = new Set(readdirSync("/proc/self/fd").map(Number));
-  let limit = 0;
-  for (let free = 0; free < count; limit++) if (!open.has(limit)) free++;
-  return limit;
-}
-
-/** prlimit64(2) on this process, RLIMIT_NOFILE: the soft limit, then the hard one. */
-async function withDescriptorLimit(limit: number, action: () => Promise<void>): Promise<void> {
-  const before = Buffer.alloc(16);
-  syscall4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, addressOf(before));
-  const lowered = Buffer.from(before);
-  lowered.writeBigUInt64LE(BigInt(limit), 0);
-  syscall4(SYS_prlimit64, 0, RLIMIT_NOFILE, addressOf(lowered), 0);
-  try {
-    await action();
-  } finally {
-    syscall4(SYS_prlimit64, 0, RLIMIT_NOFILE, addressOf(before), 0);
-  }
 }

@@ -4,6 +4,7 @@ import { writeSync } from "node:fs";
 import { describe, test } from "node:test";
 import { encodeBlkHeader } from "../../host/front-end/blk-driver.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
+import type { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
 import { addressOf, close } from "../../host/linux/libc.ts";
 import { readPeer } from "../../host/linux/peer-notifier.ts";
 import { isWritable } from "../../host/linux/readiness.ts";
@@ -66,6 +67,35 @@ for (const [kind, make] of kinds) {
       for (const fd of new Set([readable, writable])) close(fd);
     });
   });
+}
+
+for (const [kind, make] of kinds) {
+  test(`a broken ring is told to a blocking ${kind} that is filled behind the daemon's look, and others go on`, {
+    skip: skipWithout(whyNoStrace()),
+    timeout: 60_000,
+  }, async () => {
+    const [readable, writable] = make();
+    await using daemon = await Vringd.start({ args: ["--engine=threads"], under: SLOW_LOOKS });
+    const frontEnd = await FrontEnd.connect(daemon.socketPath, { queues: 2 });
+    assert.equal(await frontEnd.setVringErr(0, writable), 0n);
+    breakRing(frontEnd);
+    // The line comes before the look.
+    await daemon.waitForLog(/ring broken/);
+    fill(kind, writable);
+    // By the main thread, which has the error descriptor to write.
+    assert.equal(await frontEnd.setVringEnable(1, true), 0n);
+    assert.equal((await frontEnd.disk(1).read(0, 1)).length, 512);
+    frontEnd.close();
+    assert.equal(await daemon.stop(), 0);
+    for (const fd of new Set([readable, writable])) close(fd);
+  });
+}
+
+/** A head that the queue doesn't have. */
+function breakRing({ queues }: FrontEnd): void {
+  const queue = queues[0] as SplitVirtqueue;
+  queue.publishRaw(queue.size);
+  queue.kick(true);
 }
 
 /** Sends a read; returns what says whether it has been used. The driver looks for itself. */

@@ -3,9 +3,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ConnectionOptions } from "node:tls";
 import { reasonOf } from "../../errors.ts";
+import { EIO } from "../../linux/errno.ts";
 import type { Log } from "../../process/log.ts";
 import { SharedTask } from "../shared-task.ts";
-import { ConnectionError, EIO, requestError } from "./errors.ts";
+import { ConnectionError, requestError } from "./errors.ts";
 import type { ExportInfo } from "./handshake.ts";
 import { differenceOf, Link } from "./link.ts";
 import { NBD_CMD_FLUSH, NBD_FLAG_SEND_FLUSH } from "./protocol.ts";

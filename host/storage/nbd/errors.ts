@@ -1,14 +1,12 @@
 // How NBD's error values, and a server that is gone, show in the errors of Node.
 import { getSystemErrorMap } from "node:util";
+import { EINVAL, EIO } from "../../linux/errno.ts";
 
 /** The connection, or the attempt to make one, has ended for this reason; a phrase that follows a colon. */
 export class ConnectionError extends Error {}
 
 /** The server, or the network, has ended it. */
 export class HungUpError extends ConnectionError {}
-
-export const EIO = 5;
-const EINVAL = 22;
 
 /** "Error values": those that a server may send. */
 const KNOWN = new Set([1, EIO, 12, EINVAL, 28, 75, 95, 108]);

@@ -1,6 +1,7 @@
 // One link to the server: as many connections as are wanted, all negotiated, that live and end together.
 import type { ConnectionOptions } from "node:tls";
-import { ConnectionError, EIO, requestError } from "./errors.ts";
+import { EIO } from "../../linux/errno.ts";
+import { ConnectionError, requestError } from "./errors.ts";
 import { type ExportInfo, shakeHands } from "./handshake.ts";
 import { NBD_FLAG_CAN_MULTI_CONN } from "./protocol.ts";
 import type { NbdRequest } from "./request.ts";
