@@ -1,14 +1,14 @@
 // The workers of a device: the one place that knows which kind of workers a device has, and how the data plane takes it.
 
+import { ChainsEngine } from "../chains/engine.ts";
+import { GuestViews } from "../chains/memory.ts";
 import type { VirtioDevice } from "../devices/device.ts";
 import type { AnyDevice, EngineDevice } from "../devices/engine-device.ts";
 import { isEngineDevice } from "../devices/engine-device.ts";
-import { ChainsEngine } from "../engines/chains.ts";
 import type { DiskFailure } from "../engines/disk-failure.ts";
 import type { EngineRecipe } from "../engines/recipe.ts";
 import { reasonOf, StartError } from "../errors.ts";
 import { hasAddressSpace } from "../linux/mapping.ts";
-import { GuestViews } from "../memory/device-memory.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import { NO_ADDRESSES } from "../memory/linear-memory.ts";
 import type { Log } from "../process/log.ts";

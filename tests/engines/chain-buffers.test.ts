@@ -1,10 +1,10 @@
 // What a device reads from a chain and writes into it, over plain memory: every border of buffers, and the end.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { ChainCursor } from "../../host/chains/cursor.ts";
+import { BufferReader } from "../../host/chains/reader.ts";
+import { BufferWriter } from "../../host/chains/writer.ts";
 import { ShortChain } from "../../host/devices/device.ts";
-import { ChainCursor } from "../../host/engines/chain-cursor.ts";
-import { BufferReader } from "../../host/engines/chain-reader.ts";
-import { BufferWriter } from "../../host/engines/chain-writer.ts";
 
 /** Sixteen bytes, 1 to 16, in buffers of these sizes. */
 function split(memory: Uint8Array, sizes: readonly number[]): Uint8Array[] {

@@ -5,9 +5,9 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { CHAIN_PARKED } from "../../assembly/abi/chain.ts";
+import type { HeldChain } from "../../host/chains/chain.ts";
+import { type Arrival, ChainQueue } from "../../host/chains/queue.ts";
 import { type Chain, type QueueSpec, QueueStopped } from "../../host/devices/device.ts";
-import type { HeldChain } from "../../host/engines/chain.ts";
-import { type Arrival, ChainQueue } from "../../host/engines/device-queue.ts";
 import { type Log, SILENT } from "../../host/process/log.ts";
 
 const SPEC: QueueSpec = { name: "requestq", credit: "all", recover: "repeat" };

@@ -1,5 +1,5 @@
 // Random numbers for guests (virtio 1.4, 5.4): buffers are filled from a source, no faster than asked.
-import { ByteSource } from "../../process/byte-source.ts";
+import { ByteSource } from "../../linux/byte-source.ts";
 import { type Log, SILENT } from "../../process/log.ts";
 import { Quota } from "../../process/quota.ts";
 import type { Chain, DeviceHost, DeviceQueue, QueueSpec, VirtioDevice } from "../device.ts";

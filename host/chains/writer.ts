@@ -1,6 +1,6 @@
 // The writable part of a descriptor chain: stores, and the count of what was stored.
 import type { ChainWriter } from "../devices/device.ts";
-import type { ChainCursor } from "./chain-cursor.ts";
+import type { ChainCursor } from "./cursor.ts";
 
 const number = new DataView(new ArrayBuffer(8));
 const numberBytes = new Uint8Array(number.buffer);

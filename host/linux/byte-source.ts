@@ -3,7 +3,7 @@ import { closeSync, constants, openSync, read, readSync, type Stats, statSync } 
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { reasonOf, StartError } from "../errors.ts";
-import { whenReadable } from "../linux/readiness.ts";
+import { whenReadable } from "./readiness.ts";
 
 /** How soon a source is asked again that gave nothing. */
 const RETRY_MS = 1000;

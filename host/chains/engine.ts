@@ -9,12 +9,12 @@ import {
 import { IOVEC_BASE, IOVEC_LEN, IOVEC_SIZE } from "../../assembly/spec/io-uring.ts";
 import type { Core } from "../core/core.ts";
 import type { Recovery, VirtioDevice } from "../devices/device.ts";
+import type { EngineWorker } from "../engines/engine.ts";
+import { type Operation, SoftwareEngine } from "../engines/software.ts";
 import { MemoryViews } from "../memory/memory-views.ts";
 import type { Log } from "../process/log.ts";
 import type { HeldChain } from "./chain.ts";
-import { ChainQueue } from "./device-queue.ts";
-import type { EngineWorker } from "./engine.ts";
-import { type Operation, SoftwareEngine } from "./software.ts";
+import { ChainQueue } from "./queue.ts";
 
 const RECOVERY_FLAGS: Readonly<Record<Recovery, number>> = {
   repeat: 0,

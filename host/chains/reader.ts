@@ -1,6 +1,6 @@
 // The readable part of a descriptor chain, as numbers, copies and views.
 import type { ChainReader } from "../devices/device.ts";
-import type { ChainCursor } from "./chain-cursor.ts";
+import type { ChainCursor } from "./cursor.ts";
 
 const number = new DataView(new ArrayBuffer(8));
 const numberBytes = new Uint8Array(number.buffer);

@@ -8,8 +8,8 @@ import {
   TABLE_ENTRY_SIZE,
 } from "../../assembly/abi/layout.ts";
 import type { DeviceMemory } from "../devices/device.ts";
-import type { GuestMemory } from "./guest-memory.ts";
-import { MemoryViews } from "./memory-views.ts";
+import type { GuestMemory } from "../memory/guest-memory.ts";
+import { MemoryViews } from "../memory/memory-views.ts";
 
 export class GuestViews implements DeviceMemory {
   private readonly views: MemoryViews;

@@ -2,9 +2,9 @@
 import { CHAIN_PARKED } from "../../assembly/abi/chain.ts";
 import { ECANCELED } from "../../assembly/spec/io-uring.ts";
 import { type Chain, type ChainReader, type ChainWriter, QueueStopped } from "../devices/device.ts";
-import { ChainCursor } from "./chain-cursor.ts";
-import { BufferReader } from "./chain-reader.ts";
-import { BufferWriter } from "./chain-writer.ts";
+import { ChainCursor } from "./cursor.ts";
+import { BufferReader } from "./reader.ts";
+import { BufferWriter } from "./writer.ts";
 
 /** The most that a completion's result can say. */
 const RESULT_MAX = 0x7fffffff;
