@@ -2,21 +2,20 @@
 import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { build } from "esbuild";
-import { ENTRIES } from "./host/packaging/entries.mjs";
+import { ENTRIES, PROGRAMS } from "./host/packaging/entries.mjs";
 import { writeNotices } from "./host/packaging/third-party.mjs";
 
 const programs = await bundle("build", ENTRIES);
 writeNotices("build/THIRD-PARTY.txt", programs);
-for (const program of ["vringd-blk", "vringd-rng", "vringd-console", "vringd"])
-  makeExecutable(`build/${program}.mjs`);
+for (const program of PROGRAMS) makeExecutable(`build/${program}.mjs`);
 
-const PROGRAMS = ["run.ts", "soak.ts", "fuzz.ts"];
+const TEST_PROGRAMS = ["run.ts", "soak.ts", "fuzz.ts"];
 /** Back-ends that tests start as programs of their own. */
 const BACK_ENDS = ["file-disk-program"];
 const examples = readdirSync("tests/examples");
 const tests = readdirSync("tests", { recursive: true }).filter((path) => path.endsWith(".test.ts"));
 await bundle("build/tests", [
-  ...[...tests, ...PROGRAMS].map((path) => ({ in: `tests/${path}`, out: basename(path, ".ts") })),
+  ...[...tests, ...TEST_PROGRAMS].map((path) => ({ in: `tests/${path}`, out: basename(path, ".ts") })),
   { in: "tests/try-it.ts", out: "try-it" },
   { in: "tests/runtimes/node.ts", out: "runtime-node" },
   ...examples.map((name) => ({ in: `tests/examples/${name}`, out: `examples/${basename(name, ".ts")}` })),

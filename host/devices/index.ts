@@ -1,10 +1,10 @@
-// All devices, by the type that description files have. Each is a folder, which nothing else names; it is loaded when it is asked for.
+// All devices, by the name of their program. Each is a folder, which nothing else names; it is loaded when it is asked for.
 import type { DeviceProgram } from "./program.ts";
 
 export const DEVICES: Readonly<Record<string, () => Promise<DeviceProgram>>> = {
-  rng: async () => (await import("./rng/options.ts")).program,
-  console: async () => (await import("./console/options.ts")).program,
-  block: async () => (await import("./block/options.ts")).program,
+  "vringd-rng": async () => (await import("./rng/options.ts")).program,
+  "vringd-console": async () => (await import("./console/options.ts")).program,
+  "vringd-blk": async () => (await import("./block/options.ts")).program,
 };
 
 export function allPrograms(): Promise<DeviceProgram[]> {

@@ -1,11 +1,16 @@
 // What is bundled and published: esbuild's entry points.
+import { readdirSync } from "node:fs";
+import { basename } from "node:path";
+
+/** The toolbox, and a program a device. */
+export const PROGRAMS = readdirSync("host/programs")
+  .filter((name) => /^vringd(-\w+)?\.ts$/.test(name))
+  .map((name) => basename(name, ".ts"));
+
 export const WORKER = "host/workers/worker-thread.ts";
 
 export const ENTRIES = [
-  { in: "host/programs/vringd-blk.ts", out: "vringd-blk" },
-  { in: "host/programs/vringd-rng.ts", out: "vringd-rng" },
-  { in: "host/programs/vringd-console.ts", out: "vringd-console" },
-  { in: "host/programs/vringd.ts", out: "vringd" },
+  ...PROGRAMS.map((name) => ({ in: `host/programs/${name}.ts`, out: name })),
   { in: WORKER, out: "worker" },
   { in: "host/library/index.ts", out: "index" },
 ];

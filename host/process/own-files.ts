@@ -13,7 +13,7 @@ export function startWorker(options: WorkerOptions): Worker {
   return new Worker(new URL("worker.mjs", import.meta.url), options);
 }
 
-/** The path of vringd-blk, links aside. */
-export function ownDaemon(): string {
-  return fileURLToPath(new URL("vringd-blk.mjs", import.meta.url));
+/** The path of one of our programs, such as "vringd-blk", links aside. */
+export function ownProgram(name: string): string {
+  return fileURLToPath(new URL(`${name}.mjs`, import.meta.url));
 }

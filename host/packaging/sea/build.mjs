@@ -1,5 +1,5 @@
-// `npm run sea`: both programs as one executable that needs no Node and no packages, build/sea/vringd-blk, and a link to it,
-// vringd. It is this Node with our code inside ("Single executable applications" in Node's documentation).
+// `npm run sea`: all programs as one executable that needs no Node and no packages, build/sea/vringd-blk, and a link to it for
+// each of the others. It is this Node with our code inside ("Single executable applications" in Node's documentation).
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,
@@ -16,12 +16,13 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { build } from "esbuild";
-import { WORKER } from "../entries.mjs";
+import { PROGRAMS, WORKER } from "../entries.mjs";
 import { writeNotices } from "../third-party.mjs";
 import { standIns } from "./stand-ins.mjs";
 
 const OUT = "build/sea";
-const PROGRAM = `${OUT}/vringd-blk`;
+const EXECUTABLE = "vringd-blk";
+const PROGRAM = `${OUT}/${EXECUTABLE}`;
 const DRAFT = `${OUT}/draft`;
 const NATIVE_PACKAGE = `node_modules/@koromix/koffi-linux-${process.arch}`;
 
@@ -50,7 +51,7 @@ chmodSync(DRAFT, 0o755);
 // It warns of sections that it leaves alone: what it says matters only when it fails, and is part of the error then.
 run("node_modules/postject/dist/cli.js", DRAFT, "NODE_SEA_BLOB", `${OUT}/blob`, "--sentinel-fuse", FUSE);
 renameSync(DRAFT, PROGRAM);
-symlinkSync("vringd-blk", `${OUT}/vringd`);
+for (const name of PROGRAMS) if (name !== EXECUTABLE) symlinkSync(EXECUTABLE, `${OUT}/${name}`);
 for (const file of ["main.cjs", "worker.mjs", "config.json", "blob"]) rmSync(`${OUT}/${file}`);
 
 /** The main script of such an executable must be CommonJS. */

@@ -1,5 +1,6 @@
 // Stands in for host/process/own-files.ts in the single executable: what lies beside the programs elsewhere is within them.
 import { realpathSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { getAsset, getRawAsset } from "node:sea";
 import { Worker, type WorkerOptions } from "node:worker_threads";
 
@@ -13,6 +14,8 @@ export function startWorker(options: WorkerOptions): Worker {
   return new Worker(new URL(`data:text/javascript;base64,${code}`), options);
 }
 
-export function ownDaemon(): string {
-  return realpathSync(process.execPath);
+/** All are one file, or links to it that lie beside it. */
+export function ownProgram(name: string): string {
+  const executable = realpathSync(process.execPath);
+  return basename(executable) === name ? executable : join(dirname(executable), name);
 }

@@ -3,6 +3,7 @@
 import type { BackendType } from "../../../build/schemas.js";
 import schema from "../../../schema/backend-description.schema.json" with { type: "json" };
 import { type Command, oneOf, timeoutOption } from "../../command-line/program.ts";
+import { DEVICES } from "../../devices/index.ts";
 
 const TIMEOUT_MAX = 60;
 
@@ -72,26 +73,36 @@ function addCheck(backends: Command): void {
 
 function addInstall(backends: Command): void {
   placing(backends.command("install"))
-    .summary("make vringd-blk known to management software")
-    .description("Writes the description of this vringd-blk, so that management software finds it.")
+    .summary("make one of ours known to management software")
+    .description("Writes the description of a program of ours, so that management software finds it.")
+    .argument(...programArgument)
     .option("--force", "overwrite a file that is not ours, or was edited")
     .addHelpText("after", exitStatus("0 if it is there now, 1 if not"))
-    .action(async (options) => {
+    .action(async (program, options) => {
       const { install } = await import("./install.ts");
-      process.exitCode = await install(options);
+      process.exitCode = await install(program, options);
     });
 }
 
 function addUninstall(backends: Command): void {
   placing(backends.command("uninstall"))
     .summary("make it unknown again")
-    .description("Removes the description of vringd-blk, if it is ours.")
+    .description("Removes the description of a program of ours, if it is ours, too.")
+    .argument(...programArgument)
     .addHelpText("after", exitStatus("0 if it was removed, 1 if not"))
-    .action(async (options) => {
+    .action(async (program, options) => {
       const { uninstall } = await import("./install.ts");
-      process.exitCode = uninstall(options);
+      process.exitCode = await uninstall(program, options);
     });
 }
+
+const PROGRAMS = Object.keys(DEVICES);
+const programArgument = [
+  "[PROGRAM]",
+  `one of ${PROGRAMS.join(", ")}`,
+  oneOf(PROGRAMS, "PROGRAM"),
+  PROGRAMS[0]!,
+] as const;
 
 const jsonOption = ["--json", "print JSON, for programs"] as const;
 

@@ -1,4 +1,4 @@
-// `vringd backends install` and `uninstall`: the description of our own back-end.
+// `vringd backends install` and `uninstall`: the descriptions of our own back-ends.
 import {
   closeSync,
   fsyncSync,
@@ -13,13 +13,13 @@ import {
 import { basename, dirname, join, resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { BackendDescription } from "../../../build/schemas.js";
-import template from "../../../schema/50-vringd-blk.json" with { type: "json" };
 import { STATUS_FAILED, UsageError } from "../../command-line/program.ts";
+import { DEVICES } from "../../devices/index.ts";
 import { askCapabilities } from "../../discovery/capabilities-query.ts";
 import { readDescription } from "../../discovery/description.ts";
 import { SYSTEM_DIRECTORY, userDirectory } from "../../discovery/directories.ts";
 import { reasonOf } from "../../errors.ts";
-import { ownDaemon } from "../../process/own-files.ts";
+import { ownProgram } from "../../process/own-files.ts";
 import { complain, printable, printLines } from "../terminal.ts";
 
 export interface PlaceOptions {
@@ -28,10 +28,11 @@ export interface PlaceOptions {
   directory?: string;
 }
 
-const FILE_NAME = "50-vringd-blk.json";
-/** As npm links it, and as it lies in the package. */
-const PROGRAM = "vringd-blk";
-const BUNDLE = "vringd-blk.mjs";
+/** Where the description of a program goes in its directory. */
+const fileName = (program: string) => `50-${program}.json`;
+
+/** All but the program's path. */
+type Template = Omit<BackendDescription, "binary">;
 
 /** Generous: a program that doesn't answer must not be installed, and a busy machine is no reason. */
 const TIMEOUT_MS = 10_000;
@@ -42,13 +43,14 @@ const FILE_MODE = 0o644;
 const SYSTEM_DIRECTORY_MODE = 0o755;
 const USER_DIRECTORY_MODE = 0o700;
 
-export async function install(options: PlaceOptions & { force?: true }): Promise<number> {
-  const path = join(placeOf(options), FILE_NAME);
-  const description = { ...template, binary: ownProgram() } as BackendDescription;
+export async function install(program: string, options: PlaceOptions & { force?: true }): Promise<number> {
+  const path = join(placeOf(options), fileName(program));
+  const template = await templateOf(program);
+  const description: BackendDescription = { ...template, binary: pathOf(program) };
   const { faults } = await askCapabilities(description, TIMEOUT_MS);
   if (faults.length > 0) return refuse(faults.join("; "));
   try {
-    if (exists(path) && !isOurs(path) && !options.force) {
+    if (exists(path) && !isOurs(path, program, template) && !options.force) {
       return refuse(`${path} is not ours, or was edited; see what it is, and overwrite it with --force`);
     }
     process.umask(UMASK);
@@ -62,11 +64,12 @@ export async function install(options: PlaceOptions & { force?: true }): Promise
   return 0;
 }
 
-export function uninstall(options: PlaceOptions): number {
-  const path = join(placeOf(options), FILE_NAME);
+export async function uninstall(program: string, options: PlaceOptions): Promise<number> {
+  const path = join(placeOf(options), fileName(program));
+  const template = await templateOf(program);
   try {
     if (!exists(path)) return refuse(`there is no ${path}`);
-    if (!isOurs(path))
+    if (!isOurs(path, program, template))
       return refuse(`${path} is not ours, or was edited; see what it is, and remove it yourself`);
     rmSync(path);
   } catch (error) {
@@ -84,17 +87,24 @@ function placeOf({ user, system, directory }: PlaceOptions): string {
   return system ? SYSTEM_DIRECTORY : userDirectory();
 }
 
+async function templateOf(program: string): Promise<Template> {
+  const { capabilities } = await DEVICES[program]!();
+  return { description: program.replace("-", " vhost-user-"), type: capabilities.type };
+}
+
 /** The link in a directory of programs outlives an upgrade, so it is the better name if it leads to us. */
-function ownProgram(): string {
-  const bundle = ownDaemon();
-  const link = join(dirname(process.argv[1]!), PROGRAM);
+function pathOf(program: string): string {
+  const bundle = ownProgram(program);
+  const link = join(dirname(process.argv[1]!), program);
   return exists(link) && realpathSync(link) === bundle ? link : bundle;
 }
 
 /** As we write it, whatever the path of the program was. Edited, it is somebody's work. */
-function isOurs(path: string): boolean {
+function isOurs(path: string, program: string, template: Template): boolean {
   const { value } = readDescription(path);
-  if (value === undefined || ![PROGRAM, BUNDLE].includes(basename(value.binary))) return false;
+  // As npm links it, and as it lies in the package.
+  const names = [program, `${program}.mjs`];
+  if (value === undefined || !names.includes(basename(value.binary))) return false;
   return isDeepStrictEqual(value, { ...template, binary: value.binary });
 }
 
