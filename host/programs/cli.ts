@@ -3,6 +3,7 @@ import { availableParallelism } from "node:os";
 import { QUEUES_MAX, WORKERS_MAX } from "../../assembly/abi/layout.ts";
 import { VIRTIO_BLK_ID_BYTES } from "../../assembly/spec/virtio-blk.ts";
 import manifest from "../../package.json" with { type: "json" };
+import { optionFor } from "../command-line/option-name.ts";
 import {
   type Command,
   CommanderError,
@@ -378,11 +379,14 @@ async function main(): Promise<void> {
 function fail(error: unknown): void {
   if (error instanceof CommanderError) return; // --help and --version
   const isUsage = error instanceof UsageError;
-  const isExpected = isUsage || error instanceof StartError;
-  const sentence = isExpected ? printable(error.message) : unexpected(error as NodeJS.ErrnoException);
-  writeError(`${NAME}: ${sentence}${isUsage ? " (see --help)" : ""}\n`);
+  writeError(`${NAME}: ${sentenceOf(error)}${isUsage ? " (see --help)" : ""}\n`);
   process.exitCode = isUsage ? STATUS_USAGE : STATUS_FAILED;
   if (!isUsage) exitSoon();
+}
+
+function sentenceOf(error: unknown): string {
+  if (error instanceof StartError) return printable(error.told(optionFor));
+  return error instanceof UsageError ? printable(error.message) : unexpected(error as NodeJS.ErrnoException);
 }
 
 function unexpected(error: NodeJS.ErrnoException): string {
