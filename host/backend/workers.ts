@@ -7,7 +7,7 @@ import type { AnyDevice, EngineDevice } from "../devices/engine-device.ts";
 import { isEngineDevice } from "../devices/engine-device.ts";
 import type { DiskFailure } from "../engines/disk-failure.ts";
 import type { EngineRecipe } from "../engines/recipe.ts";
-import { reasonOf, StartError } from "../errors.ts";
+import { choice, reasonOf, StartError } from "../errors.ts";
 import { hasAddressSpace } from "../linux/mapping.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import { NO_ADDRESSES } from "../memory/linear-memory.ts";
@@ -72,7 +72,7 @@ export async function openWorkers(
     return new EngineWorkers(plane, device);
   } catch (error) {
     device.closeEngines();
-    throw new StartError(`can't start with --engine=${workers.engine}: ${whyNoWorkers(error)}`);
+    throw new StartError(`can't start with ${choice("engine", workers.engine)}: ${whyNoWorkers(error)}`);
   }
 }
 

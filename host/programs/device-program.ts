@@ -1,5 +1,6 @@
 // A device's program from its command line to its end: tells by the exit status whose mistake a failure was.
 import { valuesOf } from "../command-line/from-options.ts";
+import { optionFor } from "../command-line/option-name.ts";
 import {
   CommanderError,
   STATUS_FAILED,
@@ -70,8 +71,7 @@ async function main(program: DeviceProgram): Promise<void> {
 function fail(error: unknown, name: string): void {
   if (error instanceof CommanderError) return; // --help and --version
   const isUsage = error instanceof UsageError;
-  const isExpected = isUsage || error instanceof StartError;
-  const sentence = isExpected ? printable(error.message) : unexpected(error as NodeJS.ErrnoException);
+  const sentence = sentenceOf(error);
   writeError(`${name}: ${sentence}${isUsage ? " (see --help)" : ""}\n`);
   process.exitCode = isUsage ? STATUS_USAGE : STATUS_FAILED;
   if (!isUsage) exitSoon();
@@ -80,6 +80,11 @@ function fail(error: unknown, name: string): void {
 function unexpected(error: NodeJS.ErrnoException): string {
   if (isTooManyFiles(error)) return TOO_MANY_FILES;
   return error.stack ?? String(error);
+}
+
+function sentenceOf(error: unknown): string {
+  if (error instanceof StartError) return printable(error.told(optionFor));
+  return error instanceof UsageError ? printable(error.message) : unexpected(error as NodeJS.ErrnoException);
 }
 
 /** A worker that got further than the failure, and waits in native code, would keep the process for ever. */

@@ -1,7 +1,7 @@
 // Opens what a name stands for: a file, or a disk of another kind by its scheme, maybe under an overlay.
 import { resolve } from "node:path";
 import type { BlockDisk } from "../engines/block-disk.ts";
-import { StartError } from "../errors.ts";
+import { choice, StartError } from "../errors.ts";
 import type { Log } from "../process/log.ts";
 import { FileDisk } from "./file/file-disk.ts";
 import { FileStorage, type FileStorageOptions } from "./file/file-storage.ts";
@@ -53,7 +53,8 @@ async function openObject(
   log: Log,
 ): Promise<Storage> {
   const { path, overlay, direct } = options;
-  if (direct) throw new StartError(`${overlay ?? path} is served without O_DIRECT, so leave out --direct`);
+  if (direct)
+    throw new StartError(`${overlay ?? path} is served without O_DIRECT, so leave out ${choice("direct")}`);
   const object =
     overlay === undefined ? named! : await openOverlay(overlay, named ?? path, options, stopping, log);
   return new ObjectStorage(object, { ...options, name: path });

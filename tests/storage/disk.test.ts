@@ -91,7 +91,7 @@ test("O_DIRECT comes with its alignment and a second descriptor for what it refu
 const refusals: [what: string, path: () => string, sentence: RegExp][] = [
   ["a missing file", () => join(directory, "none"), /^can't open .*none: no such file or directory$/],
   ["a path through a file", () => join(makeFile("file", 512), "x"), /^can't open .*: not a directory$/],
-  ["a directory", () => directory, /is a directory; --blk-file takes a file or a block device$/],
+  ["a directory", () => directory, /is a directory; path takes a file or a block device$/],
   ["a character device", () => "/dev/null", /^\/dev\/null is neither a file nor a block device$/],
   ["one without an end", () => "/dev/zero", /^\/dev\/zero is neither a file nor a block device$/],
   ["the directory of a descriptor", () => "/dev/fd", /^\/dev\/fd is a directory; /],

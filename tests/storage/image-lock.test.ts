@@ -148,7 +148,7 @@ test("it is not waited for any longer than asked, and the refusal says why", asy
     name: "StartError",
     message:
       `${image} is locked by no process that can be seen from here: I/O of a killed one may take longer than the ` +
-      "1.5 s of --lock-timeout",
+      "1.5 s of lockTimeoutMs",
   });
   const tookMs = performance.now() - startMs;
   // That it ends is the upper bound.

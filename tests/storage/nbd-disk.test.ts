@@ -288,7 +288,7 @@ describe("an NBD disk can't start", { skip }, () => {
 
   test("for writing on a read-only export, but for reading it can", async () => {
     await using server = await NbdServer.start(nbdkit("-r", "memory", "1M"));
-    await refuses(server.uri(), /read-only; --read-only may serve it/);
+    await refuses(server.uri(), /read-only; readOnly may serve it/);
     await using disk = await open(server.uri(), true);
     await disk.read(0n, [Buffer.alloc(512)]);
   });

@@ -2,7 +2,7 @@
 // mounted, swap, a layer on top of it, a program that asked for it (open(2), O_EXCL).
 import { closeSync, constants, openSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { StartError } from "../../errors.ts";
+import { choice, StartError } from "../../errors.ts";
 import { findUserOf, hostUseOf } from "../../linux/device-users.ts";
 import type { DeviceNumber } from "../../linux/file-status.ts";
 import type { Log } from "../../process/log.ts";
@@ -79,6 +79,6 @@ function refuseForProcess({ path, number }: Claim): void {
 
 /** `use`: in words that follow "is". */
 export function inUse(path: string, use: string): StartError {
-  const advice = "end that first, share it with --read-only, or give --force to write to it all the same";
-  return new StartError(`${path} is ${use}; ${advice}`);
+  const ways = `share it with ${choice("readOnly")}, or give ${choice("force")} to write to it all the same`;
+  return new StartError(`${path} is ${use}; end that first, ${ways}`);
 }

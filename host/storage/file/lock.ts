@@ -1,6 +1,6 @@
 // Keeps two writers off one image, with the locks that QEMU takes: neither starts while the other has the file.
 import { setTimeout as sleep } from "node:timers/promises";
-import { StartError } from "../../errors.ts";
+import { choice, StartError } from "../../errors.ts";
 import { EINVAL, ENOLCK, ENOSYS, EOPNOTSUPP } from "../../linux/errno.ts";
 import { isByteLocked, lockByte, unlockBytes } from "../../linux/file-lock.ts";
 import { SystemError } from "../../linux/libc.ts";
@@ -126,6 +126,6 @@ function refuseHeld(fd: number, path: string): void {
 function stillLocked(path: string, timeoutMs: number): StartError {
   return new StartError(
     `${path} is locked by no process that can be seen from here: I/O of a killed one may take longer than the ` +
-      `${timeoutMs / 1000} s of --lock-timeout`,
+      `${timeoutMs / 1000} s of ${choice("lockTimeoutMs")}`,
   );
 }

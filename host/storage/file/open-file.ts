@@ -1,6 +1,6 @@
 // Gets at the file or block device behind a disk: by its path, or as a descriptor that somebody else has opened.
 import { type BigIntStats, closeSync, constants, openSync, statSync } from "node:fs";
-import { reasonOf, StartError } from "../../errors.ts";
+import { choice, reasonOf, StartError } from "../../errors.ts";
 import { blockDeviceFacts } from "../../linux/block-device.ts";
 import { BlockSysfs } from "../../linux/block-sysfs.ts";
 import { hostUseOf, loopUseOf } from "../../linux/device-users.ts";
@@ -37,6 +37,10 @@ export interface OpenImage {
   /** Opened by somebody else. */
   isAdopted: boolean;
 }
+
+const DIRECT = choice("direct");
+const READ_ONLY = choice("readOnly");
+const MAY_SERVE = `${READ_ONLY} may serve it`;
 
 /** "fd:3", and what shells and libraries write for it. */
 const DESCRIPTOR = /^(?:fd:|\/dev\/fd\/|\/proc\/self\/fd\/)(\d{1,9})$/;
@@ -95,7 +99,7 @@ function openAdopted(fd: number, { path, readOnly, direct }: ImageChoice): OpenI
   checkType(path, fileStatus(fd).type);
   const access = flags & O_ACCMODE;
   if (access === constants.O_WRONLY) throw refuse("for writing only; open it for reading and writing");
-  if (access === constants.O_RDONLY && !readOnly) throw refuse("for reading only; --read-only may serve it");
+  if (access === constants.O_RDONLY && !readOnly) throw refuse(`for reading only; ${MAY_SERVE}`);
   if (flags & constants.O_APPEND) throw refuse("for appending, where every write goes to the end");
   if (!direct) removeStatusFlags(fd, constants.O_DIRECT);
   else if (!addStatusFlags(fd, constants.O_DIRECT)) throw noDirect(path);
@@ -122,7 +126,7 @@ function openBuffered(fd: number, access: number, path: string): number {
     return openSync(`/proc/self/fd/${fd}`, access);
   } catch (error) {
     const why = `it can't be opened a second time, through the page cache: ${reasonOf(error)}`;
-    throw new StartError(`can't use ${path} with --direct: ${why}; leave out --direct`);
+    throw new StartError(`can't use ${path} with ${DIRECT}: ${why}; leave out ${DIRECT}`);
   }
 }
 
@@ -137,12 +141,12 @@ function typeOf(stats: BigIntStats): number {
 function checkType(path: string, type: number): void {
   if (type === S_IFREG || type === S_IFBLK) return;
   if (type === S_IFDIR)
-    throw new StartError(`${path} is a directory; --blk-file takes a file or a block device`);
+    throw new StartError(`${path} is a directory; ${choice("path")} takes a file or a block device`);
   throw new StartError(`${path} is neither a file nor a block device`);
 }
 
 function noDirect(path: string): StartError {
-  return new StartError(`can't open ${path}: its file system has no O_DIRECT, so leave out --direct`);
+  return new StartError(`can't open ${path}: its file system has no O_DIRECT, so leave out ${DIRECT}`);
 }
 
 function explained(error: unknown, path: string, flags: number): unknown {
@@ -154,7 +158,7 @@ function explained(error: unknown, path: string, flags: number): unknown {
   if (isWriting && code === "ETXTBSY")
     return new StartError(`can't open ${path} for writing: the kernel swaps to it, or runs it as a program`);
   if (isWriting && (code === "EACCES" || code === "EPERM" || code === "EROFS"))
-    return new StartError(`can't open ${path} for writing: ${reasonOf(error)}; --read-only may serve it`);
+    return new StartError(`can't open ${path} for writing: ${reasonOf(error)}; ${MAY_SERVE}`);
   return new StartError(`can't open ${path}: ${reasonOf(error)}`);
 }
 
@@ -163,11 +167,11 @@ function checkDevice({ fd, status }: OpenImage, { path, readOnly }: ImageChoice)
   const { byteLength, isReadOnly } = blockDeviceFacts(fd);
   if (byteLength === 0n) throw new StartError(`${path} is a device without a medium: it has 0 bytes`);
   if (readOnly) return;
-  if (isReadOnly) throw new StartError(`${path} is a read-only device; --read-only may serve it`);
+  if (isReadOnly) throw new StartError(`${path} is a read-only device; ${MAY_SERVE}`);
   if (new BlockSysfs(status.represents).zoned === "host-managed") {
     const why = "it takes writes only where its zones' write pointers are";
     throw new StartError(
-      `${path} is a zoned device, and ${why}; put dm-zoned over it, or serve it with --read-only`,
+      `${path} is a zoned device, and ${why}; put dm-zoned over it, or serve it with ${READ_ONLY}`,
     );
   }
 }

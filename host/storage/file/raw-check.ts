@@ -1,6 +1,6 @@
 // A raw disk is asked for, not guessed: an image of another format is refused, unless we were told or have seen before that
 // the bytes are a guest's own.
-import { StartError } from "../../errors.ts";
+import { choice, StartError } from "../../errors.ts";
 import type { Log } from "../../process/log.ts";
 import { type ImageFormat, imageFormatOf, LUKS } from "./format.ts";
 import { type RecordedDisk, recordServedRaw, wasServedRaw } from "./raw-record.ts";
@@ -34,9 +34,10 @@ export function checkRaw(candidate: RawCandidate, { path, readOnly, format }: Ra
 
 function refusal(path: string, { name, remedy }: ImageFormat): string {
   const what = `${path} is ${name}, no raw disk`;
-  const or = "or say --format=raw if the guest itself wrote that";
+  const or = `or say ${choice("format", "raw")} if the guest itself wrote that`;
   if (remedy.by === "unpack") return `${what}: unpack it first, ${or}`;
-  if (remedy.by === "overlay") return `${what}: give it with --overlay, and its base with --blk-file, ${or}`;
+  if (remedy.by === "overlay")
+    return `${what}: give it with ${choice("overlay")}, and its base with ${choice("path")}, ${or}`;
   const server = `qemu-nbd --format=${remedy.driver} --persistent --socket=/run/disk.nbd ${path}`;
-  return `${what}: serve it with ${server}, and give --blk-file='nbd+unix:///?socket=/run/disk.nbd', ${or}`;
+  return `${what}: serve it with ${server}, and give ${choice("path", "'nbd+unix:///?socket=/run/disk.nbd'")}, ${or}`;
 }

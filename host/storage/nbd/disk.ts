@@ -1,7 +1,7 @@
 // An NBD export as a disk: what it can do, and requests cut to sizes that the server takes.
 import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
 import type { BlockDisk } from "../../engines/block-disk.ts";
-import { StartError } from "../../errors.ts";
+import { choice, StartError } from "../../errors.ts";
 import { lengthOf, slice } from "../buffers.ts";
 import { NbdClient, type NbdLog } from "./client.ts";
 import { ConnectionError } from "./errors.ts";
@@ -68,7 +68,9 @@ function checkExport({ uri }: NbdTarget, info: ExportInfo, readOnly: boolean): v
     );
   }
   if (flags & NBD_FLAG_READ_ONLY && !readOnly)
-    throw new StartError(`can't write to ${uri}: the server exports it read-only; --read-only may serve it`);
+    throw new StartError(
+      `can't write to ${uri}: the server exports it read-only; ${choice("readOnly")} may serve it`,
+    );
 }
 
 /**
