@@ -35,7 +35,7 @@ async function hookedCore() {
   if (!existsSync(path)) {
     mkdirSync("build/demo", { recursive: true });
     await build({
-      entryPoints: ["tests/support/instrumented-core.ts"],
+      entryPoints: ["host/demo/instrumented-core.ts"],
       outfile: "build/demo/instrumented-core.mjs",
       bundle: true,
       platform: "node",

@@ -9,6 +9,7 @@ import { SECTOR_SIZE } from "../assembly/spec/virtio-blk.ts";
 import type { BlkDriver } from "../host/front-end/blk-driver.ts";
 import { FrontEnd } from "../host/front-end/front-end.ts";
 import { INSTALLED_QEMU, qemuVersion, reconnectOption } from "./support/qemu-releases.ts";
+import { randomReads } from "./support/random-reads.ts";
 
 const DISK_SIZE = 1024 ** 3;
 const WRITE_SIZE = 1024 ** 2;
@@ -70,7 +71,7 @@ async function writeAndReadBack(disk: BlkDriver): Promise<void> {
 }
 
 async function readAtRandom(disk: BlkDriver): Promise<void> {
-  const { iops, failures } = await disk.randomReads(READS, DEPTH, READ_SIZE);
+  const { iops, failures } = await randomReads(disk, READS, DEPTH, READ_SIZE);
   if (failures > 0) throw new Error(`${failures} of ${READS} reads failed`);
   const rate = `${Math.round(iops / 1000)},000 a second, ${Math.round((iops * READ_SIZE) / 1024 ** 2)} MiB/s`;
   console.log(`Random reads of ${READ_SIZE / 1024} KiB, ${DEPTH} in flight: ${rate}.\n`);

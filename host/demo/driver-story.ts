@@ -1,7 +1,7 @@
 // What the driver does, in words, with the clauses that ask for it.
 import type { RingConfig } from "./config.ts";
+import type { Mischief } from "./demo-ring.ts";
 import type { GuestRequest } from "./guest.ts";
-import type { Mischief } from "./ring-driver.ts";
 import { type Line, statusName } from "./stores.ts";
 
 export const MISCHIEF: Record<Mischief, string> = {

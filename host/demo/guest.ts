@@ -20,13 +20,12 @@ import {
   DESC_SIZE,
   PACKED_DESC_FLAGS,
 } from "../../assembly/spec/virtqueue.ts";
+import type { Segment } from "../driver/ring.ts";
 import type { RingConfig } from "./config.ts";
+import { type DemoRing, makeRing } from "./demo-ring.ts";
 import { letters } from "./disk.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import { SLOT_SIZE, SLOTS_GPA } from "./memory-map.ts";
-import { PackedDriver } from "./packed-driver.ts";
-import type { RingDriver, Segment } from "./ring-driver.ts";
-import { SplitDriver } from "./split-driver.ts";
 
 export type RequestKind = "read" | "write" | "flush" | "discard";
 
@@ -69,14 +68,14 @@ export class Guest {
   readonly requests: GuestRequest[] = [];
   /** By place of a split ring's used ring: the request that was last taken back from there. */
   private readonly takenFrom: (number | undefined)[] = [];
-  ring: RingDriver;
+  ring: DemoRing;
 
   constructor(
     readonly memory: GuestMemory,
     private readonly config: RingConfig,
   ) {
     memory.clear();
-    this.ring = this.makeRing();
+    this.ring = makeRing(this.memory, this.config);
   }
 
   get pending(): GuestRequest[] {
@@ -129,7 +128,7 @@ export class Guest {
     for (const request of abandoned) request.isAbandoned = true;
     this.memory.clear();
     this.takenFrom.length = 0;
-    this.ring = this.makeRing();
+    this.ring = makeRing(this.memory, this.config);
     return abandoned;
   }
 
@@ -146,12 +145,6 @@ export class Guest {
         flags: this.memory.u16(at + flagsAt),
       };
     });
-  }
-
-  private makeRing(): RingDriver {
-    return this.config.isPacked
-      ? new PackedDriver(this.memory, this.config)
-      : new SplitDriver(this.memory, this.config);
   }
 
   private finish(request: GuestRequest): void {
@@ -175,13 +168,13 @@ export class Guest {
     this.memory.setU32(at, TYPES[kind]);
     this.memory.setU64(at + BLK_HEADER_SECTOR, kind === "read" || kind === "write" ? sector : 0);
     this.memory.setU8(at + STATUS_AT, STATUS_UNWRITTEN);
-    const header = { gpa: at, byteLength: BLK_HEADER_SIZE, isWritable: false };
-    const status = { gpa: at + STATUS_AT, byteLength: 1, isWritable: true };
+    const header = { gpa: at, length: BLK_HEADER_SIZE, writable: false };
+    const status = { gpa: at + STATUS_AT, length: 1, writable: true };
     if (kind === "flush") return [header, status];
     if (kind === "discard") return [header, this.writeRange(wish, at + RANGES_AT), status];
     const data = DATA_AT.slice(0, sectorCount).map((offset) => {
       this.memory.bytes(at + offset, SECTOR_SIZE).fill(kind === "write" ? letter : 0);
-      return { gpa: at + offset, byteLength: SECTOR_SIZE, isWritable: kind === "read" };
+      return { gpa: at + offset, length: SECTOR_SIZE, writable: kind === "read" };
     });
     return [header, ...data, status];
   }
@@ -189,7 +182,7 @@ export class Guest {
   private writeRange({ sector, sectorCount }: Wish, at: number): Segment {
     this.memory.setU64(at + RANGE_SECTOR, sector);
     this.memory.setU32(at + RANGE_NUM_SECTORS, sectorCount);
-    return { gpa: at, byteLength: RANGE_SIZE, isWritable: false };
+    return { gpa: at, length: RANGE_SIZE, writable: false };
   }
 }
 

@@ -3,6 +3,7 @@
 import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED, STEP_BROKEN, STEP_WAIT } from "../../assembly/abi/layout.ts";
 import { USED_IDX } from "../../assembly/spec/virtqueue.ts";
 import type { RingConfig } from "./config.ts";
+import type { Mischief } from "./demo-ring.ts";
 import { Disk } from "./disk.ts";
 import { addLines, describeUsed, MISCHIEF } from "./driver-story.ts";
 import { type Field, fieldsOf } from "./fields.ts";
@@ -22,7 +23,6 @@ import {
   SQES,
 } from "./kernel.ts";
 import * as map from "./memory-map.ts";
-import type { Mischief } from "./ring-driver.ts";
 import { tellStep } from "./step-story.ts";
 import { changesOf, describeStore, INFLIGHT_CLAUSE, type Line } from "./stores.ts";
 import {
@@ -119,7 +119,7 @@ export class Machine {
   }
 
   kick(): void {
-    const isWanted = this.guest.ring.needsKick();
+    const isWanted = this.guest.ring.takeKickWish();
     const clause = this.config.isPacked ? "virtio 2.8.21.2" : "virtio 2.7.13.4";
     if (!isWanted) {
       this.tell("driver", "does not kick: the device has not asked for it", [

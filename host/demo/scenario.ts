@@ -6,12 +6,12 @@
 //   x  x5  v          the core dies, now or before store 5 of its next step; another takes over
 //   bhead  z          the driver breaks the ring; the device is reset
 import { FIRST_CONFIG, RING_SIZES, type RingConfig } from "./config.ts";
+import type { Mischief } from "./demo-ring.ts";
 import { MISCHIEF } from "./driver-story.ts";
 import type { RequestKind, Wish } from "./guest.ts";
 import type { Ending } from "./kernel.ts";
 import type { Machine } from "./machine.ts";
 import { DISK_SECTORS } from "./memory-map.ts";
-import type { Mischief } from "./ring-driver.ts";
 
 export interface Scenario {
   config: RingConfig;

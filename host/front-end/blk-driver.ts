@@ -1,4 +1,4 @@
-// A virtio-blk driver on one virtqueue: requests one at a time, and a load of random reads.
+// A virtio-blk driver on one virtqueue: any number of requests at a time.
 import {
   BLK_HEADER_SECTOR,
   BLK_HEADER_SIZE,
@@ -17,10 +17,10 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "../../assembly/spec/virtio-blk.ts";
+import { type AddOptions, NOTHING_USED, type Segment } from "../driver/ring.ts";
 import type { Memory } from "./memory.ts";
-import { RandomReads, type RandomReadsOptions, type RandomReadsResult } from "./random-reads.ts";
 import { withTimeout } from "./requests.ts";
-import { type AddOptions, NOTHING_USED, type Segment, type Virtqueue } from "./virtqueue.ts";
+import type { Virtqueue } from "./virtqueue.ts";
 
 export interface BlkRequest {
   type: number;
@@ -139,16 +139,6 @@ export class BlkDriver {
     const usedLength = await withTimeout(used, this.requestTimeoutMs, "the request did not finish");
     const written = segments.filter((s) => s.writable).map((s) => this.memory.read(s.gpa, s.length));
     return { usedLength, written: Buffer.concat(written) };
-  }
-
-  /** Keeps `depth` reads of `blockSize` bytes in flight until `count` are done. Nothing else may use the queue. */
-  randomReads(
-    count: number,
-    depth: number,
-    blockSize: number,
-    options: RandomReadsOptions = {},
-  ): Promise<RandomReadsResult> {
-    return new RandomReads(this.memory, this.queue, this.capacity, depth, blockSize, options).run(count);
   }
 
   private async succeed(request: BlkRequest): Promise<Buffer> {

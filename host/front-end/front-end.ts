@@ -6,16 +6,15 @@ import {
   VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
 } from "../../assembly/spec/virtqueue.ts";
+import { SplitRing } from "../driver/split.ts";
 import { close, viewOf } from "../linux/libc.ts";
 import { mapShared, unmap } from "../linux/mapping.ts";
 import type { InflightDescription, VringAddress } from "../protocol/codec.ts";
 import * as m from "../protocol/messages.ts";
 import { BlkDriver } from "./blk-driver.ts";
 import { Memory, type RegionLayout } from "./memory.ts";
-import { PackedVirtqueue } from "./packed-virtqueue.ts";
 import { openConnection, Requests } from "./requests.ts";
-import { SplitVirtqueue } from "./split-virtqueue.ts";
-import type { Virtqueue } from "./virtqueue.ts";
+import { Virtqueue } from "./virtqueue.ts";
 
 export interface FrontEndOptions {
   /** Each is used if the back-end offers it. */
@@ -184,9 +183,9 @@ export class FrontEnd extends Requests {
 
   /** Makes a queue of the negotiated format, and tells nobody. */
   makeQueue(size = this.options.queueSize ?? QUEUE_SIZE, regionIndex = 0): Virtqueue {
-    const Queue = this.hasFeature(VIRTIO_F_RING_PACKED) ? PackedVirtqueue : SplitVirtqueue;
+    const packed = this.hasFeature(VIRTIO_F_RING_PACKED);
     const eventIdx = this.hasFeature(VIRTIO_F_RING_EVENT_IDX);
-    const queue = new Queue(this.memory, { size, eventIdx, regionIndex });
+    const queue = new Virtqueue(this.memory, { packed, size, eventIdx, regionIndex });
     this.queues.push(queue);
     return queue;
   }
@@ -208,7 +207,7 @@ export class FrontEnd extends Requests {
   async startQueue(index: number, start: QueueStart | number = {}): Promise<void> {
     const queue = this.queues[index]!;
     const options = typeof start === "number" ? { base: start } : start;
-    const { base = queue.initialBase, kick = true, without = [], enable = true } = options;
+    const { base = queue.ring.initialBase, kick = true, without = [], enable = true } = options;
     await this.accepted("SET_VRING_NUM", this.setVringNum(index, queue.size));
     await this.accepted("SET_VRING_BASE", this.setVringBase(index, base));
     this.bases[index] = base;
@@ -275,7 +274,7 @@ export class FrontEnd extends Requests {
 
   /** A split ring restarts from its used index. A packed ring keeps none in memory: QEMU sends what it sent before. */
   basesAfterCrash(): number[] {
-    return this.queues.map((queue, i) => (queue instanceof SplitVirtqueue ? queue.usedIdx : this.bases[i]!));
+    return this.queues.map(({ ring }, i) => (ring instanceof SplitRing ? ring.usedIdx : this.bases[i]!));
   }
 
   /** The queue's one driver: completions are handed out by it. */
@@ -299,7 +298,7 @@ export class FrontEnd extends Requests {
 
   /** By name, because user addresses are what the back-end gets ("A vring address description"). */
   vringAddress(index: number): VringAddress {
-    const { descriptor, used, available } = this.queues[index]!.addresses;
+    const { descriptor, used, available } = this.queues[index]!.ring.addresses;
     const userAddress = (gpa: number) => BigInt(this.memory.userAddressOf(gpa));
     return {
       index,

@@ -1,5 +1,5 @@
 // Numbers of the errors that the kernel gives (errno(3)), for whoever tells them apart. What each means for a request, and
-// what is done then, is the table "Errors of the kernel" in ARCHITECTURE.md.
+// what is done then, is the table "Errors of the kernel" in docs/errors.md.
 import { constants } from "node:os";
 
 export const {

@@ -66,7 +66,7 @@ interface Region extends RegionDescription {
   ptr: number | undefined;
 }
 
-/** Windows are large since drivers keep headers close together; see ARCHITECTURE.md, "Guests of any size". */
+/** Windows are large since drivers keep headers close together; see docs/memory.md, "Guests of any size". */
 const WINDOW_SIZE = 32 * 1024 * 1024;
 
 /** Linear memory that large guests' rings and copies may take, where there are windows beside. */

@@ -18,8 +18,8 @@ import {
   VIRTIO_BLK_F_FLUSH,
 } from "../../assembly/spec/virtio-blk.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
-import type { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
 import { VHOST_USER_CONFIG_F_WRITABLE } from "../../host/protocol/messages.ts";
+import { rawSplitRing } from "../support/raw-ring.ts";
 import { skipWithout } from "../support/skip.ts";
 import { straceTo, traceLines, whyNoStrace } from "../support/strace.ts";
 import { until } from "../support/until.ts";
@@ -140,9 +140,9 @@ describe("a driver that was there before the daemon", {
   test("writes through after a FLUSH that it had sent to the daemon before", async () => {
     await using frontEnd = await FrontEnd.connect(daemon.socketPath, { queues: 0 });
     const { bytes } = await frontEnd.trackInflight(1);
-    const queue = frontEnd.makeQueue() as SplitVirtqueue;
+    const queue = frontEnd.makeQueue();
     const flush = frontEnd.disk().flush();
-    const head = queue.avail[2]!;
+    const head = rawSplitRing(queue).avail[2]!;
     bytes.writeUInt16LE(INFLIGHT_VERSION, INFLIGHT_REGION_VERSION);
     bytes.writeUInt16LE(bytes.length / SPLIT_ENTRY_SIZE - 1, INFLIGHT_DESC_NUM);
     bytes[SPLIT_ENTRIES + head * SPLIT_ENTRY_SIZE + SPLIT_ENTRY_INFLIGHT] = 1;

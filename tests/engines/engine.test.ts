@@ -4,6 +4,7 @@ import { rmSync } from "node:fs";
 import { describe, test } from "node:test";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { whyNoDirect } from "../support/machine.ts";
+import { randomReads } from "../support/random-reads.ts";
 import { skipWithout } from "../support/skip.ts";
 import { straceTo, traceLines, whyNoStrace } from "../support/strace.ts";
 import { Vringd } from "../support/vringd.ts";
@@ -83,7 +84,7 @@ describe("a kernel that refuses", { skip: skipWithout(whyNoStrace()) }, () => {
       const under = refusing("io_uring_enter", error, ":when=20+3");
       await using daemon = await Vringd.start({ args: ["--engine=io_uring", "--poll-us=0"], under });
       await using frontEnd = await FrontEnd.connect(daemon.socketPath);
-      const { failures } = await frontEnd.disk().randomReads(500, 8, 4096);
+      const { failures } = await randomReads(frontEnd.disk(), 500, 8, 4096);
       assert.equal(failures, 0);
       await frontEnd.disk().write(1, Buffer.alloc(512, "vringd"));
       await frontEnd.disk().flush();
@@ -95,10 +96,7 @@ describe("a kernel that refuses", { skip: skipWithout(whyNoStrace()) }, () => {
     // strace counts for each thread, and only a worker calls it so often: libuv uses io_uring a little too.
     await using daemon = await Vringd.start({ under: refusing("io_uring_enter", "EBADF", ":when=500+") });
     const frontEnd = await FrontEnd.connect(daemon.socketPath);
-    const reads = frontEnd
-      .disk()
-      .randomReads(1000, 1, 4096)
-      .catch(() => undefined);
+    const reads = randomReads(frontEnd.disk(), 1000, 1, 4096).catch(() => undefined);
     assert.equal(await daemon.end(), 70);
     await daemon.waitForLog(/io_uring_enter: EBADF/);
     frontEnd.close();

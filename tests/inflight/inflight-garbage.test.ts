@@ -31,6 +31,7 @@ import {
   SPLIT_USED_IDX,
 } from "../../assembly/spec/inflight.ts";
 import { VIRTQ_DESC_F_INDIRECT } from "../../assembly/spec/virtqueue.ts";
+import { compileInstrumentedCore } from "../../host/demo/instrumented-core.ts";
 import {
   CoreHarness,
   DATA_PTR,
@@ -42,7 +43,6 @@ import {
   REGION_PTR,
   SHARED_PTR,
 } from "../support/core-harness.ts";
-import { compileInstrumentedCore } from "../support/instrumented-core.ts";
 import { type Random, tellSeed } from "../support/random.ts";
 import {
   createDriver,

@@ -11,10 +11,10 @@ import {
   SPLIT_ENTRY_SIZE,
 } from "../../assembly/spec/inflight.ts";
 import { FrontEnd, type FrontEndOptions } from "../../host/front-end/front-end.ts";
-import type { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
 import { createMemfd } from "../../host/linux/memfd.ts";
 import { partsOf, regionSize } from "../../host/memory/inflight-region.ts";
 import { inflightStride } from "../support/inflight-entries.ts";
+import { rawSplitRing } from "../support/raw-ring.ts";
 import { Vringd } from "../support/vringd.ts";
 
 const FORMATS = [
@@ -163,9 +163,9 @@ describe("an inflight region and its rings", () => {
       const { entries } = partsOf(description, false);
       const writes: Promise<unknown>[] = [];
       for (let i = 0; i < 4; i++) {
-        const queue = frontEnd.makeQueue(128) as SplitVirtqueue;
+        const queue = frontEnd.makeQueue(128);
         writes.push(frontEnd.disk(i).write(8 + i, Buffer.alloc(512, 0x40 + i)));
-        const head = queue.avail[2]!;
+        const head = rawSplitRing(queue).avail[2]!;
         const part = i * stride;
         bytes.writeUInt16LE(INFLIGHT_VERSION, part + INFLIGHT_REGION_VERSION);
         bytes.writeUInt16LE(entries, part + INFLIGHT_DESC_NUM);

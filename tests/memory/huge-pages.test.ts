@@ -9,10 +9,10 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "../../assembly/spec/virtio-blk.ts";
+import type { Segment } from "../../host/driver/ring.ts";
 import { encodeBlkHeader, encodeRanges } from "../../host/front-end/blk-driver.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import type { RegionLayout } from "../../host/front-end/memory.ts";
-import type { Segment } from "../../host/front-end/virtqueue.ts";
 import { buildWithHugePages, type HugePagesBuild } from "../support/huge-pages-build.ts";
 import { type Random, tellSeed } from "../support/random.ts";
 import { Vringd } from "../support/vringd.ts";

@@ -20,14 +20,15 @@ import {
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
 } from "../../assembly/spec/virtqueue.ts";
+import type { Segment } from "../../host/driver/ring.ts";
 import { type BlkDriver, encodeBlkHeader, encodeRanges } from "../../host/front-end/blk-driver.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { describeRegion, Region, type RegionLayout } from "../../host/front-end/memory.ts";
-import type { Segment } from "../../host/front-end/virtqueue.ts";
 import { close, fcntl, ftruncate } from "../../host/linux/libc.ts";
 import { createMemfd } from "../../host/linux/memfd.ts";
 import { hugePageSize, whyNoHugePages } from "../support/machine.ts";
 import { type Random, tellSeed } from "../support/random.ts";
+import { randomReads } from "../support/random-reads.ts";
 import { skipWithout } from "../support/skip.ts";
 import { until } from "../support/until.ts";
 import { Vringd } from "../support/vringd.ts";
@@ -184,7 +185,10 @@ for (const engine of ["io_uring", "threads"]) {
           ];
           frontEnd.memory.write(tableAt, encodeTable(segments, packed));
           const header = encodeBlkHeader(VIRTIO_BLK_T_IN, 8);
-          const { written } = await disk.submitAt(segments, header, { indirect: true, tableAt });
+          const { written } = await disk.submitAt(segments, header, {
+            indirect: true,
+            table: { gpa: tableAt, isWritten: true },
+          });
           assert.deepEqual(written, Buffer.concat([out, Buffer.of(VIRTIO_BLK_S_OK)]));
         });
       }
@@ -192,7 +196,7 @@ for (const engine of ["io_uring", "threads"]) {
 
     test("may be changed by ADD_MEM_REG and REM_MEM_REG while queues are under load", async (t) => {
       await using frontEnd = await connect([MAIN], { queues: 2, queueSize: 256 });
-      const load = frontEnd.disk(1).randomReads(30_000, 32, 4096);
+      const load = randomReads(frontEnd.disk(1), 30_000, 32, 4096);
       const random = tellSeed(t);
       let rounds = 0;
       for (let isOver = false; !isOver; rounds++) {
@@ -216,7 +220,7 @@ for (const engine of ["io_uring", "threads"]) {
 
     test("may be replaced by SET_MEM_TABLE while queues are under load", async (t) => {
       await using frontEnd = await connect([MAIN], { queues: 2, queueSize: 256 });
-      const load = frontEnd.disk(1).randomReads(30_000, 32, 4096);
+      const load = randomReads(frontEnd.disk(1), 30_000, 32, 4096);
       const random = tellSeed(t);
       const extra = frontEnd.memory.add(layoutAt(20 * GIB, MIB));
       const [main] = frontEnd.memory.regions;
@@ -418,7 +422,10 @@ for (const engine of ["io_uring", "threads"]) {
             ];
             frontEnd.memory.write(tableAt, encodeTable(segments, false));
             const header = encodeBlkHeader(VIRTIO_BLK_T_IN, 8);
-            const { written } = await disk.submitAt(segments, header, { indirect: true, tableAt });
+            const { written } = await disk.submitAt(segments, header, {
+              indirect: true,
+              table: { gpa: tableAt, isWritten: true },
+            });
             assert.deepEqual(written, Buffer.concat([out, Buffer.of(VIRTIO_BLK_S_OK)]));
           }
         });

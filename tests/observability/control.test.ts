@@ -6,8 +6,8 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AVAIL_IDX } from "../../assembly/spec/virtqueue.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
-import type { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
 import { Observed } from "../support/observed.ts";
+import { rawSplitRing } from "../support/raw-ring.ts";
 import { skipWithout } from "../support/skip.ts";
 import { straceTo, traceLines, whyNoStrace } from "../support/strace.ts";
 import { until } from "../support/until.ts";
@@ -94,8 +94,8 @@ for (const engine of ["io_uring", "threads"]) {
     test("says why a ring is broken", async () => {
       await using observed = await Observed.start({ args: [`--engine=${engine}`, "--num-queues=1"] });
       await using frontEnd = await FrontEnd.connect(observed.daemon.socketPath);
-      const queue = frontEnd.queues[0] as SplitVirtqueue;
-      queue.avail[AVAIL_IDX / 2] = 0x7fff;
+      const queue = frontEnd.queues[0]!;
+      rawSplitRing(queue).avail[AVAIL_IDX / 2] = 0x7fff;
       queue.kick(true);
       await observed.daemon.waitForLog(/ring broken/);
       const { rings } = await observed.get("/v1/status");

@@ -6,9 +6,9 @@ import { after, before, describe, test } from "node:test";
 import { BLK_CONFIG_WRITEBACK, VIRTIO_BLK_T_IN } from "../../assembly/spec/virtio-blk.ts";
 import { AVAIL_IDX } from "../../assembly/spec/virtqueue.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
-import type { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
 import { encodeMessage } from "../../host/protocol/codec.ts";
 import { Observed } from "../support/observed.ts";
+import { rawSplitRing } from "../support/raw-ring.ts";
 import { until } from "../support/until.ts";
 import { Vringd } from "../support/vringd.ts";
 
@@ -71,8 +71,8 @@ describe("a flood", { timeout: 300_000 }, () => {
     await using daemon = await Vringd.start({ args: ["--num-queues=1"] });
     await using frontEnd = await FrontEnd.connect(daemon.socketPath);
     for (let i = 0; i < FLOOD; i++) {
-      const queue = frontEnd.queues[0] as SplitVirtqueue;
-      queue.avail[AVAIL_IDX / 2] = 0x7fff;
+      const queue = frontEnd.queues[0]!;
+      rawSplitRing(queue).avail[AVAIL_IDX / 2] = 0x7fff;
       queue.kick(true);
       await until(() => queue.takeError(), "the ring is broken");
       await frontEnd.renewQueue(0);

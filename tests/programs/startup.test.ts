@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
+import { randomReads } from "../support/random-reads.ts";
 import { skipWithout } from "../support/skip.ts";
 import { straceTo, whyNoStrace } from "../support/strace.ts";
 import { PROGRAM, Vringd } from "../support/vringd.ts";
@@ -82,7 +83,7 @@ describe("the daemon", { timeout: 120_000 }, () => {
     test(`reads at depth ${DEPTH} with ${engine}`, async (t) => {
       await using daemon = await Vringd.start({ args: [`--engine=${engine}`] });
       await using frontEnd = await FrontEnd.connect(daemon.socketPath);
-      const { iops, failures } = await frontEnd.disk().randomReads(READS, DEPTH, BLOCK_SIZE);
+      const { iops, failures } = await randomReads(frontEnd.disk(), READS, DEPTH, BLOCK_SIZE);
       t.diagnostic(`${Math.round(iops / 1000)} k reads of ${BLOCK_SIZE} bytes a second`);
       assert.equal(failures, 0);
     });
@@ -97,7 +98,7 @@ describe("the daemon", { timeout: 120_000 }, () => {
       // Of all threads, the start and the end included: the worker alone makes fewer still.
       await using daemon = await Vringd.start({ args: ["--engine=io_uring"], under: straceTo(path, "-c") });
       await using frontEnd = await FrontEnd.connect(daemon.socketPath);
-      const { failures } = await frontEnd.disk().randomReads(READS, DEPTH, BLOCK_SIZE);
+      const { failures } = await randomReads(frontEnd.disk(), READS, DEPTH, BLOCK_SIZE);
       assert.equal(failures, 0);
       assert.equal(await daemon.stop(), 0);
       const counts = readFileSync(path, "latin1");

@@ -16,11 +16,9 @@ import {
 } from "../../assembly/spec/virtqueue.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { DEFAULT_LAYOUT, type Memory } from "../../host/front-end/memory.ts";
-import { PackedVirtqueue } from "../../host/front-end/packed-virtqueue.ts";
-import { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
-import type { Virtqueue } from "../../host/front-end/virtqueue.ts";
 import { MixedLoad } from "../support/mixed-load.ts";
 import { type Random, tellSeed } from "../support/random.ts";
+import { RawPackedRing, RawSplitRing, rawRing } from "../support/raw-ring.ts";
 import { Vringd } from "../support/vringd.ts";
 
 const SIZE = 16;
@@ -110,14 +108,15 @@ async function torment(frontEnd: FrontEnd, random: Random): Promise<void> {
     table: memory.allocate(4096),
   };
   for (let round = 0; round < ROUNDS; round++) {
-    const queue = frontEnd.queues[0] as SplitVirtqueue | PackedVirtqueue;
+    const queue = frontEnd.queues[0]!;
+    const ring = rawRing(queue);
     const places = [
       ...headerPlaces(memory, request),
-      ...descriptorPlaces(queue.descriptors.buffer as ArrayBuffer, request, queue),
-      ...descriptorPlaces(memory.view(request.table, SIZE * DESC_SIZE), request, queue),
+      ...descriptorPlaces(ring.descriptors.buffer as ArrayBuffer, request, ring),
+      ...descriptorPlaces(memory.view(request.table, SIZE * DESC_SIZE), request, ring),
     ];
     for (const { words, at, values } of places) Atomics.store(words, at, values[0]!);
-    if (queue instanceof SplitVirtqueue) for (let head = 0; head < SIZE; head += 2) queue.publishRaw(head);
+    if (ring instanceof RawSplitRing) for (let head = 0; head < SIZE; head += 2) ring.publishRaw(head);
     queue.kick(true);
     for (let i = 0; i < STORES; i++) {
       const { words, at, values } = random.pick(places);
@@ -139,9 +138,9 @@ function headerPlaces(memory: Memory, { header }: Request): Place[] {
 }
 
 /** Two descriptors each make an honest read. */
-function descriptorPlaces(bytes: ArrayBuffer, request: Request, queue: Virtqueue): Place[] {
+function descriptorPlaces(bytes: ArrayBuffer, request: Request, ring: RawSplitRing | RawPackedRing): Place[] {
   const words = new BigUint64Array(bytes, 0, SIZE * 2);
-  const encode = queue instanceof PackedVirtqueue ? encodePacked(queue) : encodeSplit;
+  const encode = ring instanceof RawPackedRing ? encodePacked(ring) : encodeSplit;
   return Array.from({ length: SIZE }, (_, i) => i).flatMap((i) => {
     const isHeader = i % 2 === 0;
     const honest = isHeader ? request.header : request.data;
@@ -166,6 +165,6 @@ type Encode = (length: number, flags: number, next: number) => bigint;
 const encodeSplit: Encode = (length, flags, next) =>
   BigInt(length) | (BigInt(flags) << 32n) | (BigInt(next) << 48n);
 
-function encodePacked({ availFlags }: PackedVirtqueue): Encode {
+function encodePacked({ availFlags }: RawPackedRing): Encode {
   return (length, flags, id) => BigInt(length) | (BigInt(id) << 32n) | (BigInt(flags | availFlags) << 48n);
 }

@@ -1,8 +1,8 @@
 // A core that is stopped before any of its stores to shared memory: its successor loses no request and repeats none.
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
+import { compileInstrumentedCore } from "../../host/demo/instrumented-core.ts";
 import { CrashExplorer, type Scenario } from "../support/crash-explorer.ts";
-import { compileInstrumentedCore } from "../support/instrumented-core.ts";
 import {
   CHAIN_KINDS,
   INDIRECT_READ,

@@ -8,15 +8,21 @@ import {
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
 } from "../../assembly/spec/virtqueue.ts";
+import type { SplitRing } from "../../host/driver/split.ts";
 import { encodeBlkHeader } from "../../host/front-end/blk-driver.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { DEFAULT_LAYOUT } from "../../host/front-end/memory.ts";
-import type { PackedVirtqueue } from "../../host/front-end/packed-virtqueue.ts";
-import { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
-import type { RawDescriptor } from "../../host/front-end/virtqueue.ts";
+import type { Virtqueue } from "../../host/front-end/virtqueue.ts";
 import { allHaveLeft } from "../support/footprint.ts";
 import { MixedLoad } from "../support/mixed-load.ts";
 import { tellSeed } from "../support/random.ts";
+import {
+  type RawDescriptor,
+  type RawPackedRing,
+  RawSplitRing,
+  rawPackedRing,
+  rawSplitRing,
+} from "../support/raw-ring.ts";
 import { until } from "../support/until.ts";
 import { Vringd } from "../support/vringd.ts";
 
@@ -174,18 +180,20 @@ for (const engine of ["io_uring", "threads"]) {
     }
 
     describe("with a split ring", () => {
-      let queue: SplitVirtqueue;
+      let queue: Virtqueue;
+      let ring: RawSplitRing;
       let places: Places;
 
       beforeEach(async () => {
         await connect(false);
-        queue = frontEnd.queues[0] as SplitVirtqueue;
+        queue = frontEnd.queues[0]!;
+        ring = rawSplitRing(queue);
         places = allocate();
       });
 
       function publish(...descriptors: Bare[]): void {
-        writeChain(queue, descriptors);
-        queue.publishRaw(0);
+        writeChain(ring, descriptors);
+        ring.publishRaw(0);
         queue.kick(true);
       }
 
@@ -197,24 +205,24 @@ for (const engine of ["io_uring", "threads"]) {
       }
 
       test("breaks it with a chain that runs in a circle", async () => {
-        queue.writeDescriptor(0, { addr: places.header, len: 16, flags: NEXT, next: 1 });
-        queue.writeDescriptor(1, { addr: places.header, len: 16, flags: NEXT, next: 0 });
-        queue.publishRaw(0);
+        ring.writeDescriptor(0, { addr: places.header, len: 16, flags: NEXT, next: 1 });
+        ring.writeDescriptor(1, { addr: places.header, len: 16, flags: NEXT, next: 0 });
+        ring.publishRaw(0);
         queue.kick(true);
         await breaksAlone(/too long or runs in a circle/);
       });
 
       test("breaks it with a descriptor that follows itself", async () => {
-        queue.writeDescriptor(3, { addr: places.header, len: 0, flags: NEXT, next: 3 });
-        queue.publishRaw(3);
+        ring.writeDescriptor(3, { addr: places.header, len: 0, flags: NEXT, next: 3 });
+        ring.publishRaw(3);
         queue.kick(true);
         await breaksAlone(/too long or runs in a circle/);
       });
 
       for (const next of [SIZE, 0xffff]) {
         test(`breaks it with a next of ${next}`, async () => {
-          queue.writeDescriptor(0, { addr: places.header, len: 16, flags: NEXT, next });
-          queue.publishRaw(0);
+          ring.writeDescriptor(0, { addr: places.header, len: 16, flags: NEXT, next });
+          ring.publishRaw(0);
           queue.kick(true);
           await breaksAlone(/next lies past the end/);
         });
@@ -222,7 +230,7 @@ for (const engine of ["io_uring", "threads"]) {
 
       for (const head of [SIZE, 0xffff]) {
         test(`breaks it with a head of ${head}`, async () => {
-          queue.publishRaw(head);
+          ring.publishRaw(head);
           queue.kick(true);
           await breaksAlone(/head lies past the end/);
         });
@@ -230,7 +238,7 @@ for (const engine of ["io_uring", "threads"]) {
 
       for (const idx of [SIZE + 1, 0x8000, 0xffff]) {
         test(`breaks it with an avail index of ${idx}`, async () => {
-          queue.writeAvailIdx(idx);
+          ring.writeAvailIdx(idx);
           queue.kick(true);
           await breaksAlone(/avail index is more than the queue size ahead/);
         });
@@ -263,7 +271,7 @@ for (const engine of ["io_uring", "threads"]) {
       test("breaks it with an avail index that goes back", async () => {
         const disk = frontEnd.disk(0);
         for (let i = 0; i < 3; i++) await disk.read(0, 8);
-        queue.writeAvailIdx(2);
+        ring.writeAvailIdx(2);
         queue.kick(true);
         await breaksAlone(/avail index is more than the queue size ahead/);
       });
@@ -272,7 +280,7 @@ for (const engine of ["io_uring", "threads"]) {
         const load = { count: 500, depth: 4, firstSector: 4096, sectors: 4096, indirect: true };
         const running = MixedLoad.run(frontEnd.disk(1), { ...load, random: tellSeed(t) });
         for (let i = 0; i < 20; i++) {
-          (frontEnd.queues[0] as SplitVirtqueue).publishRaw(SIZE);
+          rawSplitRing(frontEnd.queues[0]!).publishRaw(SIZE);
           frontEnd.queues[0]!.kick(true);
           await until(() => brokenLines().length === brokenBefore + i + 1, "a log line");
           await frontEnd.renewQueue(0);
@@ -293,7 +301,7 @@ for (const engine of ["io_uring", "threads"]) {
       ];
       for (const [name, reset] of resets) {
         test(`breaks it until a ${name}`, async () => {
-          queue.publishRaw(SIZE);
+          ring.publishRaw(SIZE);
           queue.kick(true);
           await isBroken();
           await reset();
@@ -315,14 +323,14 @@ for (const engine of ["io_uring", "threads"]) {
           { addr: places.data, len: 513, flags: WRITE },
         ]);
         publish({ addr: table, len: 32, flags: INDIRECT });
-        await until(() => queue.usedIdx === 1, "the request is used");
+        await until(() => usedIdxOf(queue) === 1, "the request is used");
         assert.deepEqual(frontEnd.memory.read(Number(places.data), 513), Buffer.alloc(513));
       });
 
       test("is served a table behind other descriptors, as only a split ring may have it", async () => {
         writeTable(frontEnd, places.table, [{ addr: places.data, len: 513, flags: WRITE }]);
         publish(sound(places.header), { addr: places.table, len: 16, flags: INDIRECT });
-        await until(() => queue.usedIdx === 1, "the request is used");
+        await until(() => usedIdxOf(queue) === 1, "the request is used");
         assert.deepEqual(frontEnd.memory.read(Number(places.data), 513), Buffer.alloc(513));
         assert.ok(!queue.takeError());
       });
@@ -337,19 +345,19 @@ for (const engine of ["io_uring", "threads"]) {
         const disk = frontEnd.disk(0);
         const reads = Promise.all([disk.read(0, 8), disk.read(8, 8), disk.read(16, 8)]);
         await reads;
-        queue.publishRaw(SIZE);
+        ring.publishRaw(SIZE);
         queue.kick(true);
         await isBroken();
         assert.equal(await frontEnd.getVringBase(0), 3);
-        assert.equal(queue.usedIdx, 3);
+        assert.equal(usedIdxOf(queue), 3);
       });
 
       test("changes nothing when a broken ring is broken once more", async () => {
-        queue.publishRaw(SIZE);
+        ring.publishRaw(SIZE);
         queue.kick(true);
         await isBroken();
         for (let i = 0; i < 20; i++) {
-          queue.publishRaw(SIZE + i);
+          ring.publishRaw(SIZE + i);
           queue.kick(true);
         }
         await frontEnd.disk(1).read(0, 8);
@@ -365,18 +373,20 @@ for (const engine of ["io_uring", "threads"]) {
     });
 
     describe("with a packed ring", () => {
-      let queue: PackedVirtqueue;
+      let queue: Virtqueue;
+      let ring: RawPackedRing;
       let places: Places;
 
       beforeEach(async () => {
         await connect(true);
-        queue = frontEnd.queues[0] as PackedVirtqueue;
+        queue = frontEnd.queues[0]!;
+        ring = rawPackedRing(queue);
         places = allocate();
       });
 
       for (const [name, chain, reason] of CHAINS) {
         test(`breaks it with ${name}`, async () => {
-          writeChain(queue, chain(places));
+          writeChain(ring, chain(places));
           queue.kick(true);
           await breaksAlone(reason);
         });
@@ -384,30 +394,30 @@ for (const engine of ["io_uring", "threads"]) {
 
       test("breaks it with a chain that is longer than the ring", async () => {
         const chain = Array.from({ length: SIZE }, () => ({ addr: places.header, len: 0, flags: NEXT }));
-        writeChain(queue, chain, { isOpen: true });
+        writeChain(ring, chain, { isOpen: true });
         queue.kick(true);
         await breaksAlone(/too long or runs in a circle/);
       });
 
       test("breaks it with a table that goes on beyond its region", async () => {
-        writeChain(queue, [{ addr: ISLAND_END - 16n, len: 32, flags: INDIRECT }]);
+        writeChain(ring, [{ addr: ISLAND_END - 16n, len: 32, flags: INDIRECT }]);
         queue.kick(true);
         await breaksAlone(/outside guest memory/);
       });
 
       test("breaks it with a table behind another descriptor", async () => {
-        writeChain(queue, [sound(places.header), { addr: places.table, len: 32, flags: INDIRECT }]);
+        writeChain(ring, [sound(places.header), { addr: places.table, len: 32, flags: INDIRECT }]);
         queue.kick(true);
         await breaksAlone(/where none may be/);
       });
 
       test("is given back the identifier that it made up", async () => {
         const chain = [sound(places.header), { addr: places.data, len: 513, flags: WRITE }];
-        writeChain(queue, chain, { id: 0xbeef });
+        writeChain(ring, chain, { id: 0xbeef });
         queue.kick(true);
         await until(() => queue.hasUsed(), "the request is used");
-        assert.equal(queue.descriptors.getUint16(12, true), 0xbeef);
-        assert.equal(queue.descriptors.getUint32(8, true), 513);
+        assert.equal(ring.descriptors.getUint16(12, true), 0xbeef);
+        assert.equal(ring.descriptors.getUint32(8, true), 513);
         assert.ok(!queue.takeError());
         await frontEnd.disk(1).read(0, 8);
       });
@@ -433,9 +443,13 @@ function sound(header: bigint): Bare {
   return { addr: header, len: BLK_HEADER_SIZE, flags: 0 };
 }
 
+function usedIdxOf({ ring }: Virtqueue): number {
+  return (ring as SplitRing).usedIdx;
+}
+
 /** From slot 0, in whichever format. The first descriptor's flags make the rest visible, so it comes last. */
 function writeChain(
-  queue: SplitVirtqueue | PackedVirtqueue,
+  ring: RawSplitRing | RawPackedRing,
   chain: readonly Bare[],
   options: { isOpen?: boolean; id?: number } = {},
 ): void {
@@ -443,10 +457,10 @@ function writeChain(
   for (let i = chain.length - 1; i >= 0; i--) {
     const { addr, len, flags } = chain[i]!;
     const link = i + 1 < chain.length || isOpen ? NEXT : 0;
-    if (queue instanceof SplitVirtqueue) {
-      queue.writeDescriptor(i, { addr, len, flags: flags | link, next: i + 1 });
+    if (ring instanceof RawSplitRing) {
+      ring.writeDescriptor(i, { addr, len, flags: flags | link, next: i + 1 });
     } else {
-      queue.writeDescriptor(i, { addr, len, flags: flags | link | queue.availFlags, id });
+      ring.writeDescriptor(i, { addr, len, flags: flags | link | ring.availFlags, id });
     }
   }
 }

@@ -7,9 +7,9 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
 } from "../../assembly/spec/virtio-blk.ts";
+import type { Segment } from "../../host/driver/ring.ts";
 import { encodeBlkHeader } from "../../host/front-end/blk-driver.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
-import type { Segment } from "../../host/front-end/virtqueue.ts";
 import { tellSeed } from "../support/random.ts";
 import { LIBRARY_PROGRAM, Vringd, type VringdOptions } from "../support/vringd.ts";
 

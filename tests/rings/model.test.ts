@@ -2,7 +2,7 @@
 // than usual; VRINGD_TEST_SEED and VRINGD_TEST_PATH, which a failure names, play one again.
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { compileInstrumentedCore } from "../support/instrumented-core.ts";
+import { compileInstrumentedCore } from "../../host/demo/instrumented-core.ts";
 import { CoreDevice, createCore } from "../support/model-core.ts";
 import { DaemonDevice, startModelDaemon } from "../support/model-daemon.ts";
 import { type Device, ModelRun } from "../support/model-run.ts";

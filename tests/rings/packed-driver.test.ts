@@ -11,10 +11,11 @@ import {
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_USED,
 } from "../../assembly/spec/virtqueue.ts";
+import type { Segment } from "../../host/driver/ring.ts";
 import { Memory } from "../../host/front-end/memory.ts";
-import { PackedVirtqueue } from "../../host/front-end/packed-virtqueue.ts";
-import type { Segment } from "../../host/front-end/virtqueue.ts";
+import { Virtqueue } from "../../host/front-end/virtqueue.ts";
 import { drainEventfd, signalEventfd } from "../../host/linux/eventfd.ts";
+import { type RawPackedRing, rawPackedRing } from "../support/raw-ring.ts";
 
 interface Chain {
   id: number;
@@ -31,7 +32,7 @@ class PackedDevice {
 
   constructor(
     private readonly memory: Memory,
-    private readonly queue: PackedVirtqueue,
+    private readonly ring: RawPackedRing,
   ) {}
 
   takeAll(): Chain[] {
@@ -41,7 +42,7 @@ class PackedDevice {
   }
 
   take(): Chain | undefined {
-    const ring = this.queue.descriptors;
+    const ring = this.ring.descriptors;
     const { next, wrap } = this;
     const lengths: number[] = [];
     for (let entries = 1; ; entries++) {
@@ -64,17 +65,17 @@ class PackedDevice {
 
   giveBack({ id, entries }: Chain, length: number): void {
     const flags = this.usedWrap ? VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED : 0;
-    this.queue.writeDescriptor(this.usedAt, { addr: 0n, len: length, flags, id });
+    this.ring.writeDescriptor(this.usedAt, { addr: 0n, len: length, flags, id });
     this.usedAt += entries;
-    if (this.usedAt >= this.queue.size) {
-      this.usedAt -= this.queue.size;
+    if (this.usedAt >= this.ring.size) {
+      this.usedAt -= this.ring.size;
       this.usedWrap = !this.usedWrap;
     }
   }
 
   private advance(): void {
     this.next++;
-    if (this.next < this.queue.size) return;
+    if (this.next < this.ring.size) return;
     this.next = 0;
     this.wrap = !this.wrap;
   }
@@ -87,13 +88,15 @@ class PackedDevice {
 
 describe("the packed driver", () => {
   let memory: Memory;
-  let queue: PackedVirtqueue;
+  let queue: Virtqueue;
+  let ring: RawPackedRing;
   let device: PackedDevice;
 
   function makeQueue(size: number, eventIdx = false): void {
     queue?.close();
-    queue = new PackedVirtqueue(memory, { size, eventIdx });
-    device = new PackedDevice(memory, queue);
+    queue = new Virtqueue(memory, { packed: true, size, eventIdx });
+    ring = rawPackedRing(queue);
+    device = new PackedDevice(memory, ring);
   }
 
   const chain = (...lengths: number[]): Segment[] =>
@@ -134,7 +137,7 @@ describe("the packed driver", () => {
         { token: second.id, length: round },
         { token: first.id, length: round + 1 },
       ]);
-      assert.equal(queue.inFlight(), 0);
+      assert.equal(queue.ring.inFlight(), 0);
     }
   });
 
@@ -159,7 +162,7 @@ describe("the packed driver", () => {
     queue.add(chain(1));
     queue.publish();
     assert.equal(queue.kick(), true);
-    queue.deviceEvent[EVENT_FLAGS / 2] = RING_EVENT_FLAGS_DISABLE;
+    ring.deviceEvent[EVENT_FLAGS / 2] = RING_EVENT_FLAGS_DISABLE;
     queue.add(chain(1));
     queue.publish();
     assert.equal(queue.kick(), false);
@@ -168,8 +171,8 @@ describe("the packed driver", () => {
 
   test("kicks for what it publishes after a kick that was sent regardless", () => {
     makeQueue(4, true);
-    queue.deviceEvent.set([0x8000], EVENT_OFF_WRAP / 2);
-    queue.deviceEvent.set([RING_EVENT_FLAGS_DESC], EVENT_FLAGS / 2);
+    ring.deviceEvent.set([0x8000], EVENT_OFF_WRAP / 2);
+    ring.deviceEvent.set([RING_EVENT_FLAGS_DESC], EVENT_FLAGS / 2);
     queue.add(chain(1));
     queue.kick(true);
     queue.publish();
@@ -181,8 +184,8 @@ describe("the packed driver", () => {
     const kicks: boolean[] = [];
     // Waits for position 2 of the first lap, then for position 1 of the second.
     for (const offWrap of [0x8002, 0x8002, 0x8002, 0x8002, 1, 1, 1]) {
-      queue.deviceEvent.set([offWrap], EVENT_OFF_WRAP / 2);
-      queue.deviceEvent.set([RING_EVENT_FLAGS_DESC], EVENT_FLAGS / 2);
+      ring.deviceEvent.set([offWrap], EVENT_OFF_WRAP / 2);
+      ring.deviceEvent.set([RING_EVENT_FLAGS_DESC], EVENT_FLAGS / 2);
       queue.add(chain(1));
       queue.publish();
       kicks.push(queue.kick());
@@ -197,12 +200,12 @@ describe("the packed driver", () => {
     queue.add(chain(1));
     queue.publish();
     const waiting = queue.wait(1000);
-    assert.deepEqual([...queue.driverEvent], [0x8000, RING_EVENT_FLAGS_DESC]);
+    assert.deepEqual([...ring.driverEvent], [0x8000, RING_EVENT_FLAGS_DESC]);
     device.giveBack(device.take()!, 7);
     signalEventfd(queue.callFd);
     assert.equal(await waiting, true);
     assert.equal(queue.callCount, 1);
-    assert.equal(queue.driverEvent[EVENT_FLAGS / 2], RING_EVENT_FLAGS_DISABLE);
+    assert.equal(ring.driverEvent[EVENT_FLAGS / 2], RING_EVENT_FLAGS_DISABLE);
     assert.deepEqual(queue.poll(), [{ token: 0, length: 7 }]);
   });
 

@@ -22,6 +22,7 @@ import {
   VIRTIO_BLK_T_WRITE_ZEROES,
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from "../../assembly/spec/virtio-blk.ts";
+import type { Segment } from "../../host/driver/ring.ts";
 import {
   type BlkRange,
   type BlkRequest,
@@ -29,7 +30,6 @@ import {
   encodeRanges,
 } from "../../host/front-end/blk-driver.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
-import type { Segment } from "../../host/front-end/virtqueue.ts";
 import { whyNoDirect } from "../support/machine.ts";
 import { MixedLoad } from "../support/mixed-load.ts";
 import { tellSeed } from "../support/random.ts";
@@ -339,6 +339,6 @@ function lengthOnSuccess({ type, inLength = 0 }: BlkRequest): number {
 
 async function isAlive(frontEnd: FrontEnd): Promise<void> {
   await frontEnd.disk().read(0, 8);
-  assert.equal(frontEnd.queues[0]!.inFlight(), 0);
+  assert.equal(frontEnd.queues[0]!.ring.inFlight(), 0);
   assert.ok(!frontEnd.queues[0]!.takeError(), "the ring was reported as broken");
 }

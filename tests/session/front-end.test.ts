@@ -10,6 +10,7 @@ import {
   VIRTIO_BLK_T_IN,
 } from "../../assembly/spec/virtio-blk.ts";
 import { FrontEnd, type FrontEndOptions } from "../../host/front-end/front-end.ts";
+import { randomReads } from "../support/random-reads.ts";
 import { skipWithout, whyNoProgram } from "../support/skip.ts";
 import { StorageDaemon } from "../support/storage-daemon.ts";
 
@@ -144,7 +145,7 @@ describe("the test front-end, with qemu-storage-daemon", { skip }, () => {
 
   test("reads at random without a failure", async () => {
     await using frontEnd = await FrontEnd.connect(socketPath);
-    const result = await frontEnd.disk().randomReads(20_000, 32, 4096);
+    const result = await randomReads(frontEnd.disk(), 20_000, 32, 4096);
     assert.equal(result.failures, 0);
     assert.ok(result.calls <= result.count);
   });

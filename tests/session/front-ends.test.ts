@@ -4,10 +4,10 @@ import { existsSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VIRTIO_F_RING_EVENT_IDX } from "../../assembly/spec/virtqueue.ts";
+import { SplitRing } from "../../host/driver/split.ts";
 import { FrontEnd, type FrontEndOptions } from "../../host/front-end/front-end.ts";
 import { DEFAULT_LAYOUT, Memory } from "../../host/front-end/memory.ts";
 import { openConnection } from "../../host/front-end/requests.ts";
-import { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
 import { createEventfd, drainEventfd, signalEventfd } from "../../host/linux/eventfd.ts";
 import { close } from "../../host/linux/libc.ts";
 import { listenUnix, unixPair } from "../../host/linux/unix-socket.ts";
@@ -16,6 +16,7 @@ import { VHOST_USER_F_PROTOCOL_FEATURES, VHOST_USER_GET_FEATURES } from "../../h
 import { footprint, settledFds } from "../support/footprint.ts";
 import { MixedLoad } from "../support/mixed-load.ts";
 import { tellSeed } from "../support/random.ts";
+import { randomReads } from "../support/random-reads.ts";
 import { until } from "../support/until.ts";
 import { Vringd } from "../support/vringd.ts";
 
@@ -28,7 +29,7 @@ const QUIET_MS = 150;
 
 /** A load that nobody waits for, since it ends with the front-end or the daemon. */
 function startLoad(frontEnd: FrontEnd, queueIndex = 0): Promise<unknown> {
-  const load = frontEnd.disk(queueIndex).randomReads(1_000_000, 32, 4096, { stallTimeoutMs: 200 });
+  const load = randomReads(frontEnd.disk(queueIndex), 1_000_000, 32, 4096, { stallTimeoutMs: 200 });
   return load.catch((error: unknown) => error);
 }
 
@@ -148,7 +149,7 @@ for (const engine of ["io_uring", "threads"]) {
 
     test("may set the same features again under load", async () => {
       await using frontEnd = await connect({ queueSize: 256 });
-      const load = frontEnd.disk().randomReads(20_000, 32, 4096);
+      const load = randomReads(frontEnd.disk(), 20_000, 32, 4096);
       for (let i = 0; i < 20; i++) {
         assert.equal(await frontEnd.setFeatures(frontEnd.features), 0n);
         await sleep(2);
@@ -167,12 +168,9 @@ for (const engine of ["io_uring", "threads"]) {
       await using frontEnd = await connect({ queueSize: 256 });
       const [queue] = frontEnd.queues;
       let isOver = false;
-      const load = frontEnd
-        .disk()
-        .randomReads(20_000, 32, 4096)
-        .finally(() => {
-          isOver = true;
-        });
+      const load = randomReads(frontEnd.disk(), 20_000, 32, 4096).finally(() => {
+        isOver = true;
+      });
       let swaps = 0;
       for (; !isOver; swaps++) {
         await queue!.replaceCallFd(async (fd) => {
@@ -223,17 +221,14 @@ for (const engine of ["io_uring", "threads"]) {
         await using frontEnd = await connect({ packed, queueSize: 256 });
         const queue = frontEnd.queues[0]!;
         let isOver = false;
-        const load = frontEnd
-          .disk()
-          .randomReads(20_000, 32, 4096)
-          .finally(() => {
-            isOver = true;
-          });
+        const load = randomReads(frontEnd.disk(), 20_000, 32, 4096).finally(() => {
+          isOver = true;
+        });
         let stops = 0;
         for (; !isOver; stops++) {
           const base = await frontEnd.stopQueue(0);
-          if (queue instanceof SplitVirtqueue) {
-            assert.equal(base, queue.usedIdx, "something was taken and not given back");
+          if (queue.ring instanceof SplitRing) {
+            assert.equal(base, queue.ring.usedIdx, "something was taken and not given back");
           } else {
             assert.equal(base & 0xffff, base >>> 16, "something was taken and not given back");
           }

@@ -14,6 +14,7 @@ import { FrontEnd, type FrontEndOptions } from "../../host/front-end/front-end.t
 import { whyNoFileOf } from "../support/machine.ts";
 import { MixedLoad } from "../support/mixed-load.ts";
 import { tellSeed } from "../support/random.ts";
+import { randomReads } from "../support/random-reads.ts";
 import { skipWithout } from "../support/skip.ts";
 import { memoryDirectory, Vringd } from "../support/vringd.ts";
 
@@ -186,7 +187,7 @@ for (const engine of ["io_uring", "threads"]) {
         await using frontEnd = await connect({ packed, queueSize: 32768, memory: LARGE_MEMORY });
         const image = daemon.imageBytes(0, CAPACITY);
         let wrong = 0;
-        const { failures } = await frontEnd.disk().randomReads(20_000, 3000, 4096, {
+        const { failures } = await randomReads(frontEnd.disk(), 20_000, 3000, 4096, {
           check(sector, block) {
             if (Buffer.compare(block, image.subarray(sector * 512, sector * 512 + 4096)) !== 0) wrong++;
           },

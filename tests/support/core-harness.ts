@@ -49,7 +49,7 @@ import {
   SQE_USER_DATA,
 } from "../../assembly/spec/io-uring.ts";
 import type { Core } from "../../host/core/core.ts";
-import { STATE_PREFIX } from "./instrumented-core.ts";
+import { STATE_PREFIX } from "../../host/demo/instrumented-core.ts";
 import type { RingShape } from "./scripted-driver.ts";
 import { CAPACITY_SECTORS } from "./scripted-requests.ts";
 

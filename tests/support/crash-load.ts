@@ -14,9 +14,10 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "../../assembly/spec/virtio-blk.ts";
+import { NOTHING_USED, type Segment } from "../../host/driver/ring.ts";
 import { encodeRanges } from "../../host/front-end/blk-driver.ts";
 import type { Memory } from "../../host/front-end/memory.ts";
-import { NOTHING_USED, type Segment, type Virtqueue } from "../../host/front-end/virtqueue.ts";
+import type { Virtqueue } from "../../host/front-end/virtqueue.ts";
 import type { Random } from "./random.ts";
 import { fillSectors, type SectorModel, ZEROES } from "./sector-model.ts";
 import { until } from "./until.ts";

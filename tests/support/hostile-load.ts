@@ -19,9 +19,8 @@ import {
 } from "../../assembly/spec/virtqueue.ts";
 import { encodeBlkHeader } from "../../host/front-end/blk-driver.ts";
 import type { FrontEnd } from "../../host/front-end/front-end.ts";
-import { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
-import type { RawDescriptor } from "../../host/front-end/virtqueue.ts";
 import type { Random } from "./random.ts";
+import { type RawDescriptor, RawSplitRing, rawRing } from "./raw-ring.ts";
 
 const ARENA_SIZE = 64 << 10;
 const SLOT = 64;
@@ -56,8 +55,9 @@ export class HostileLoad {
     const queue = frontEnd.queues[index]!;
     this.attacks++;
     this.fillArena();
-    for (let i = 0; i < queue.size; i++) queue.writeDescriptor(i, this.descriptor(queue.size));
-    if (queue instanceof SplitVirtqueue) this.spoilAvail(queue);
+    const ring = rawRing(queue);
+    for (let i = 0; i < queue.size; i++) ring.writeDescriptor(i, this.descriptor(queue.size));
+    if (ring instanceof RawSplitRing) this.spoilAvail(ring);
     queue.kick(true);
     await sleep(random.below(WAIT_MS_MAX + 1));
     const isBroken = queue.takeError();
@@ -65,12 +65,12 @@ export class HostileLoad {
     if (isBroken || random.below(8) === 0) await frontEnd.renewQueue(index);
   }
 
-  private spoilAvail(queue: SplitVirtqueue): void {
+  private spoilAvail(ring: RawSplitRing): void {
     const { random } = this;
-    const idx = Atomics.load(queue.avail, AVAIL_IDX / 2);
-    const headEnd = queue.size + random.below(2);
-    for (let slot = 0; slot < queue.size; slot++) queue.writeAvailEntry(slot, random.below(headEnd));
-    queue.writeAvailIdx((idx + random.below(queue.size + 2)) & 0xffff);
+    const idx = Atomics.load(ring.avail, AVAIL_IDX / 2);
+    const headEnd = ring.size + random.below(2);
+    for (let slot = 0; slot < ring.size; slot++) ring.writeAvailEntry(slot, random.below(headEnd));
+    ring.writeAvailIdx((idx + random.below(ring.size + 2)) & 0xffff);
   }
 
   /** Headers that may be honest, and rubbish between them. */

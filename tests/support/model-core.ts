@@ -21,11 +21,10 @@ import {
   IORING_OP_WRITEV,
 } from "../../assembly/spec/io-uring.ts";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
-import { PackedVirtqueue } from "../../host/front-end/packed-virtqueue.ts";
-import { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
-import type { QueueMemory, Virtqueue } from "../../host/front-end/virtqueue.ts";
+import type { RingMemory } from "../../host/driver/ring.ts";
+import { SplitRing } from "../../host/driver/split.ts";
+import { Virtqueue } from "../../host/front-end/virtqueue.ts";
 import { drainEventfd } from "../../host/linux/eventfd.ts";
-import { addressOf, viewOf } from "../../host/linux/libc.ts";
 import { BlockModel } from "./block-model.ts";
 import {
   CoreHarness,
@@ -50,24 +49,16 @@ const ID = "a model";
 const SLOTS = 16;
 
 /** The guest's memory for rings and tables; slots lie in memory of their own. */
-class RingMemory implements QueueMemory {
+class ModelMemory implements RingMemory {
   private end = 0;
 
-  constructor(
-    private readonly address: number,
-    private readonly memory: Uint8Array,
-  ) {}
+  constructor(private readonly memory: Uint8Array) {}
 
   allocate(byteLength: number): number {
     const offset = this.end;
     this.end += Math.ceil(byteLength / 16) * 16;
     assert.ok(this.end <= GUEST_WINDOW_SIZE);
     return GUEST_GPA + offset;
-  }
-
-  /** Memory that never grows stays where it is. */
-  view(gpa: number, byteLength: number): ArrayBuffer {
-    return viewOf(this.address + ptrOf(gpa), byteLength);
   }
 
   bytes(gpa: number, byteLength: number): Uint8Array<ArrayBuffer> {
@@ -95,7 +86,7 @@ export class CoreDevice implements Device {
   readonly model: BlockModel;
   readonly slots = Array.from({ length: SLOTS }, (_, i) => DATA_GPA + i * SLOT_SIZE);
   private readonly disk = Buffer.alloc(CAPACITY * SECTOR_SIZE);
-  private readonly memory: RingMemory;
+  private readonly memory: ModelMemory;
   private isCalled = false;
 
   constructor(
@@ -112,11 +103,10 @@ export class CoreDevice implements Device {
       id: ID,
     });
     this.describeDisk();
-    this.memory = new RingMemory(addressOf(core.bytes), core.bytes);
-    const Queue = packed ? PackedVirtqueue : SplitVirtqueue;
-    this.queue = new Queue(this.memory, { size, eventIdx });
+    this.memory = new ModelMemory(core.bytes);
+    this.queue = new Virtqueue(this.memory, { packed, size, eventIdx });
     core.boot();
-    this.start(this.queue.initialBase);
+    this.start(this.queue.ring.initialBase);
   }
 
   bytes(gpa: number, byteLength: number): Uint8Array {
@@ -164,7 +154,8 @@ export class CoreDevice implements Device {
       if ((done & (1 << i)) !== 0) this.perform(operation, this.totalOf(operation));
     });
     this.core.boot();
-    this.start(this.queue instanceof SplitVirtqueue ? this.queue.usedIdx : this.queue.initialBase);
+    const { ring } = this.queue;
+    this.start(ring instanceof SplitRing ? ring.usedIdx : ring.initialBase);
   }
 
   async wait(): Promise<void> {
@@ -193,7 +184,7 @@ export class CoreDevice implements Device {
 
   private start(base: number): void {
     const { size, packed: isPacked, eventIdx: hasEventIdx } = this.setup;
-    const { descriptor, available, used } = this.queue.addresses;
+    const { descriptor, available, used } = this.queue.ring.addresses;
     const pointers = { descPtr: ptrOf(descriptor), driverPtr: ptrOf(available), devicePtr: ptrOf(used) };
     this.core.track(size);
     this.core.start({ ...pointers, shape: { size, isPacked, hasEventIdx } }, base);

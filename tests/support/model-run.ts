@@ -11,8 +11,9 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "../../assembly/spec/virtio-blk.ts";
+import { NOTHING_USED, type Segment } from "../../host/driver/ring.ts";
 import { encodeBlkHeader, encodeRanges } from "../../host/front-end/blk-driver.ts";
-import { NOTHING_USED, type Segment, type Virtqueue } from "../../host/front-end/virtqueue.ts";
+import type { Virtqueue } from "../../host/front-end/virtqueue.ts";
 import { type BlockModel, type Outcome, overlap, type Sectors } from "./block-model.ts";
 import type { Fate, RequestPlan, Step } from "./model-script.ts";
 
@@ -76,11 +77,11 @@ export class ModelRun {
   /** Throws where the device is not as the model says. Returns how many requests there were. */
   async play(steps: readonly Step[]): Promise<number> {
     const { device } = this;
-    device.queue.enableCalls();
+    device.queue.ring.enableCalls();
     for (const step of steps) await this.step(step);
     this.kick();
     for (this.reap(); this.pending.size > 0; this.reap()) await device.wait();
-    assert.equal(device.queue.inFlight(), 0);
+    assert.equal(device.queue.ring.inFlight(), 0);
     assert.ok(device.image().equals(device.model.image), "the disk holds something else than the model");
     return this.added;
   }
@@ -192,7 +193,7 @@ export class ModelRun {
         this.check(this.pending.get(token)!, queue.usedLength);
         this.pending.delete(token);
       }
-      queue.enableCalls();
+      queue.ring.enableCalls();
     } while (queue.hasUsed());
   }
 

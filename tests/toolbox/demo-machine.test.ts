@@ -4,14 +4,14 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK } from "../../assembly/spec/virtio-blk.ts";
 import { RING_SIZES, type RingConfig } from "../../host/demo/config.ts";
+import type { Mischief } from "../../host/demo/demo-ring.ts";
 import { MISCHIEF } from "../../host/demo/driver-story.ts";
+import { instrumentCore } from "../../host/demo/instrumented-core.ts";
 import { Machine } from "../../host/demo/machine.ts";
 import { makeMemory } from "../../host/demo/memory-map.ts";
 import { nextAction, runAction } from "../../host/demo/next-action.ts";
-import type { Mischief } from "../../host/demo/ring-driver.ts";
 import { parseScenario, parseWish, play, scenarioHash, wishCode } from "../../host/demo/scenario.ts";
 import { TOURS } from "../../host/demo/tour.ts";
-import { instrumentCore } from "../support/instrumented-core.ts";
 import { tellSeed } from "../support/random.ts";
 
 const modules = {

@@ -1,10 +1,10 @@
 // The controls that stay: settings, buttons, keys, the form, and tours.
 import { RING_SIZES } from "../config.ts";
+import type { Mischief } from "../demo-ring.ts";
 import { MISCHIEF } from "../driver-story.ts";
 import type { RequestKind } from "../guest.ts";
 import { DISK_SECTORS } from "../memory-map.ts";
 import { nextAction } from "../next-action.ts";
-import type { Mischief } from "../ring-driver.ts";
 import { wishCode } from "../scenario.ts";
 import type { App } from "./app.ts";
 import { byId, element, isUsable, setUsable } from "./elements.ts";

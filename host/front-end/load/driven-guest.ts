@@ -6,10 +6,10 @@ import {
   HISTOGRAM_BUCKETS,
 } from "../../../assembly/abi/driver.ts";
 import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../../../assembly/abi/layout.ts";
+import type { RingAddresses } from "../../driver/ring.ts";
 import { createEventfd } from "../../linux/eventfd.ts";
 import { close } from "../../linux/libc.ts";
 import { Memory } from "../memory.ts";
-import type { RingAddresses } from "../virtqueue.ts";
 import {
   GuestLayout,
   gpaOf,

@@ -3,7 +3,6 @@ import {
   EVENT_FLAGS,
   EVENT_OFF_WRAP,
   EVENT_SUPPRESS_SIZE,
-  PACKED_DESC_ADDR,
   PACKED_DESC_FLAGS,
   PACKED_DESC_ID,
   PACKED_DESC_LEN,
@@ -19,37 +18,33 @@ import {
 } from "../../assembly/spec/virtqueue.ts";
 import {
   type AddOptions,
+  DriverRing,
   NOTHING_USED,
   passedEvent,
-  type QueueMemory,
-  type RawDescriptor,
-  type RingAddresses,
+  type RingMemory,
+  type RingOptions,
+  type RingPosition,
   type Segment,
-  Virtqueue,
-  type VirtqueueOptions,
   writeAddrLen,
-} from "./virtqueue.ts";
+} from "./ring.ts";
 
 const WRAP_BIT = 0x8000;
 const NOTHING_PENDING = -1;
 
-export class PackedVirtqueue extends Virtqueue {
+export class PackedRing extends DriverRing {
   readonly isPacked = true;
-  readonly addresses: RingAddresses;
   /** Both positions 0, both wrap counters 1 ("Vring descriptor indices for packed virtqueues"). */
   readonly initialBase = 0x80008000;
 
-  /** The ring and the event suppression areas, for tests that write what a driver never would. */
-  readonly descriptors: DataView;
-  readonly driverEvent: Uint16Array;
-  readonly deviceEvent: Uint16Array;
-
   private readonly words: Uint32Array;
   private readonly halves: Uint16Array;
-  private readonly deviceEventWord: Uint32Array;
+  private readonly driverEvent: Uint16Array;
+  private readonly deviceEvent: Uint32Array;
+  /** A queue of identifiers, so that they are taken in turn: from `firstId` on, around the end. */
   private readonly freeIds: Uint16Array;
+  private firstId = 0;
   private freeIdCount: number;
-  private freeEntries: number;
+  freeCount: number;
   private nextAvail = 0;
   private availWrap = true;
   private nextUsed = 0;
@@ -63,36 +58,39 @@ export class PackedVirtqueue extends Virtqueue {
   private pendingSlot = NOTHING_PENDING;
   private pendingFlags = 0;
 
-  constructor(memory: QueueMemory, options: VirtqueueOptions) {
-    super(memory, options);
-    const { size } = this;
-    this.addresses = {
-      descriptor: this.allocateZeroed(size * PACKED_DESC_SIZE),
-      available: this.allocateZeroed(EVENT_SUPPRESS_SIZE),
-      used: this.allocateZeroed(EVENT_SUPPRESS_SIZE),
+  constructor(memory: RingMemory, options: RingOptions) {
+    const { size } = options;
+    const sizes = {
+      descriptor: size * PACKED_DESC_SIZE,
+      available: EVENT_SUPPRESS_SIZE,
+      used: EVENT_SUPPRESS_SIZE,
     };
-    const ring = memory.view(this.addresses.descriptor, size * PACKED_DESC_SIZE);
-    this.descriptors = new DataView(ring);
-    this.words = new Uint32Array(ring);
-    this.halves = new Uint16Array(ring);
-    this.driverEvent = new Uint16Array(memory.view(this.addresses.available, EVENT_SUPPRESS_SIZE));
-    const deviceEvent = memory.view(this.addresses.used, EVENT_SUPPRESS_SIZE);
-    this.deviceEvent = new Uint16Array(deviceEvent);
-    this.deviceEventWord = new Uint32Array(deviceEvent);
-    this.freeIds = Uint16Array.from({ length: size }, (_, i) => size - 1 - i);
+    super(memory, options, sizes);
+    const { descriptor, available, used } = this.addresses;
+    this.words = this.wordsAt(descriptor, sizes.descriptor);
+    this.halves = this.halvesAt(descriptor, sizes.descriptor);
+    this.driverEvent = this.halvesAt(available, EVENT_SUPPRESS_SIZE);
+    this.deviceEvent = this.wordsAt(used, EVENT_SUPPRESS_SIZE);
+    this.freeIds = Uint16Array.from({ length: size }, (_, i) => i);
     this.freeIdCount = size;
-    this.freeEntries = size;
+    this.freeCount = size;
+  }
+
+  get position(): RingPosition {
+    const { nextAvail, nextUsed, availWrap, usedWrap } = this;
+    return { avail: nextAvail, used: nextUsed, availWrap: Number(availWrap), usedWrap: Number(usedWrap) };
   }
 
   add(segments: readonly Segment[], options?: AddOptions): number {
     const isIndirect = options?.indirect ?? false;
     const entries = isIndirect ? 1 : segments.length;
-    if (entries === 0 || entries > this.freeEntries)
-      throw new RangeError(`no room for ${entries} descriptors`);
-    const id = this.freeIds[--this.freeIdCount]!;
+    if (entries === 0 || entries > this.freeCount) throw new RangeError(`no room for ${entries} descriptors`);
+    const id = this.freeIds[this.firstId]!;
+    this.firstId = (this.firstId + 1) % this.size;
+    this.freeIdCount--;
     this.entriesOf[id] = entries;
-    this.freeEntries -= entries;
-    if (isIndirect) this.writeIndirect(id, segments, options?.tableAt);
+    this.freeCount -= entries;
+    if (isIndirect) this.writeIndirect(id, segments, options?.table);
     else this.writeChain(id, segments);
     return id;
   }
@@ -119,21 +117,40 @@ export class PackedVirtqueue extends Virtqueue {
       this.usedWrap = !this.usedWrap;
     }
     this.entriesOf[id] = 0;
-    this.freeEntries += entries;
-    this.freeIds[this.freeIdCount++] = id;
+    this.freeCount += entries;
+    this.freeIds[(this.firstId + this.freeIdCount++) % this.size] = id;
     return id;
   }
 
-  /** Both bits equal the wrap counter (2.8.1). */
   hasUsed(): boolean {
-    const flags = Atomics.load(this.halves, flagsAt(this.nextUsed));
+    return this.isUsed(this.nextUsed, this.usedWrap);
+  }
+
+  /** Both bits equal the wrap counter (2.8.1). */
+  isUsed(slot: number, wrap: boolean): boolean {
+    const flags = Atomics.load(this.halves, flagsAt(slot));
     const isUsed = (flags & VIRTQ_DESC_F_USED) !== 0;
-    return isUsed === ((flags & VIRTQ_DESC_F_AVAIL) !== 0) && isUsed === this.usedWrap;
+    return isUsed === ((flags & VIRTQ_DESC_F_AVAIL) !== 0) && isUsed === wrap;
+  }
+
+  usedTokens(): number[] {
+    const tokens: number[] = [];
+    for (let at = this.nextUsed, left = this.size; left > 0; ) {
+      const wrap = at < this.size ? this.usedWrap : !this.usedWrap;
+      if (!this.isUsed(at % this.size, wrap)) break;
+      const token = this.halves[(at % this.size) * 8 + PACKED_DESC_ID / 2]!;
+      const entries = this.entriesOf[token] ?? 0;
+      if (entries === 0) break;
+      tokens.push(token);
+      at += entries;
+      left -= entries;
+    }
+    return tokens;
   }
 
   enableCalls(): void {
     const offWrap = this.nextUsed | (this.usedWrap ? WRAP_BIT : 0);
-    Atomics.store(this.driverEvent, EVENT_OFF_WRAP / 2, offWrap);
+    if (this.eventIdx) Atomics.store(this.driverEvent, EVENT_OFF_WRAP / 2, offWrap);
     const flags = this.eventIdx ? RING_EVENT_FLAGS_DESC : RING_EVENT_FLAGS_ENABLE;
     Atomics.store(this.driverEvent, EVENT_FLAGS / 2, flags);
   }
@@ -142,30 +159,12 @@ export class PackedVirtqueue extends Virtqueue {
     Atomics.store(this.driverEvent, EVENT_FLAGS / 2, RING_EVENT_FLAGS_DISABLE);
   }
 
-  writeDescriptor(index: number, { addr, len, flags, id = 0 }: RawDescriptor): void {
-    const at = index * PACKED_DESC_SIZE;
-    this.descriptors.setBigUint64(at + PACKED_DESC_ADDR, addr, true);
-    this.descriptors.setUint32(at + PACKED_DESC_LEN, len, true);
-    this.descriptors.setUint16(at + PACKED_DESC_ID, id, true);
-    Atomics.store(this.halves, flagsAt(index), flags);
-  }
-
-  /** The two bits that make a descriptor available at the driver's position, for writeDescriptor(). */
-  get availFlags(): number {
-    return this.availWrap ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED;
-  }
-
-  /** Where the driver writes next, for writeDescriptor(). */
-  get availSlot(): number {
-    return this.nextAvail;
-  }
-
-  protected needsKick(): boolean {
+  takeKickWish(): boolean {
     const after = this.publishedAvail;
     const before = after - this.publishedSinceKick;
     this.publishedSinceKick = 0;
     // Both fields in one load: they belong together.
-    const event = Atomics.load(this.deviceEventWord, 0);
+    const event = Atomics.load(this.deviceEvent, 0);
     const flags = event >>> 16;
     if (flags !== RING_EVENT_FLAGS_DESC) return flags !== RING_EVENT_FLAGS_DISABLE;
     const isThisLap = ((event & WRAP_BIT) !== 0) === this.publishedWrap;
@@ -182,25 +181,22 @@ export class PackedVirtqueue extends Virtqueue {
     }
   }
 
-  private writeIndirect(id: number, segments: readonly Segment[], tableAt?: number): void {
-    const gpa = tableAt ?? this.writeTable(id, segments);
+  /** A table has no links and no identifiers: its descriptors follow one another (2.8.7). */
+  private writeIndirect(id: number, segments: readonly Segment[], given: AddOptions["table"]): void {
+    const gpa = this.tableFor(id, segments.length, given, (words) => {
+      for (let i = 0; i < segments.length; i++) {
+        const segment = segments[i]!;
+        writeAddrLen(words, i, segment.gpa, segment.length);
+        words[i * 4 + 3] = (segment.writable ? VIRTQ_DESC_F_WRITE : 0) << 16;
+      }
+    });
     this.writeNext(id, gpa, segments.length * PACKED_DESC_SIZE, VIRTQ_DESC_F_INDIRECT);
   }
 
-  /** A table has no links and no identifiers: its descriptors follow one another (2.8.7). */
-  private writeTable(id: number, segments: readonly Segment[]): number {
-    const { gpa, words } = this.indirectTable(id, segments.length);
-    for (let i = 0; i < segments.length; i++) {
-      const segment = segments[i]!;
-      writeAddrLen(words, i, segment.gpa, segment.length);
-      words[i * 4 + 3] = (segment.writable ? VIRTQ_DESC_F_WRITE : 0) << 16;
-    }
-    return gpa;
-  }
-
-  private writeNext(id: number, gpa: number, length: number, ownFlags: number): void {
+  /** One descriptor. By itself it is for whoever writes a chain of its own, such as a wrong one. */
+  writeNext(id: number, gpa: number, length: number, ownFlags: number): void {
     const slot = this.nextAvail;
-    const flags = ownFlags | this.availFlags;
+    const flags = ownFlags | (this.availWrap ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED);
     writeAddrLen(this.words, slot, gpa, length);
     this.halves[slot * 8 + PACKED_DESC_ID / 2] = id;
     if (this.pendingSlot === NOTHING_PENDING) {

@@ -5,10 +5,6 @@ import {
   AVAIL_IDX,
   AVAIL_RING,
   AVAIL_RING_ENTRY_SIZE,
-  DESC_ADDR,
-  DESC_FLAGS,
-  DESC_LEN,
-  DESC_NEXT,
   DESC_SIZE,
   USED_ELEM_SIZE,
   USED_FIXED_SIZE,
@@ -23,61 +19,59 @@ import {
 } from "../../assembly/spec/virtqueue.ts";
 import {
   type AddOptions,
+  DriverRing,
   NOTHING_USED,
   passedEvent,
-  type QueueMemory,
-  type RawDescriptor,
-  type RingAddresses,
+  type RingMemory,
+  type RingOptions,
+  type RingPosition,
   type Segment,
-  Virtqueue,
-  type VirtqueueOptions,
   writeAddrLen,
-} from "./virtqueue.ts";
+} from "./ring.ts";
 
-export class SplitVirtqueue extends Virtqueue {
+export class SplitRing extends DriverRing {
   readonly isPacked = false;
-  readonly addresses: RingAddresses;
   readonly initialBase = 0;
 
-  /** The ring itself, for tests that write what a driver never would. */
-  readonly descriptors: DataView;
-  readonly avail: Uint16Array;
-  readonly used: Uint16Array;
-
-  private readonly descriptorWords: Uint32Array;
+  private readonly descriptors: Uint32Array;
+  private readonly avail: Uint16Array;
+  private readonly used: Uint16Array;
   private readonly usedWords: Uint32Array;
   private readonly usedEventAt: number;
   private readonly availEventAt: number;
   /** Links of chains and of the free list: the driver's own, which no device can spoil. */
   private readonly nextOf: Uint16Array;
-  private firstFree = 0;
-  private freeCount: number;
+  /** The place that the next chain begins at, if any is free. */
+  firstFree = 0;
+  private lastFree: number;
   private nextAvail = 0;
   private publishedAvail = 0;
   private kickedAvail = 0;
   private nextUsed = 0;
+  freeCount: number;
 
-  constructor(memory: QueueMemory, options: VirtqueueOptions) {
-    super(memory, options);
-    const { size } = this;
-    const availSize = AVAIL_FIXED_SIZE + size * AVAIL_RING_ENTRY_SIZE;
-    const usedSize = USED_FIXED_SIZE + size * USED_ELEM_SIZE;
-    this.addresses = {
-      descriptor: this.allocateZeroed(size * DESC_SIZE),
-      available: this.allocateZeroed(availSize),
-      used: this.allocateZeroed(usedSize),
+  constructor(memory: RingMemory, options: RingOptions) {
+    const { size } = options;
+    const sizes = {
+      descriptor: size * DESC_SIZE,
+      available: AVAIL_FIXED_SIZE + size * AVAIL_RING_ENTRY_SIZE,
+      used: USED_FIXED_SIZE + size * USED_ELEM_SIZE,
     };
-    const descriptors = memory.view(this.addresses.descriptor, size * DESC_SIZE);
-    this.descriptors = new DataView(descriptors);
-    this.descriptorWords = new Uint32Array(descriptors);
-    this.avail = new Uint16Array(memory.view(this.addresses.available, availSize));
-    const used = memory.view(this.addresses.used, usedSize + 2);
-    this.used = new Uint16Array(used);
-    this.usedWords = new Uint32Array(used);
+    super(memory, options, sizes);
+    const { descriptor, available, used } = this.addresses;
+    this.descriptors = this.wordsAt(descriptor, sizes.descriptor);
+    this.avail = this.halvesAt(available, sizes.available);
+    this.used = this.halvesAt(used, sizes.used);
+    this.usedWords = this.wordsAt(used, sizes.used);
     this.usedEventAt = AVAIL_RING / 2 + size;
     this.availEventAt = (USED_RING + size * USED_ELEM_SIZE) / 2;
     this.nextOf = Uint16Array.from({ length: size }, (_, i) => i + 1);
+    this.lastFree = size - 1;
     this.freeCount = size;
+  }
+
+  get position(): RingPosition {
+    return { avail: this.nextAvail, used: this.nextUsed };
   }
 
   add(segments: readonly Segment[], options?: AddOptions): number {
@@ -85,13 +79,18 @@ export class SplitVirtqueue extends Virtqueue {
     const entries = isIndirect ? 1 : segments.length;
     if (entries === 0 || entries > this.freeCount) throw new RangeError(`no room for ${entries} descriptors`);
     const head = this.firstFree;
-    if (isIndirect) this.writeIndirect(head, segments, options?.tableAt);
+    if (isIndirect) this.writeIndirect(head, segments, options?.table);
     else this.writeChain(head, segments);
     this.freeCount -= entries;
     this.entriesOf[head] = entries;
+    this.addHead(head);
+    return head;
+  }
+
+  /** A head's place in the avail ring. By itself it is for whoever has written a chain of its own, such as a wrong one. */
+  addHead(head: number): void {
     this.avail[AVAIL_RING / 2 + (this.nextAvail & (this.size - 1))] = head;
     this.nextAvail = (this.nextAvail + 1) & 0xffff;
-    return head;
   }
 
   publish(): void {
@@ -124,27 +123,10 @@ export class SplitVirtqueue extends Virtqueue {
     if (!this.eventIdx) Atomics.store(this.avail, AVAIL_FLAGS / 2, VIRTQ_AVAIL_F_NO_INTERRUPT);
   }
 
-  writeDescriptor(index: number, { addr, len, flags, next = 0 }: RawDescriptor): void {
-    const at = index * DESC_SIZE;
-    this.descriptors.setBigUint64(at + DESC_ADDR, addr, true);
-    this.descriptors.setUint32(at + DESC_LEN, len, true);
-    this.descriptors.setUint16(at + DESC_FLAGS, flags, true);
-    this.descriptors.setUint16(at + DESC_NEXT, next, true);
-  }
-
-  /** Makes a head available that add() knows nothing of. */
-  publishRaw(head: number): void {
-    this.writeAvailEntry(this.nextAvail, head);
-    this.nextAvail = (this.nextAvail + 1) & 0xffff;
-    this.publish();
-  }
-
-  writeAvailEntry(slot: number, head: number): void {
-    this.avail[AVAIL_RING / 2 + (slot & (this.size - 1))] = head;
-  }
-
-  writeAvailIdx(idx: number): void {
-    Atomics.store(this.avail, AVAIL_IDX / 2, idx);
+  /** One descriptor. By itself it is for whoever writes a chain of its own, such as a wrong one. */
+  writeDescriptor(index: number, gpa: number, length: number, flags: number, next: number): void {
+    writeAddrLen(this.descriptors, index, gpa, length);
+    this.descriptors[index * 4 + 3] = flags | (next << 16);
   }
 
   /** The device's own index, as it stands in the ring. */
@@ -152,7 +134,13 @@ export class SplitVirtqueue extends Virtqueue {
     return Atomics.load(this.used, USED_IDX / 2);
   }
 
-  protected needsKick(): boolean {
+  usedTokens(): number[] {
+    const count = Math.min((this.usedIdx - this.nextUsed) & 0xffff, this.size);
+    const at = (i: number) => USED_RING / 4 + ((this.nextUsed + i) & (this.size - 1)) * 2;
+    return Array.from({ length: count }, (_, i) => this.usedWords[at(i)]!);
+  }
+
+  takeKickWish(): boolean {
     const before = this.kickedAvail;
     this.kickedAvail = this.publishedAvail;
     if (!this.eventIdx) return (Atomics.load(this.used, USED_FLAGS / 2) & VIRTQ_USED_F_NO_NOTIFY) === 0;
@@ -163,33 +151,31 @@ export class SplitVirtqueue extends Virtqueue {
     let index = head;
     for (let i = 0; i < segments.length; i++) {
       const next = this.nextOf[index]!;
-      writeLinked(this.descriptorWords, index, segments[i]!, i + 1 < segments.length ? next : -1);
+      writeLinked(this.descriptors, index, segments[i]!, i + 1 < segments.length ? next : -1);
       index = next;
     }
     this.firstFree = index;
   }
 
-  private writeIndirect(head: number, segments: readonly Segment[], tableAt?: number): void {
-    const gpa = tableAt ?? this.writeTable(head, segments);
-    writeAddrLen(this.descriptorWords, head, gpa, segments.length * DESC_SIZE);
-    this.descriptorWords[head * 4 + 3] = VIRTQ_DESC_F_INDIRECT;
+  private writeIndirect(head: number, segments: readonly Segment[], given: AddOptions["table"]): void {
+    const gpa = this.tableFor(head, segments.length, given, (words) => {
+      for (let i = 0; i < segments.length; i++) {
+        writeLinked(words, i, segments[i]!, i + 1 < segments.length ? i + 1 : -1);
+      }
+    });
+    writeAddrLen(this.descriptors, head, gpa, segments.length * DESC_SIZE);
+    this.descriptors[head * 4 + 3] = VIRTQ_DESC_F_INDIRECT;
     this.firstFree = this.nextOf[head]!;
-  }
-
-  private writeTable(head: number, segments: readonly Segment[]): number {
-    const { gpa, words } = this.indirectTable(head, segments.length);
-    for (let i = 0; i < segments.length; i++) {
-      writeLinked(words, i, segments[i]!, i + 1 < segments.length ? i + 1 : -1);
-    }
-    return gpa;
   }
 
   private freeChain(head: number): void {
     const entries = this.entriesOf[head]!;
     let last = head;
     for (let i = 1; i < entries; i++) last = this.nextOf[last]!;
-    this.nextOf[last] = this.firstFree;
-    this.firstFree = head;
+    // Behind all others, so that places are taken in turn.
+    if (this.freeCount === 0) this.firstFree = head;
+    else this.nextOf[this.lastFree] = head;
+    this.lastFree = last;
     this.freeCount += entries;
     this.entriesOf[head] = 0;
   }

@@ -1,4 +1,4 @@
-// The core with a hook before each of its stores, and a bound on how long it may run: for tests that stop it anywhere.
+// The core with a hook before each of its stores, and a bound on how long it may run: for the page, which shows each, and for tests that stop it anywhere.
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { DEVICE_FLUSHED, DEVICE_PTR } from "../../assembly/abi/layout.ts";

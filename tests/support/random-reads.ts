@@ -1,7 +1,9 @@
 // A load of random reads with a fixed depth. Allocates nothing per request.
 import { BLK_HEADER_SIZE, SECTOR_SIZE, VIRTIO_BLK_S_OK } from "../../assembly/spec/virtio-blk.ts";
-import type { Memory } from "./memory.ts";
-import { NOTHING_USED, type Segment, type Virtqueue } from "./virtqueue.ts";
+import { NOTHING_USED, type Segment } from "../../host/driver/ring.ts";
+import type { BlkDriver } from "../../host/front-end/blk-driver.ts";
+import type { Memory } from "../../host/front-end/memory.ts";
+import type { Virtqueue } from "../../host/front-end/virtqueue.ts";
 
 export interface RandomReadsOptions {
   seed?: number;
@@ -32,7 +34,18 @@ interface Slot {
 
 const HEADER_WORDS = BLK_HEADER_SIZE / 4;
 
-export class RandomReads {
+/** Keeps `depth` reads of `blockSize` bytes in flight until `count` are done. Nothing else may use the disk's queue. */
+export function randomReads(
+  { memory, queue, capacity }: BlkDriver,
+  count: number,
+  depth: number,
+  blockSize: number,
+  options: RandomReadsOptions = {},
+): Promise<RandomReadsResult> {
+  return new RandomReads(memory, queue, capacity, depth, blockSize, options).run(count);
+}
+
+class RandomReads {
   private readonly slots: Slot[];
   private readonly headers: Uint32Array;
   private readonly statuses: Uint8Array;
@@ -133,7 +146,7 @@ export class RandomReads {
     this.headers[index * HEADER_WORDS + 2] = slot.sector % 0x1_0000_0000;
     this.headers[index * HEADER_WORDS + 3] = Math.floor(slot.sector / 0x1_0000_0000);
     this.statuses[index] = 0xff;
-    this.slotOf[this.queue.add(slot.segments, this.options)] = index;
+    this.slotOf[this.queue.add(slot.segments, { indirect: this.options.indirect ?? false })] = index;
   }
 
   private finish(index: number): void {
