@@ -4,10 +4,10 @@ import { writeSync } from "node:fs";
 import { describe, test } from "node:test";
 import { encodeBlkHeader } from "../../host/front-end/blk-driver.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
-import type { SplitVirtqueue } from "../../host/front-end/split-virtqueue.ts";
 import { addressOf, close } from "../../host/linux/libc.ts";
 import { readPeer } from "../../host/linux/peer-notifier.ts";
 import { isWritable } from "../../host/linux/readiness.ts";
+import { rawSplitRing } from "../support/raw-ring.ts";
 import { skipWithout } from "../support/skip.ts";
 import { straceTo, whyNoStrace } from "../support/strace.ts";
 import { blockingEventfd, pipe } from "../support/strange-files.ts";
@@ -93,8 +93,8 @@ for (const [kind, make] of kinds) {
 
 /** A head that the queue doesn't have. */
 function breakRing({ queues }: FrontEnd): void {
-  const queue = queues[0] as SplitVirtqueue;
-  queue.publishRaw(queue.size);
+  const queue = queues[0]!;
+  rawSplitRing(queue).publishRaw(queue.size);
   queue.kick(true);
 }
 
