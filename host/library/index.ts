@@ -19,6 +19,7 @@ export type {
 export { QueueStopped, ShortChain } from "../devices/device.ts";
 export type { BlockDisk } from "../engines/block-disk.ts";
 export type { DiskOperation } from "../engines/disk-failure.ts";
+export type { EngineName } from "../engines/engine.ts";
 export { BusyError, ProtocolError, StartError } from "../errors.ts";
 export type { Log, LogLine } from "../process/log.ts";
 export { FileDisk, type FileDiskOptions } from "../storage/file/file-disk.ts";

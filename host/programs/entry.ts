@@ -4,10 +4,10 @@ import { guardOutput } from "../process/output.ts";
 import { takeUserSignals } from "../process/signals.ts";
 
 /** A device's program. Management software asks for its capabilities often, and gets them without all the rest. */
-export async function startDevice(name: string): Promise<void> {
+export async function startDevice(name: string, type: string): Promise<void> {
   takeUserSignals();
   guardOutput(name);
-  const program = await DEVICES[name]!();
+  const program = await DEVICES[type]!();
   // "Other options and arguments should be ignored" (vhost-user, "Backend program conventions").
   if (process.argv.includes("--print-capabilities")) {
     process.stdout.write(`${JSON.stringify(program.capabilities)}\n`);

@@ -23,9 +23,9 @@ const timeout = timeoutOption("how long a daemon may take to answer", TIMEOUT_MA
 export function addCtl(program: Command): void {
   program
     .command("ctl")
-    .summary("ask or command one running vringd-blk")
+    .summary("ask or command one running daemon")
     .description(
-      "Asks a running vringd-blk, or tells it what to do, by its control socket (vringd-blk --control-socket).",
+      "Asks a running daemon of ours, or tells it what to do, by its control socket (--control-socket).",
     )
     .argument("<SOCKET>", "its path; or NAME, for a NAME.control where vringd top looks")
     .argument(
@@ -53,9 +53,9 @@ export function addCtl(program: Command): void {
 export function addTop(program: Command): void {
   program
     .command("top")
-    .summary("watch running vringd-blks")
+    .summary("watch running daemons")
     .description(
-      "Shows what running disks do, by queue: requests and data a second, latencies, requests in flight, and how often " +
+      "Shows what running devices do, by queue: requests and data a second, latencies, requests in flight, and how often " +
         "polling pays. Without arguments, all whose control sockets end in .control and lie in $XDG_RUNTIME_DIR/vringd, " +
         "in /run/vringd or one directory below. q ends it.",
     )

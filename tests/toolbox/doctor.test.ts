@@ -222,6 +222,6 @@ test("doctor refuses wrong usage with status 2", async () => {
 });
 
 test("the manifest's Node is the one that doctor asks for", () => {
-  const { engines } = JSON.parse(readFileSync(join(dirname(PROGRAM), "../../package.json"), "utf8"));
+  const { engines } = JSON.parse(readFileSync(join(dirname(PROGRAM), "../package.json"), "utf8"));
   assert.match(engines.node, /^>=\d+\.\d+$/);
 });

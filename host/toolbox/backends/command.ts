@@ -3,7 +3,7 @@
 import type { BackendType } from "../../../build/schemas.js";
 import schema from "../../../schema/backend-description.schema.json" with { type: "json" };
 import { type Command, oneOf, timeoutOption } from "../../command-line/program.ts";
-import { DEVICES } from "../../devices/index.ts";
+import { DEFAULT_TYPE, DEVICES } from "../../devices/index.ts";
 
 const TIMEOUT_MAX = 60;
 
@@ -75,12 +75,12 @@ function addInstall(backends: Command): void {
   placing(backends.command("install"))
     .summary("make one of ours known to management software")
     .description("Writes the description of a program of ours, so that management software finds it.")
-    .argument(...programArgument)
+    .argument(...typeArgument)
     .option("--force", "overwrite a file that is not ours, or was edited")
     .addHelpText("after", exitStatus("0 if it is there now, 1 if not"))
-    .action(async (program, options) => {
+    .action(async (type, options) => {
       const { install } = await import("./install.ts");
-      process.exitCode = await install(program, options);
+      process.exitCode = await install(type, options);
     });
 }
 
@@ -88,20 +88,21 @@ function addUninstall(backends: Command): void {
   placing(backends.command("uninstall"))
     .summary("make it unknown again")
     .description("Removes the description of a program of ours, if it is ours, too.")
-    .argument(...programArgument)
+    .argument(...typeArgument)
     .addHelpText("after", exitStatus("0 if it was removed, 1 if not"))
-    .action(async (program, options) => {
+    .action(async (type, options) => {
       const { uninstall } = await import("./install.ts");
-      process.exitCode = await uninstall(program, options);
+      process.exitCode = await uninstall(type, options);
     });
 }
 
-const PROGRAMS = Object.keys(DEVICES);
-const programArgument = [
-  "[PROGRAM]",
-  `one of ${PROGRAMS.join(", ")}`,
-  oneOf(PROGRAMS, "PROGRAM"),
-  PROGRAMS[0]!,
+/** Of those, what management software knows. */
+const TYPES = Object.keys(DEVICES).filter((type) => schema.$defs.type.enum.includes(type));
+const typeArgument = [
+  "[TYPE]",
+  `of its device: ${TYPES.join(", ")}`,
+  oneOf(TYPES, "TYPE"),
+  DEFAULT_TYPE,
 ] as const;
 
 const jsonOption = ["--json", "print JSON, for programs"] as const;

@@ -43,9 +43,10 @@ const FILE_MODE = 0o644;
 const SYSTEM_DIRECTORY_MODE = 0o755;
 const USER_DIRECTORY_MODE = 0o700;
 
-export async function install(program: string, options: PlaceOptions & { force?: true }): Promise<number> {
+export async function install(type: string, options: PlaceOptions & { force?: true }): Promise<number> {
+  const { name: program } = await DEVICES[type]!();
   const path = join(placeOf(options), fileName(program));
-  const template = await templateOf(program);
+  const template = templateOf(program, type);
   const description: BackendDescription = { ...template, binary: pathOf(program) };
   const { faults } = await askCapabilities(description, TIMEOUT_MS);
   if (faults.length > 0) return refuse(faults.join("; "));
@@ -64,9 +65,10 @@ export async function install(program: string, options: PlaceOptions & { force?:
   return 0;
 }
 
-export async function uninstall(program: string, options: PlaceOptions): Promise<number> {
+export async function uninstall(type: string, options: PlaceOptions): Promise<number> {
+  const { name: program } = await DEVICES[type]!();
   const path = join(placeOf(options), fileName(program));
-  const template = await templateOf(program);
+  const template = templateOf(program, type);
   try {
     if (!exists(path)) return refuse(`there is no ${path}`);
     if (!isOurs(path, program, template))
@@ -87,9 +89,8 @@ function placeOf({ user, system, directory }: PlaceOptions): string {
   return system ? SYSTEM_DIRECTORY : userDirectory();
 }
 
-async function templateOf(program: string): Promise<Template> {
-  const { capabilities } = await DEVICES[program]!();
-  return { description: program.replace("-", " vhost-user-"), type: capabilities.type };
+function templateOf(program: string, type: string): Template {
+  return { description: program.replace("-", " vhost-user-"), type: type as Template["type"] };
 }
 
 /** The link in a directory of programs outlives an upgrade, so it is the better name if it leads to us. */

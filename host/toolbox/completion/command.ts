@@ -1,4 +1,4 @@
-// `vringd completion`: what shells need to complete the command lines of both programs.
+// `vringd completion`: what shells need to complete the command lines of all programs.
 import { type Command, oneOf } from "../../command-line/program.ts";
 
 const SHELLS = ["bash", "zsh", "fish"] as const;
@@ -8,7 +8,7 @@ export type Shell = (typeof SHELLS)[number];
 const WHERE = `
 Where shells look for it, or what reads it from their start-up file:
   bash  ~/.local/share/bash-completion/completions/vringd,
-        and vringd-blk beside it, a link;
+        and links to it beside it, by the names of the daemons, such as vringd-blk;
         or source <(vringd completion bash)
   zsh   _vringd in a directory of $fpath;
         or, after compinit, source <(vringd completion zsh)
@@ -20,7 +20,7 @@ export function addCompletion(program: Command): void {
   program
     .command("completion")
     .summary("print what a shell needs to complete options")
-    .description("Prints what a shell needs to complete the command lines of vringd and vringd-blk.")
+    .description("Prints what a shell needs to complete the command lines of vringd and of its daemons.")
     .argument("<SHELL>", SHELLS.join(", "), oneOf(SHELLS, "completion"))
     .addHelpText("after", WHERE)
     .action(async (shell: Shell) => {
