@@ -32,6 +32,7 @@ export function writeDeviceBlock({ view, hostAddress }: LinearMemory, disk: Disk
   u32(layout.DEVICE_MAX_RANGES, disk.maxRanges);
   // An object keeps account itself, since only it knows what a flush of its own means.
   u32(layout.DEVICE_SYNC_STATE, disk.object ? layout.SYNC_UNKEPT : layout.SYNC_SOUND);
+  u32(layout.DEVICE_SYNC_SHARED, Number(disk.object === undefined));
   u32(layout.DEVICE_TURN_REQUESTS, turnRequestsFor(disk));
   Buffer.from(disk.serial, "latin1").forEach((byte, i) => {
     view.setUint8(layout.DEVICE_PTR + layout.DEVICE_ID + i, byte);
