@@ -3,12 +3,12 @@
 
 import { QUEUE_F_CHAINS, WORKER_ZERO_IOVECS } from "./abi/layout.ts";
 import { openBounce } from "./block/bounce.ts";
-import { resumeRequest, startRequest } from "./block/execute.ts";
+import { leaveRequest, resumeRequest, resumeWaiting, startRequest } from "./block/execute.ts";
 import { diskNews, forgetDiskNews, useFailures } from "./block/failures.ts";
-import { finishAfterHost } from "./block/finish.ts";
 import { parseLeftover, parseRequest } from "./block/parse.ts";
 import { useZeroVectors } from "./block/ranges.ts";
 import { Request } from "./block/request.ts";
+import { forgetHeld, heldCount } from "./block/stability.ts";
 import { ChainOperation, endChain, parseChain, parseLeftoverChain, startChain } from "./chain-operation.ts";
 import { Slot } from "./io/slots.ts";
 import { Virtqueue } from "./virtqueue/state.ts";
@@ -18,6 +18,7 @@ export function openDevice(worker: usize, index: u32): void {
   useZeroVectors(worker + WORKER_ZERO_IOVECS);
   useFailures(worker);
   openBounce(worker, index);
+  forgetHeld();
 }
 
 /** What a turn is to tell the host of the device: STEP_* bits. */
@@ -66,7 +67,17 @@ export function resume(slot: Slot, result: i32): i32 {
     : resumeRequest(requestIn(slot), result);
 }
 
-/** The host has written what the slot waited for: DONE or WAITS_FOR_HOST. */
+/** What the slot waited for may have come about: DONE or WAITS_FOR_HOST. */
 export function afterHost(slot: Slot): i32 {
-  return finishAfterHost(requestIn(slot));
+  return resumeWaiting(requestIn(slot));
+}
+
+/** The slot was taken back from the engine: nothing of it is done any more. */
+export function leave(slot: Slot): void {
+  if (!isOfChains(slot.queue)) leaveRequest(requestIn(slot));
+}
+
+/** Whether something waits that no completion of this worker's tells of. */
+export function waitsForOthers(): bool {
+  return heldCount !== 0;
 }

@@ -28,7 +28,17 @@ import {
   WORKER_STRIDE,
   WORKERS_PTR,
 } from "./abi/layout.ts";
-import { afterHost, deviceNews, forgetDeviceNews, openDevice, parse, resume, start } from "./device.ts";
+import {
+  afterHost,
+  deviceNews,
+  forgetDeviceNews,
+  leave,
+  openDevice,
+  parse,
+  resume,
+  start,
+  waitsForOthers,
+} from "./device.ts";
 import {
   armControl,
   armKick,
@@ -193,7 +203,7 @@ function turn(awake: bool): u32 {
   for (let i = firstQueue; i < activeCount; i++) submitAvailable(queueAt(i));
   for (let i: u32 = 0; i < firstQueue; i++) submitAvailable(queueAt(i));
   serveMisses();
-  let isPolled = false;
+  let isPolled = waitsForOthers();
   for (let i: u32 = 0; i < activeCount; i++) {
     const queue = queueAt(i);
     notify(queue);
@@ -251,6 +261,7 @@ function completeSlot(slot: Slot, result: i32): void {
   if (slot.isFree !== 0) return;
   // What was cancelled has touched neither guest memory nor disk any more: a successor does it all again.
   if (slot.isCancelled !== 0 && (result === -ECANCELED || result === -EINTR)) {
+    leave(slot);
     leaveChain(slot.queue, slot);
     release(slot);
     return;

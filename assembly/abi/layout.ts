@@ -33,7 +33,7 @@ export const GUEST_PTR = 0x20000000;
 /** One past the last page for guest memory: the last 64 KiB stay unmapped, so that no sum of pointer and length wraps. */
 export const GUEST_END = 0xffff0000;
 
-/** Device block. Written by the host before the first ring starts; write-through may change at any time. Of the core are DEVICE_FLUSHED and DEVICE_SYNC_STATE. */
+/** Device block. Written by the host before the first ring starts; write-through may change at any time. Of the core are DEVICE_FLUSHED, DEVICE_SYNC_STATE, DEVICE_SYNC_PERIOD and DEVICE_SYNCS. */
 export const DEVICE_SIZE = 128;
 export const DEVICE_CAPACITY_SECTORS = 0; // u64
 export const DEVICE_MEMORY_HOST_ADDRESS = 8; // u64: where linear memory begins in the host's address space
@@ -53,6 +53,9 @@ export const DEVICE_TIMED = 80; // u32: 0 or 1; between host threads: whether a 
 export const DEVICE_FLUSHED = 84; // u32: becomes 1 when a FLUSH is taken from a ring; the host makes it 0 again
 export const DEVICE_SYNC_STATE = 88; // u32: SYNC_*
 export const DEVICE_BOUNCE_FD = 92; // i32: the file behind all workers' WORKER_BOUNCE, one after the other; 0: none
+export const DEVICE_SYNC_SHARED = 96; // u32: 1: of several syncs at a time only one may be told what another has lost
+export const DEVICE_SYNC_PERIOD = 100; // u32: grows as syncs end
+export const DEVICE_SYNCS = 104; // u32[2]: syncs in flight, by whether the period that they began in was odd
 
 /** Whether flushes can be believed: nobody keeps account; none has failed; one has, so that later ones fail as well. */
 export const SYNC_UNKEPT = 0;

@@ -9,6 +9,7 @@ import {
   DEVICE_FLUSHED,
   DEVICE_PTR,
   DEVICE_READ_ONLY,
+  DEVICE_SYNC_SHARED,
   DEVICE_SYNC_STATE,
   DEVICE_UNALIGNED_FD,
   DEVICE_WRITE_THROUGH,
@@ -81,6 +82,11 @@ export function hasSyncFailed(): bool {
 export function failSync(): bool {
   const state = atomic.cmpxchg<u32>(DEVICE_PTR + DEVICE_SYNC_STATE, SYNC_SOUND, SYNC_FAILED);
   return state === SYNC_SOUND;
+}
+
+/** Whether of several syncs at a time only one may be told what another has lost, as it is with files of Linux. */
+export function areSyncsShared(): bool {
+  return load<u32>(DEVICE_PTR, DEVICE_SYNC_SHARED) !== 0;
 }
 
 export function isInDisk(sector: u64, sectorCount: u64): bool {

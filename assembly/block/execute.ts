@@ -1,7 +1,7 @@
 // A request's life between its chain and its status byte: what it starts, and what results mean.
 
 import { STEP_STARVED } from "../abi/layout.ts";
-import { SUBMITTED } from "../io/slots.ts";
+import { SUBMITTED, WAITS_FOR_HOST } from "../io/slots.ts";
 import { EAGAIN, ECANCELED, EINTR } from "../spec/io-uring.ts";
 import {
   VIRTIO_BLK_S_IOERR,
@@ -17,7 +17,8 @@ import {
 import { submitCopy, submitMove } from "./bounce.ts";
 import { isReadOnly, noteFlush } from "./disk.ts";
 import { recordFailure, tellOfDisk } from "./failures.ts";
-import { finishRequest } from "./finish.ts";
+import { finishAfterHost, finishRequest } from "./finish.ts";
+import { endSync, takeSync } from "./overlaps.ts";
 import { afterRange, afterZeroes, startRanges, submitRange, submitZeroes } from "./ranges.ts";
 import {
   hasHeader,
@@ -29,7 +30,7 @@ import {
   STAGE_RANGE,
   STAGE_TRANSFER,
 } from "./request.ts";
-import { afterFlush } from "./stability.ts";
+import { afterFlush, holdSync, isStillHeld, statusOfHeld } from "./stability.ts";
 import {
   afterBounceCopy,
   afterBounceMove,
@@ -53,9 +54,22 @@ export function startRequest(request: Request, isLeftover: bool): i32 {
 
 /** Takes the result of the operation in flight: SUBMITTED, DONE or WAITS_FOR_HOST. */
 export function resumeRequest(request: Request, result: i32): i32 {
+  const sync = takeSync(request);
   const status = resume(request, result);
+  endSync(sync);
   if (status === VIRTIO_BLK_S_IOERR) recordFailure(request, result);
-  return goOn(request, status);
+  return sync !== 0 && holdSync(request, status) ? WAITS_FOR_HOST : goOn(request, status);
+}
+
+/** What it waited for may have come about: DONE or WAITS_FOR_HOST. */
+export function resumeWaiting(request: Request): i32 {
+  if (request.isHeld === 0) return finishAfterHost(request);
+  return isStillHeld(request) ? WAITS_FOR_HOST : finishRequest(request, statusOfHeld());
+}
+
+/** The request was taken back from the engine. */
+export function leaveRequest(request: Request): void {
+  endSync(takeSync(request));
 }
 
 function goOn(request: Request, status: i32): i32 {

@@ -68,6 +68,8 @@ function parse(request: Request, queue: Virtqueue): i32 {
   clearVectors(request);
   request.overflowBytes = 0;
   request.sync = SYNC_NONE;
+  request.syncCount = 0;
+  request.isHeld = 0;
   request.cutVector = 0;
   while (true) {
     const found = nextBuffer();

@@ -43,6 +43,10 @@ export class Request extends Slot {
   retries: u32;
   /** SYNC_*: whether the transfer in flight is to be stable when it completes. */
   sync: u32;
+  /** Where the sync in flight is counted (overlaps.ts), and since when the request waits for others; it does if isHeld. */
+  syncCount: u32;
+  heldSince: u32;
+  isHeld: u32;
   fileOffset: u64;
   remaining: u64;
 

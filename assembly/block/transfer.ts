@@ -25,6 +25,7 @@ import {
 } from "../spec/virtio-blk.ts";
 import { afterMove, canBounce, isCopied, submitBounce, submitCopy, submitMove } from "./bounce.ts";
 import { imageFd, isInDisk, isPartOfBlock, unalignedFd } from "./disk.ts";
+import { beginSync } from "./overlaps.ts";
 import { dropLastByte, skipMoved } from "./places.ts";
 import { countMoved, Request, STAGE_FLUSH, STAGE_TRANSFER } from "./request.ts";
 import { doubtSync, statusOfSync, syncFlags } from "./stability.ts";
@@ -78,6 +79,7 @@ function isDirectable(request: Request): bool {
 
 export function submitFlush(request: Request): i32 {
   request.stage = STAGE_FLUSH;
+  beginSync(request);
   pushSqe(IORING_OP_FSYNC, imageFd(), 0, 0, 0, IORING_FSYNC_DATASYNC, request.userData);
   return SUBMITTED;
 }

@@ -2,15 +2,9 @@
 import type { DeviceProgram } from "./program.ts";
 
 export const DEVICES: Readonly<Record<string, () => Promise<DeviceProgram>>> = {
-<<<<<<< HEAD
-  "vringd-rng": async () => (await import("./rng/options.ts")).program,
-  "vringd-console": async () => (await import("./console/options.ts")).program,
-  "vringd-blk": async () => (await import("./block/options.ts")).program,
-||||||| 78fbe2b
-  "vringd-blk": async () => (await import("./block/options.ts")).program,
-=======
   block: async () => (await import("./block/options.ts")).program,
->>>>>>> hostdev
+  console: async () => (await import("./console/options.ts")).program,
+  rng: async () => (await import("./rng/options.ts")).program,
 };
 
 /** The type that is meant where none is named. */

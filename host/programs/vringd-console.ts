@@ -9,7 +9,7 @@ const TOO_MANY = "too many open files: raise the limit of open files (ulimit -n,
 // Until the rest is there: by itself Node opens a debugger, which runs code for every user of this machine.
 process.on("SIGUSR1", () => {});
 import("./entry.ts")
-  .then(({ startDevice }) => startDevice(NAME))
+  .then(({ startDevice }) => startDevice(NAME, "console"))
   .catch((error: NodeJS.ErrnoException) => {
     const isLimit = error.code === "EMFILE" || error.code === "ENFILE";
     writeSync(2, `${NAME}: can't be loaded: ${isLimit ? TOO_MANY : error.stack}\n`);

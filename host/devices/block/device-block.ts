@@ -22,6 +22,7 @@ export function writeDeviceBlock({ view }: LinearMemory, facts: StorageFacts, fo
   u32(layout.DEVICE_MAX_WRITE_ZEROES_SECTORS, facts.rangeBytesMax / SECTOR_SIZE);
   u32(layout.DEVICE_MAX_RANGES, facts.rangeSegments);
   u32(layout.DEVICE_SYNC_STATE, form.keepsAccount ? layout.SYNC_UNKEPT : layout.SYNC_SOUND);
+  u32(layout.DEVICE_SYNC_SHARED, Number(!form.keepsAccount));
   u32(layout.DEVICE_TURN_REQUESTS, form.turnRequests);
   Buffer.from(facts.serial, "latin1").forEach((byte, i) => {
     view.setUint8(layout.DEVICE_PTR + layout.DEVICE_ID + i, byte);
