@@ -84,15 +84,15 @@ function parse(operation: ChainOperation, queue: Virtqueue, flags: u32): i32 {
   return PRESENT;
 }
 
-/** A buffer of no length is as none (2.7.4). */
+/** Those that the device may write come last (2.7.4.2). One of no length is left out. */
 function addBuffer(operation: ChainOperation, gpa: u64, byteLength: u64, isWritable: bool): i32 {
+  if (!isWritable && operation.writableBytes !== 0) return FAULT_READABLE_AFTER_WRITABLE;
   if (byteLength === 0) return PRESENT;
-  if (isWritable) {
+  if (!isWritable) {
+    operation.readableBytes += byteLength;
+  } else {
     if (operation.writableBytes === 0) operation.readableCount = operation.vectorCount;
     operation.writableBytes += byteLength;
-  } else {
-    if (operation.writableBytes !== 0) return FAULT_READABLE_AFTER_WRITABLE;
-    operation.readableBytes += byteLength;
   }
   while (byteLength > 0) {
     const span = regionSpan(gpa, byteLength);

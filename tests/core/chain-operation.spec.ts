@@ -312,6 +312,15 @@ describe("A chain", () => {
     expect(chainsTaken().length).toBe(0);
   });
 
+  test("breaks the ring so, too, if that readable buffer has no length.", () => {
+    const queue = start(false);
+    writable(allocate(8), 8);
+    readable(allocate(8), 0);
+    queue.offer();
+    turn();
+    expect(queueFault(0)).toBe(FAULT_READABLE_AFTER_WRITABLE);
+  });
+
   test("that points outside of guest memory breaks the ring.", () => {
     const queue = start(false);
     writable(RAM_GPA + RAM_SIZE - 4, 8);

@@ -205,6 +205,14 @@ void setCallFd(uint32_t index, int fd) {
   bounded([&] { Z_coreZ_setCallFd(&instance, index, fd); });
 }
 
+void setCredit(uint32_t index, uint32_t count) {
+  bounded([&] { Z_coreZ_setCredit(&instance, index, count); });
+}
+
+void addCredit(uint32_t index, uint32_t count) {
+  bounded([&] { Z_coreZ_addCredit(&instance, index, count); });
+}
+
 int queueFault(uint32_t index) {
   return static_cast<int>(bounded([&] { return Z_coreZ_queueFault(&instance, index); }));
 }

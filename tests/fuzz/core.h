@@ -57,6 +57,8 @@ void suspendQueue(uint32_t index);
 bool isStopped(uint32_t index);
 uint32_t queueBase(uint32_t index);
 void setCallFd(uint32_t index, int fd);
+void setCredit(uint32_t index, uint32_t count);
+void addCredit(uint32_t index, uint32_t count);
 int queueFault(uint32_t index);
 uint64_t missedGpa();
 

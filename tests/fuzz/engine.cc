@@ -21,6 +21,7 @@ namespace engine {
 
 std::vector<Sqe> pending;
 bool isForged;
+std::vector<uint32_t> chainFlags;
 
 bool isZeroes(const Span& span) { return Span{MEMORY_HOST + ZEROES_PTR, ZEROES_SIZE}.holds(span); }
 
@@ -57,7 +58,9 @@ bool isOfWorker(uint64_t hostAddress, uint64_t length) {
   return Span{MEMORY_HOST + WORKER_PTR, WORKER_STRIDE}.holds({hostAddress, length});
 }
 
-bool isVectored(const Sqe& sqe) { return sqe.opcode == IORING_OP_READV || sqe.opcode == IORING_OP_WRITEV; }
+bool isVectored(const Sqe& sqe) {
+  return sqe.opcode == IORING_OP_READV || sqe.opcode == IORING_OP_WRITEV || sqe.opcode == OP_CHAIN;
+}
 bool isRead(const Sqe& sqe) { return sqe.opcode == IORING_OP_READ || sqe.opcode == IORING_OP_READV; }
 bool isWrite(const Sqe& sqe) { return sqe.opcode == IORING_OP_WRITE || sqe.opcode == IORING_OP_WRITEV; }
 
@@ -100,11 +103,23 @@ void checkTransfer(const Sqe& sqe) {
   check(sqe.opFlags == wanted || (mayLack && sqe.opFlags == 0), sqe, "has the wrong durability");
 }
 
+/** A chain as it stands; what it must hold beside that, only the oracle knows. */
+void checkChain(const Sqe& sqe) {
+  check(sqe.fd >= 0 && static_cast<uint32_t>(sqe.fd) < queueCount && chainFlags[sqe.fd] != 0, sqe, "is of no queue of chains");
+  check(sqe.opFlags < 32 && (chainFlags[sqe.fd] >> sqe.opFlags & 1) != 0, sqe, "has flags that its queue does not ask for");
+  check(sqe.length <= IOVECS_MAX && sqe.offset <= sqe.length, sqe, "has too many vectors");
+  check(isOfWorker(sqe.address, uint64_t{sqe.length} * IOVEC_SIZE), sqe, "has its vectors outside the worker");
+  for (const Span& span : sqe.data()) {
+    check(span.length > 0 && guest::isHostMemory(span.start, span.length), sqe, "points outside guest memory");
+  }
+}
+
 void checkRequest(const Sqe& sqe) {
   check(sqe.index() < requestCount, sqe, "is of no request");
+  check(isForged || !isPending(TAG_REQUEST, sqe.index()), sqe, "is a request's second at a time");
+  if (sqe.opcode == OP_CHAIN) return checkChain(sqe);
   const bool isCopy = sqe.fd == BOUNCE_FD && (isRead(sqe) || isWrite(sqe));
   check(sqe.fd == FILE_FD || sqe.fd == UNALIGNED_FD || isCopy, sqe, "is of another file");
-  check(isForged || !isPending(TAG_REQUEST, sqe.index()), sqe, "is a request's second at a time");
   check(!device.isReadOnly || isRead(sqe) || sqe.opcode == IORING_OP_FSYNC, sqe, "changes a read-only disk");
   if (isRead(sqe) || isWrite(sqe)) return checkTransfer(sqe);
   if (sqe.opcode == IORING_OP_FSYNC) return check(sqe.fd == FILE_FD && sqe.opFlags == IORING_FSYNC_DATASYNC, sqe, "flushes oddly");
@@ -152,6 +167,7 @@ void setUp(uint32_t entries, uint32_t requests, uint32_t queues) {
   requestCount = requests;
   queueCount = queues;
   pending.clear();
+  chainFlags.assign(queues, 0);
   backlog.clear();
   isForged = false;
 }

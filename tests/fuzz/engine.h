@@ -38,6 +38,8 @@ namespace engine {
 
 /** Taken and not completed. */
 extern std::vector<Sqe> pending;
+/** Of each queue of chains, the op flags that its operations may have, as bits by their value; 0: of block requests. */
+extern std::vector<uint32_t> chainFlags;
 /** A completion was forged for something in flight: from here on the core may have two of a kind in flight. */
 extern bool isForged;
 

@@ -1,4 +1,5 @@
 // One input: a disk, a guest, up to two rings, and a script of what driver, kernel, front-end and fate do to them.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -18,7 +19,19 @@ constexpr uint32_t STOP_STEPS_MAX = 2000;
 
 constexpr uint32_t SQ_SIZES[] = {64, 8, 2, 1};
 constexpr uint32_t REQUESTS[] = {8, 2, 1, 32};
-constexpr int32_t ERRNOS[] = {-5, -EINTR, -EAGAIN, -EINVAL, -EOPNOTSUPP, -ECANCELED, -28, INT32_MIN, INT32_MAX};
+constexpr int32_t ERRNOS[] = {-5, -EINTR, -EAGAIN, -EINVAL, -EOPNOTSUPP, -ECANCELED, -28, INT32_MIN, INT32_MAX,
+                              CHAIN_PARKED};
+/** A block device; or chains, by what becomes of leftovers, and of a device that asks for them. */
+constexpr uint32_t KIND_FLAGS[] = {QUEUE_F_CHAINS, QUEUE_F_CHAINS | QUEUE_F_RECOVER_FAIL, QUEUE_F_CHAINS | QUEUE_F_RECOVER_FORGET,
+                                   QUEUE_F_CHAINS | QUEUE_F_CREDIT};
+
+/** What the operations of a queue may be flagged with, as bits by value; none if they are no chains. */
+uint32_t allowedChainFlags(const Queue& queue) {
+  if (!queue.isOfChains()) return 0;
+  if ((queue.kindFlags & QUEUE_F_RECOVER_FORGET) != 0) return 1;
+  const bool mustFail = (queue.kindFlags & QUEUE_F_RECOVER_FAIL) != 0;
+  return 1 | 1u << (mustFail ? CHAIN_F_LEFTOVER | CHAIN_F_FAIL : CHAIN_F_LEFTOVER);
+}
 
 class Run {
  public:
@@ -54,6 +67,7 @@ class Run {
   void poke();
   void pokeInflight();
   void changeSettings();
+  void changeCredit(Queue& queue);
   void stopAll();
   void answerAll();
   Race readRace();
@@ -74,6 +88,7 @@ void Run::run() {
     if (!drivers_[i].layOut(input_, i, queue.ring)) return;
     const uint8_t tracking = input_.byte();
     entries_[i] = (tracking & 1) != 0 ? queue.ring.size + (tracking >> 1) % 4 : 0;
+    if ((tracking & 8) != 0) queue.kindFlags = KIND_FLAGS[(tracking >> 4) & 3];
     if ((tracking & 0xc0) == 0xc0) pokeInflight();
     if (i == 0 || input_.flag()) start(queue);
   }
@@ -181,13 +196,17 @@ void Run::settle(uint32_t outcome) {
       // A long one waits for more than one request to end, and keeps the others from what becomes free.
       const bool isLong = queues_[0].waitsLong() || queues_[1].waitsLong();
       for (const Queue& queue : queues_) {
-        if (!isLong || inFlight == 0) queue.checkIdle();
+        // One that has chains may leave a free request to one that has none.
+        const bool isHeldBack = (queue.kindFlags & QUEUE_F_CREDIT) != 0 && requests_ - inFlight < QUEUES;
+        if (!isHeldBack && (!isLong || inFlight == 0)) queue.checkIdle();
       }
     }
   }
   for (Queue& queue : queues_) {
     if (!queue.isStopping || !core::isStopped(queue.index)) continue;
-    if (queue.isFollowed && !queue.taken.empty()) fail("queue %u: stopped with chains in flight", queue.index);
+    const bool isIdle = std::all_of(queue.taken.begin(), queue.taken.end(),
+                                    [](const Taken& one) { return one.expectation.isParked; });
+    if (queue.isFollowed && !isIdle) fail("queue %u: stopped with chains in flight", queue.index);
     queue.isStarted = queue.isStopping = false;
     queue.taken.clear();
     declareParts();
@@ -230,12 +249,15 @@ void Run::startAt(Queue& queue, uint32_t base) {
                           : base <= 0xffff;
   if (!isBase) base = queue.ring.isPacked ? 0x80008000 : 0;
   startBase_[queue.index] = base;
+  queue.isTracked = entries != 0;
+  engine::chainFlags[queue.index] = allowedChainFlags(queue);
   oracle::beginQueue(queues_, queue);
   queue.isFollowed = isFresh;
   declareParts();
   trace("start queue %u: %s, size %u, base 0x%x, %u entries", queue.index, queue.ring.isPacked ? "packed" : "split",
         queue.ring.size, base, entries);
-  const uint32_t flags = (queue.ring.isPacked ? QUEUE_F_PACKED : 0) | (queue.ring.hasEventIdx ? QUEUE_F_EVENT_IDX : 0);
+  const uint32_t flags = (queue.ring.isPacked ? QUEUE_F_PACKED : 0) | (queue.ring.hasEventIdx ? QUEUE_F_EVENT_IDX : 0) |
+                         queue.kindFlags;
   core::trackInflight(queue.index, part, entries);
   core::startQueue(queue.index, queue.ring.size, flags, queue.ring.desc, queue.ring.driver, queue.ring.device, base,
                    KICK_FD + static_cast<int>(queue.index), CALL_FD + static_cast<int>(queue.index));
@@ -334,11 +356,26 @@ void Run::pokeInflight() {
 void Run::changeSettings() {
   const uint8_t kind = input_.byte();
   Queue& queue = queues_[(kind >> 4) % QUEUES];
+  if (kind % 8 == 5) return changeCredit(queue);
   if (kind % 4 == 0) return setWriteThrough((kind & 16) != 0);
   if (kind % 4 == 1) return core::setCallFd(queue.index, (kind & 32) != 0 ? -1 : CALL_FD + static_cast<int>(queue.index));
   // The front-end can write the region at any time, and does so while nobody looks.
   for (Queue& other : queues_) other.isFollowed = false;
   pokeInflight();
+}
+
+/** The device asks for chains, for fewer or more. A queue that is stopped has no credit to change. */
+void Run::changeCredit(Queue& queue) {
+  const uint8_t kind = input_.byte();
+  if (!queue.isStarted) return;
+  const uint32_t count = kind < 0x10 ? CREDIT_UNLIMITED : kind % 16;
+  if ((kind & 0x20) != 0) {
+    core::addCredit(queue.index, count);
+    queue.addCredit(count);
+  } else {
+    core::setCredit(queue.index, count);
+    queue.credit = count;
+  }
 }
 
 Race Run::readRace() {

@@ -236,8 +236,25 @@ Expectation expect(const Chain& chain) {
   return expectation;
 }
 
+Expectation expectChain(const Chain& chain, uint32_t queue, bool mayPark) {
+  Expectation expectation;
+  expectation.queue = queue;
+  expectation.mayPark = mayPark;
+  std::vector<Span> writable;
+  for (const Buffer& buffer : chain.buffers) {
+    appendHost(buffer.isWritable ? writable : expectation.data, buffer.gpa, buffer.length);
+    if (buffer.isWritable) expectation.inBytes += buffer.length;
+  }
+  expectation.readableCount = expectation.data.size();
+  expectation.data.insert(expectation.data.end(), writable.begin(), writable.end());
+  const bool isTooLong = expectation.data.size() > IOVECS_MAX;
+  expectation.kind = isTooLong ? Kind::Nothing : Kind::Chain;
+  expectation.status = isTooLong ? STATUS_NONE : STATUS_UNKNOWN;
+  return expectation;
+}
+
 uint32_t Expectation::usedLength() const {
-  if (status == STATUS_NONE) return 0;
+  if (status == STATUS_NONE) return usedBytes;
   if (status != VIRTIO_BLK_S_OK) return 1;
   if (type == VIRTIO_BLK_T_IN) return static_cast<uint32_t>(inBytes);
   if (type == VIRTIO_BLK_T_GET_ID) return static_cast<uint32_t>(std::min<uint64_t>(VIRTIO_BLK_ID_BYTES, inBytes - 1) + 1);
@@ -265,6 +282,12 @@ bool Expectation::takesRetry(int32_t result) {
 }
 
 void Expectation::advance(const Sqe& sqe, int32_t result) {
+  if (kind == Kind::Chain) {
+    isParked = mayPark && result == CHAIN_PARKED;
+    if (!isParked) status = STATUS_NONE;
+    if (result > 0) usedBytes = static_cast<uint32_t>(std::min<uint64_t>(result, inBytes));
+    return;
+  }
   if (kind == Kind::Ranges) {
     const bool isRetried = result == -EINTR || result == -EAGAIN || result == -ECANCELED;
     if (sqe.opcode == IORING_OP_FSYNC && result != 0 && !isRetried) device.failSync();

@@ -40,7 +40,7 @@ Chain walk(const Ring& ring, uint32_t position);
 constexpr int STATUS_UNKNOWN = -1;
 constexpr int STATUS_NONE = -2;
 
-enum class Kind { Read, Write, Flush, Ranges, Nothing };
+enum class Kind { Read, Write, Flush, Ranges, Chain, Nothing };
 
 /** The operation that a request starts, or with Kind::Nothing the status it ends with at once. */
 struct Expectation {
@@ -63,6 +63,13 @@ struct Expectation {
   uint64_t inBytes = 0;
   uint32_t type = 0;
   uint32_t retries = 0;
+  /** Of a chain that is an operation: its queue, how many of its vectors are readable, and the length it is used with. */
+  uint32_t queue = 0;
+  size_t readableCount = 0;
+  uint32_t usedBytes = 0;
+  /** Its records outlive a stop, so it may be parked; and it has been. */
+  bool mayPark = false;
+  bool isParked = false;
 
   /** What the used element says, once the status is known. */
   uint32_t usedLength() const;
@@ -80,5 +87,7 @@ struct Expectation {
 };
 
 Expectation expect(const Chain& chain);
+/** The same of a chain in a queue of chains. */
+Expectation expectChain(const Chain& chain, uint32_t queue, bool mayPark);
 
 void appendSpan(std::vector<Span>& spans, uint64_t start, uint64_t length);

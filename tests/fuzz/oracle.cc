@@ -121,6 +121,9 @@ bool isExpected(const Expectation& expectation, const Sqe& sqe) {
       return sqe.opcode == IORING_OP_FSYNC;
     case Kind::Ranges:
       return isRangeOperation(expectation, sqe);
+    case Kind::Chain:
+      return sqe.opcode == OP_CHAIN && static_cast<uint32_t>(sqe.fd) == expectation.queue && sqe.opFlags == 0 &&
+             sqe.offset == expectation.readableCount && isSame(sqe.data(), expectation.data);
     default:
       return false;
   }
@@ -132,6 +135,7 @@ void Queue::begin() {
   taken.clear();
   isStarted = true;
   isStopping = isBroken = isSuspended = false;
+  credit = (kindFlags & QUEUE_F_CREDIT) != 0 ? 0 : CREDIT_UNLIMITED;
   usedSeen_ = ring.isPacked ? 0 : memory::load<uint16_t>(ring.device + USED_IDX);
 }
 
@@ -224,9 +228,16 @@ void Queue::checkTaken() {
   take(count);
 }
 
+void Queue::spendCredit(size_t count) {
+  if (credit == CREDIT_UNLIMITED) return;
+  if (count > credit) fail("queue %u: took %zu chains, with credit for %u", index, count, credit);
+  credit -= static_cast<uint32_t>(count);
+}
+
 void Queue::take(size_t count) {
+  spendCredit(count);
   for (size_t i = 0; i < count; i++) {
-    taken.push_back({foreseen_[i], expect(foreseen_[i]), -1});
+    taken.push_back({foreseen_[i], isOfChains() ? expectChain(foreseen_[i], index, isTracked) : expect(foreseen_[i]), -1});
     trace("queue %u took chain %u: %u descriptors, %zu buffers, type %u, status %d", index, foreseen_[i].id,
           foreseen_[i].count, foreseen_[i].buffers.size(), taken.back().expectation.type, taken.back().expectation.status);
     for (const Buffer& buffer : foreseen_[i].buffers) {
@@ -252,7 +263,8 @@ void Queue::loseTrackIfOverwritten() {
 }
 
 bool Queue::allows(const Span& store) const {
-  if (!isStarted) return false;
+  // Of a chain that is an operation the core writes nothing.
+  if (!isStarted || isOfChains()) return false;
   if (!isFollowed) return true;
   const auto isAllowed = [&](const Chain& chain) { return isWritable(chain, store); };
   // An ID is written while its chain is read, before it is known to be whole.
@@ -262,14 +274,14 @@ bool Queue::allows(const Span& store) const {
 
 Taken* Queue::served(uint32_t slot) {
   for (Taken& one : taken) {
-    if (one.slot == static_cast<int>(slot)) return &one;
+    if (one.slot == static_cast<int>(slot) && !one.expectation.isParked) return &one;
   }
   return nullptr;
 }
 
 Taken* Queue::asking(const Sqe& sqe) {
   for (Taken& one : taken) {
-    if (one.slot < 0 && isExpected(one.expectation, sqe)) return &one;
+    if (one.slot < 0 && !one.expectation.isParked && isExpected(one.expectation, sqe)) return &one;
   }
   return nullptr;
 }
@@ -282,12 +294,12 @@ void Queue::checkAllSubmitted() const {
 }
 
 void Queue::checkIdle() const {
-  if (!isStarted || isStopping || isBroken || !isFollowed || foreseen_.empty()) return;
+  if (!isStarted || isStopping || isBroken || !isFollowed || foreseen_.empty() || credit == 0) return;
   fail("queue %u: the core sleeps while a chain is available", index);
 }
 
 bool Queue::waitsLong() const {
-  return isStarted && !foreseen_.empty() && foreseen_.front().buffers.size() > IOVECS_MAX;
+  return isStarted && !isOfChains() && !foreseen_.empty() && foreseen_.front().buffers.size() > IOVECS_MAX;
 }
 
 void Queue::checkUsed() {
@@ -344,7 +356,7 @@ void Queue::checkUsedPacked(uint32_t base) {
 
 std::vector<Taken>::iterator Queue::findOwed(uint16_t id, uint32_t length) {
   return std::find_if(taken.begin(), taken.end(), [&](const Taken& one) {
-    if (one.chain.id != id) return false;
+    if (one.chain.id != id || one.expectation.isParked) return false;
     if (one.slot >= 0 && engine::isPending(TAG_REQUEST, one.slot)) return false;
     if (one.expectation.kind == Kind::Ranges) return length == 1;
     return one.expectation.status != STATUS_UNKNOWN && length == one.expectation.usedLength();

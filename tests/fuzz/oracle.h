@@ -19,6 +19,11 @@ class Queue {
  public:
   uint32_t index = 0;
   Ring ring{};
+  /** QUEUE_F_*, beside those of the ring: what its chains are, and what becomes of them. */
+  uint32_t kindFlags = 0;
+  bool isTracked = false;
+  /** Chains that it may still take. */
+  uint32_t credit = CREDIT_UNLIMITED;
   bool isStarted = false;
   bool isStopping = false;
   bool isBroken = false;
@@ -33,6 +38,8 @@ class Queue {
   void begin();
   /** Before a step: the chains that it may take. */
   void foresee();
+  bool isOfChains() const { return (kindFlags & QUEUE_F_CHAINS) != 0; }
+  void addCredit(uint32_t count) { credit = credit + count < count ? CREDIT_UNLIMITED : credit + count; }
   /** After it. */
   void checkTaken();
   void checkUsed();
@@ -64,6 +71,7 @@ class Queue {
   void foreseePacked();
   bool readsStale() const;
   void take(size_t count);
+  void spendCredit(size_t count);
   bool sharesIds() const;
   void checkUsedSplit();
   void checkUsedPacked(uint32_t base);

@@ -19,7 +19,7 @@ export const PLANTED_BUGS: Record<string, Patch> = {
   },
   "a completion for a request that is over": {
     file: "turn.ts",
-    from: "if (request.isFree !== 0) return;",
+    from: "if (slot.isFree !== 0) return;",
     to: "",
   },
   "a read into what the device may not write": {
@@ -50,6 +50,21 @@ export const PLANTED_BUGS: Record<string, Patch> = {
   "more copied out of a bounce buffer than was read": {
     file: "block/transfer.ts",
     from: "request.bounceLength = moved;",
+    to: "",
+  },
+  "a readable buffer that the device is told to write": {
+    file: "chain-operation.ts",
+    from: "const isFirst = operation.vectorCount === operation.readableCount;",
+    to: "const isFirst = operation.vectorCount === 0;",
+  },
+  "more written than a chain has room for": {
+    file: "chain-operation.ts",
+    from: "operation.usedBytes = <u32>min<u64>(result, operation.writableBytes);",
+    to: "operation.usedBytes = <u32>result;",
+  },
+  "a chain that nobody has asked for": {
+    file: "virtqueue/queue.ts",
+    from: "if (queue.credit !== <u32>CREDIT_UNLIMITED) queue.credit--;",
     to: "",
   },
   "a write to a read-only disk": {
