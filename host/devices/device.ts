@@ -8,6 +8,7 @@ import type { Log } from "../process/log.ts";
  */
 export type Recovery = "repeat" | "fail" | "forget";
 
+/** A queue of a device, as the driver and the core are to treat it. */
 export interface QueueSpec {
   /** By the name that the device's chapter has for it, such as "requestq". */
   readonly name: string;
@@ -16,6 +17,7 @@ export interface QueueSpec {
    * device asks for, by take(). Buffers that wait for events stay in their ring so, and cost nothing.
    */
   readonly credit: "all" | "asked";
+  /** What becomes of chains that a dead predecessor held. */
   readonly recover: Recovery;
   /** Writes what a failure looks like to the driver and uses the chain. Left out: the chain is used with length 0. */
   fail?(chain: Chain): void;
@@ -46,6 +48,7 @@ export interface DeviceMemory {
 
 /** What a device is given by whoever serves it. */
 export interface DeviceHost {
+  /** Guest memory, for devices whose requests carry addresses. */
   readonly memory: DeviceMemory;
   /** Bounded by kind, so that no guest fills the log. */
   readonly log: Log;
@@ -67,10 +70,28 @@ export interface RequestKind {
   readonly name: string;
   /** Its count in log lines and statistics, such as "reads". */
   readonly count: string;
-  /** "in" to the driver or "out" of it: where its data go, and the name of their count in bytes. Left out: it moves no data. */
-  readonly data?: { readonly direction: "in" | "out"; readonly count: string };
+  /** Left out: it moves no data. */
+  readonly data?: KindData;
   /** Whether there are latencies of it. */
   readonly isTimed: boolean;
+}
+
+/** Data of a kind of request. */
+export interface KindData {
+  /** "in" to the driver, or "out" of it. */
+  readonly direction: "in" | "out";
+  /** Their count in bytes, such as "readBytes". */
+  readonly count: string;
+}
+
+/** A number that the device's metrics have. */
+export interface DeviceGauge {
+  /** Below the program's own, such as "size_bytes". */
+  readonly name: string;
+  /** A sentence. */
+  readonly help: string;
+  /** As it is now: the metrics ask once, at the start. */
+  readonly value: number;
 }
 
 /** What others may see of a device beside its queues and features. */
@@ -81,7 +102,8 @@ export interface DeviceFacts {
   readonly status: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
   /** Labels of the metric "info". */
   readonly labels: Readonly<Record<string, string>>;
-  readonly gauges: readonly { readonly name: string; readonly help: string; readonly value: number }[];
+  /** Metrics of its own. */
+  readonly gauges: readonly DeviceGauge[];
 }
 
 /** What front-end and driver see of a device, whoever serves its requests. */
@@ -90,6 +112,7 @@ export interface Device {
   readonly type: string;
   /** Of the specification's list (virtio 1.4, 5). */
   readonly virtioId: number;
+  /** In the order of their numbers. */
   readonly queues: readonly QueueSpec[];
   /** The device's own bits; those of rings and of the protocol are added. */
   readonly features: bigint;
@@ -105,6 +128,7 @@ export interface Device {
   readonly inflight?: boolean;
   /** Left out: all requests are of one kind, "chain". */
   readonly kinds?: readonly RequestKind[];
+  /** What the log, status and metrics say of it. */
   readonly facts?: DeviceFacts;
   /** A new front-end has come: what the one before it chose does not count. negotiated(0n) follows. */
   connected?(): void;
@@ -134,6 +158,7 @@ export interface VirtioDevice extends Device {
   stop?(queue: DeviceQueue): void | Promise<void>;
   /** State that a successor on another host goes on with. */
   save?(): Promise<Uint8Array>;
+  /** Goes on with the state of a predecessor. */
   load?(state: Uint8Array): Promise<void>;
 }
 
@@ -170,9 +195,13 @@ export interface Chain {
 export interface ChainReader {
   /** Bytes that are left. */
   readonly left: number;
+  /** The next byte. */
   u8(): number;
+  /** The next 2 bytes. */
   u16(): number;
+  /** The next 4 bytes. */
   u32(): number;
+  /** The next 8 bytes. */
   u64(): bigint;
   /** A copy. */
   bytes(byteLength: number): Uint8Array;
@@ -188,10 +217,15 @@ export interface ChainWriter {
   readonly left: number;
   /** Bytes written so far. */
   readonly written: number;
+  /** One byte. */
   u8(value: number): void;
+  /** 2 bytes, little-endian. */
   u16(value: number): void;
+  /** 4 bytes, little-endian. */
   u32(value: number): void;
+  /** 8 bytes, little-endian. */
   u64(value: bigint): void;
+  /** These bytes. */
   bytes(bytes: Uint8Array): void;
   /** Room in place, counted as written. */
   views(byteLength: number): Uint8Array[];
@@ -199,10 +233,12 @@ export interface ChainWriter {
 
 /** The driver's chain is shorter than its request: the guest's fault, and that chain's end. */
 export class ShortChain extends Error {
+  /** Of the class. */
   override readonly name = "ShortChain";
 }
 
 /** The ring has stopped. */
 export class QueueStopped extends Error {
+  /** Of the class. */
   override readonly name = "QueueStopped";
 }
