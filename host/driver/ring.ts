@@ -22,7 +22,7 @@ export interface RingAddresses {
   used: number;
 }
 
-/** Bytes of the three parts. The used part has room for the event index at its end. */
+/** Bytes of the three parts, with the event indices at their ends. */
 export interface RingSizes extends RingAddresses {}
 
 export interface RingOptions {

@@ -4,6 +4,7 @@ import { NOTHING_USED, type Segment } from "../../host/driver/ring.ts";
 import type { BlkDriver } from "../../host/front-end/blk-driver.ts";
 import type { Memory } from "../../host/front-end/memory.ts";
 import type { Virtqueue } from "../../host/front-end/virtqueue.ts";
+import { Random } from "./random.ts";
 
 export interface RandomReadsOptions {
   seed?: number;
@@ -53,7 +54,7 @@ class RandomReads {
   private readonly sectorsPerBlock: number;
   private readonly blocks: number;
   private readonly allocations: [gpa: number, byteLength: number][] = [];
-  private random: number;
+  private readonly random: Random;
   private failures = 0;
 
   constructor(
@@ -71,7 +72,7 @@ class RandomReads {
     this.slotOf = new Int32Array(queue.size);
     this.sectorsPerBlock = blockSize / SECTOR_SIZE;
     this.blocks = Math.floor(capacity / this.sectorsPerBlock);
-    this.random = options.seed ?? 1;
+    this.random = new Random(options.seed ?? 1);
     this.slots = Array.from({ length: depth }, (_, i) => {
       const block = this.allocate(blockSize);
       const segments = [
@@ -141,7 +142,7 @@ class RandomReads {
 
   private submit(index: number): void {
     const slot = this.slots[index]!;
-    slot.sector = this.randomBlock() * this.sectorsPerBlock;
+    slot.sector = this.random.below(this.blocks) * this.sectorsPerBlock;
     // Type 0 is VIRTIO_BLK_T_IN; only the sector changes.
     this.headers[index * HEADER_WORDS + 2] = slot.sector % 0x1_0000_0000;
     this.headers[index * HEADER_WORDS + 3] = Math.floor(slot.sector / 0x1_0000_0000);
@@ -153,15 +154,5 @@ class RandomReads {
     const slot = this.slots[index]!;
     if (this.statuses[index] !== VIRTIO_BLK_S_OK) this.failures++;
     this.options.check?.(slot.sector, slot.block);
-  }
-
-  /** xorshift32: the same blocks for the same seed. */
-  private randomBlock(): number {
-    let x = this.random;
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    this.random = x >>> 0;
-    return this.random % this.blocks;
   }
 }
