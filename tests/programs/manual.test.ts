@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { tableOf, withSubcommands } from "../../host/command-line/option-table.ts";
-import { program } from "../../host/devices/block/options.ts";
+import { allPrograms } from "../../host/devices/index.ts";
 import { parseProse } from "../../host/packaging/manual/prose.ts";
 import { block } from "../../host/packaging/manual/roff.ts";
 import { commandLineOf } from "../../host/programs/command-line.ts";
@@ -17,7 +17,7 @@ const MAN = join(dirname(PROGRAM), "man");
 const WIDTH = 80;
 
 const toolbox = tableOf(toolboxCommandLine());
-const daemon = tableOf(commandLineOf(program));
+const daemons = (await allPrograms()).map((program) => tableOf(commandLineOf(program)));
 
 const source = (name: string) => readFileSync(join(MAN, `${name}.1`), "latin1");
 
@@ -25,12 +25,13 @@ const source = (name: string) => readFileSync(join(MAN, `${name}.1`), "latin1");
 const plain = (name: string) => source(name).replace(/\\f./g, "").replaceAll("\\-", "-");
 
 test("each program and each subcommand of the toolbox has a page", () => {
-  const wanted = ["vringd-blk", "vringd", ...toolbox.subcommands.map(({ name }) => `vringd-${name}`)];
+  const subcommands = toolbox.subcommands.map(({ name }) => `vringd-${name}`);
+  const wanted = ["vringd", ...daemons.map(({ name }) => name), ...subcommands];
   assert.deepEqual(readdirSync(MAN).sort(), wanted.map((name) => `${name}.1`).sort());
 });
 
 test("every option is explained, on the page of its command", () => {
-  const pages = [daemon, ...toolbox.subcommands].map(
+  const pages = [...daemons, ...toolbox.subcommands].map(
     (command) => [command.path.replace(" ", "-"), command] as const,
   );
   for (const [name, command] of pages) {
