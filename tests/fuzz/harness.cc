@@ -68,6 +68,7 @@ class Run {
   void pokeInflight();
   void changeSettings();
   void changeCredit(Queue& queue);
+  void giveCredit(Queue& queue, uint32_t count);
   void stopAll();
   void answerAll();
   Race readRace();
@@ -125,6 +126,7 @@ void Run::act() {
     case 8:
       return completeOne();
     case 9:
+      giveCredit(queue, 1);
       return kick(queue);
     case 10:
       return driver.writeDescriptor(input_, queue.ring);
@@ -376,6 +378,13 @@ void Run::changeCredit(Queue& queue) {
     core::setCredit(queue.index, count);
     queue.credit = count;
   }
+}
+
+/** With each kick the device asks for a chain more, so that credit is neither rare nor plenty. */
+void Run::giveCredit(Queue& queue, uint32_t count) {
+  if (!queue.isStarted || (queue.kindFlags & QUEUE_F_CREDIT) == 0) return;
+  core::addCredit(queue.index, count);
+  queue.addCredit(count);
 }
 
 Race Run::readRace() {
