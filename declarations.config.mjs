@@ -10,6 +10,8 @@ const ENTRIES = {
   "host/core/loader.ts": "build/core-loader.d.ts",
 };
 
+/** Stands between the declarations of one name until all are known. */
+const OVERLOAD = "\0";
 const modules = new Map();
 
 rmSync(EMITTED, { recursive: true, force: true });
@@ -30,9 +32,17 @@ function bundle(entry) {
     need(module, name, output);
   }
   const parts = [...output.texts].map(([name, text]) =>
-    output.exported.has(name) ? text.replace(/^(\s*(?:\/\*\*.*?\*\/\s*)?)/s, "$1export ") : text,
+    output.exported.has(name) ? exported(text) : text.replaceAll(OVERLOAD, "\n"),
   );
   return `${[...output.external, ...parts, "export {};"].join("\n")}\n`;
+}
+
+/** Each of its declarations: a function may have several. */
+function exported(text) {
+  return text
+    .split(OVERLOAD)
+    .map((part) => part.replace(/^(\s*(?:\/\*\*.*?\*\/\s*)?)/s, "$1export "))
+    .join("\n");
 }
 
 /** `export { name } from`, or `export * as name from`. */
@@ -54,7 +64,7 @@ function include(module, statement, output) {
 function need(module, name, output) {
   const known = module.declared.get(name);
   if (known === undefined) throw new Error(`${module.path} has no ${name}`);
-  const text = known.map((statement) => textOf(statement, module.source)).join("\n");
+  const text = known.map((statement) => textOf(statement, module.source)).join(OVERLOAD);
   if (output.texts.has(name)) {
     if (output.texts.get(name) !== text) throw new Error(`two declarations have the name ${name}`);
     return;

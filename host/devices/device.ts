@@ -183,7 +183,9 @@ export interface DeviceQueue {
 
 /** A descriptor chain, as the bytes that the driver gives and the room that it has. It must be used or parked, once. */
 export interface Chain {
+  /** What the driver gives. */
   readonly in: ChainReader;
+  /** The room that it has for the device. */
   readonly out: ChainWriter;
   /** Gives the chain back. `byteLength`: how many bytes were written; left out, as many as `out` has counted. Throws if it was given back before. */
   use(byteLength?: number): void;
