@@ -6,8 +6,9 @@ import {
   VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
 } from "../../assembly/spec/virtqueue.ts";
+import type { AddOptions, Segment } from "../../host/driver/ring.ts";
 import { FrontEnd, type FrontEndOptions } from "../../host/front-end/front-end.ts";
-import type { AddOptions, Segment, Virtqueue } from "../../host/front-end/virtqueue.ts";
+import type { Virtqueue } from "../../host/front-end/virtqueue.ts";
 import { featureMask } from "../../host/protocol/feature-bits.ts";
 import { VHOST_USER_F_PROTOCOL_FEATURES } from "../../host/protocol/messages.ts";
 import { until } from "./until.ts";
