@@ -8,6 +8,9 @@ interface Watch {
   waiter: (() => void) | undefined;
 }
 
+/** Deno's event loop tells of a descriptor once. */
+const isOneShot = "Deno" in globalThis;
+
 export class ReadWatches {
   private readonly watches = new Map<number, Watch>();
 
@@ -44,7 +47,7 @@ export class ReadWatches {
     const { waiter } = watch;
     watch.waiter = undefined;
     // The event loop would ask again and again, for something that nobody reads.
-    if (waiter === undefined) this.end(fd);
-    else waiter();
+    if (waiter === undefined || isOneShot) this.end(fd);
+    waiter?.();
   }
 }
