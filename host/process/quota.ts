@@ -16,7 +16,9 @@ export class Quota {
       const now = performance.now();
       if (now >= this.periodEnd) {
         this.left = this.amount;
-        this.periodEnd = Math.max(this.periodEnd + this.periodMs, now);
+        const next = this.periodEnd + this.periodMs;
+        // Whoever has been away for longer begins a period now.
+        this.periodEnd = next > now ? next : now + this.periodMs;
       }
       if (this.left > 0) return this.left;
       await sleep(this.periodEnd - now, undefined, { signal: stopping });

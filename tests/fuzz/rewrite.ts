@@ -17,15 +17,8 @@ const HOOKS = `
 /** Type, "atomic.", operation, width in bits, offset. */
 const ACCESS = /\((i32|i64)\.(atomic\.)?(load|store)(\d*)(_[su])?( offset=(\d+))?( align=\d+)?(?=\s)/g;
 
-/** The one atomic operation of the core's that is more than an access. */
-const EXCHANGE = /\(i32\.atomic\.rmw\.cmpxchg(?=\s)/g;
-const EXCHANGE_CALL = "(call $compareExchange";
-const EXCHANGE_FUNCTION = `
-  (func $compareExchange (param $ptr i32) (param $expected i32) (param $value i32) (result i32) (local $found i32)
-    (local.set $found (i32.atomic.load (local.get $ptr)))
-    (if (i32.eq (local.get $found) (local.get $expected))
-      (then (i32.atomic.store (local.get $ptr) (local.get $value))))
-    (local.get $found))`;
+/** Atomic operations that are more than an access, and their offset. */
+const UPDATE = /\(i32\.atomic\.rmw\.(cmpxchg|add|sub)( offset=(\d+))?(?=\s)/g;
 
 export async function rewrite(path: string): Promise<Uint8Array> {
   const binaryen = await loadBinaryen();
@@ -48,7 +41,7 @@ export async function withoutThreads(path: string): Promise<Uint8Array> {
   const binaryen = await loadBinaryen();
   const core = binaryen.readBinary(await readFile(path));
   core.setFeatures(binaryen.Features.All);
-  const text = splitExchanges(core.emitText()).replace(/\.atomic\.(load|store)/g, ".$1");
+  const text = splitUpdates(core.emitText()).replace(/\.atomic\.(load|store)/g, ".$1");
   const rewritten = binaryen.parseText(text);
   rewritten.setFeatures(binaryen.Features.All & ~binaryen.Features.Atomics);
   if (!rewritten.validate()) throw new Error(`${path} needs more than wasm2c has`);
@@ -64,14 +57,33 @@ async function loadBinaryen(): Promise<typeof import("binaryen").default> {
 }
 
 /** Into a load and a store, which is the same on one thread. */
-function splitExchanges(text: string): string {
-  const calls = text.replace(EXCHANGE, EXCHANGE_CALL);
-  return `${calls.slice(0, calls.lastIndexOf(")"))}${EXCHANGE_FUNCTION})`;
+function splitUpdates(text: string): string {
+  const functions = new Map<string, string>();
+  const calls = text.replace(UPDATE, (_, operation: string, __, offset = "0") => {
+    const name = `${operation}.${offset}`;
+    functions.set(name, updateFunction(name, operation, offset));
+    return `(call $${name}`;
+  });
+  return `${calls.slice(0, calls.lastIndexOf(")"))}${[...functions.values()].join("")})`;
+}
+
+function updateFunction(name: string, operation: string, offset: string): string {
+  const expected = operation === "cmpxchg" ? "(param $expected i32) " : "";
+  const store = (value: string) => `(i32.atomic.store offset=${offset} (local.get $ptr) ${value})`;
+  const update =
+    operation === "cmpxchg"
+      ? `(if (i32.eq (local.get $found) (local.get $expected)) (then ${store("(local.get $value)")}))`
+      : store(`(i32.${operation} (local.get $found) (local.get $value))`);
+  return `
+  (func $${name} (param $ptr i32) ${expected}(param $value i32) (result i32) (local $found i32)
+    (local.set $found (i32.atomic.load offset=${offset} (local.get $ptr)))
+    ${update}
+    (local.get $found))`;
 }
 
 function rewriteText(text: string): string {
   const accesses = new Map<string, string>();
-  const body = splitExchanges(text)
+  const body = splitUpdates(text)
     .replace(ACCESS, (...match) => {
       const [name, definition] = accessFunction(match);
       accesses.set(name, definition);
