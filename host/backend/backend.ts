@@ -46,9 +46,11 @@ export class Backend {
   static async open(device: AnyDevice, memory: GuestMemory, packed: boolean, log: Log): Promise<Backend> {
     const events = new EventEmitter<BackendEvents>();
     let backend: Backend | undefined;
+    const inflight = new InflightRegion(memory.linear);
     const workers = await openWorkers(
       device,
       memory,
+      inflight,
       {
         configChanged: () => backend?.session?.configChanged(),
         broken: (ring, reason) => events.emit("broken", ring, reason),
@@ -57,7 +59,6 @@ export class Backend {
       },
       log,
     );
-    const inflight = new InflightRegion(memory.linear);
     backend = new Backend(device, workers, events, memory, inflight, packed, log);
     return backend;
   }

@@ -10,12 +10,14 @@ import type { EngineRecipe } from "../engines/recipe.ts";
 import { choice, reasonOf, StartError } from "../errors.ts";
 import { hasAddressSpace } from "../linux/mapping.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
+import type { InflightRegion } from "../memory/inflight-region.ts";
 import { NO_ADDRESSES } from "../memory/linear-memory.ts";
 import type { Log } from "../process/log.ts";
 import { isTooManyFiles, TOO_MANY_FILES } from "../process/open-files.ts";
 import type { RingRunner } from "../session/vrings.ts";
 import { DataPlane, type VringStart } from "../workers/data-plane.ts";
 import type { Counters } from "./activity.ts";
+import { OwnRecords } from "./own-records.ts";
 
 /** What workers and their device have to say, at any time. */
 export interface WorkerEvents {
@@ -54,10 +56,11 @@ export function reserveMemory(device: AnyDevice): GuestMemory {
 export async function openWorkers(
   device: AnyDevice,
   memory: GuestMemory,
+  inflight: InflightRegion,
   events: WorkerEvents,
   log: Log,
 ): Promise<Workers> {
-  if (!isEngineDevice(device)) return openChainWorker(device, memory, events, log);
+  if (!isEngineDevice(device)) return openChainWorker(device, memory, inflight, events, log);
   const { workers, queues } = device;
   const { configChanged, requestFailed } = events;
   try {
@@ -80,6 +83,7 @@ export async function openWorkers(
 async function openChainWorker(
   device: VirtioDevice,
   memory: GuestMemory,
+  inflight: InflightRegion,
   { configChanged, broken, failed }: WorkerEvents,
   log: Log,
 ): Promise<Workers> {
@@ -92,7 +96,7 @@ async function openChainWorker(
   const plane = await DataPlane.open(memory, { queueCount, threads: 1, pollUs: 0, recipe }, log);
   plane.on("broken", broken);
   plane.on("error", failed);
-  return new PlaneWorkers(plane);
+  return new ChainWorkers(plane, new OwnRecords(inflight, memory.linear, queueCount));
 }
 
 class PlaneWorkers implements Workers {
@@ -136,6 +140,20 @@ class PlaneWorkers implements Workers {
 
   close(): Promise<void> {
     return this.plane.close();
+  }
+}
+
+/** Records what a device holds, where nobody else does. */
+class ChainWorkers extends PlaneWorkers {
+  constructor(
+    plane: DataPlane,
+    private readonly records: OwnRecords,
+  ) {
+    super(plane);
+  }
+
+  override start(vring: VringStart): Promise<void> {
+    return super.start(this.records.recorded(vring));
   }
 }
 

@@ -157,27 +157,43 @@ for (const { name, packed } of FORMATS) {
       for (const each of posted) assert.equal((await requests.used(each)).length, 1);
     });
 
-    test("gets the same chains again, in order, when it stops and starts while its device holds them", async (t) => {
-      const { device, requests, frontEnd } = await rig(t, { packed, inflight: true });
+    for (const inflight of [true, false]) {
+      const record = inflight ? "the front-end's record" : "a record of our own";
+      test(`gets the same chains again, in order, when it stops and starts while its device holds them, by ${record}`, async (t) => {
+        const { device, requests, frontEnd } = await rig(t, { packed, inflight });
+        device.isHolding = true;
+        const posted = [1, 2, 3].map((i) => requests.post([Uint8Array.of(i)], [1]));
+        await until(() => device.held.size === 3, "they are held");
+        const base = await frontEnd.stopQueue(REQUESTS);
+        assert.equal(device.held.size, 0);
+        await frontEnd.startQueue(REQUESTS, base);
+        await until(() => device.held.size === 3, "they are back");
+        assert.deepEqual(
+          [...device.held].map((chain) => chain.in.u8()),
+          [1, 2, 3],
+        );
+        device.isHolding = false;
+        for (const chain of device.held) {
+          chain.out.u8(9);
+          chain.use();
+        }
+        device.held.clear();
+        for (const each of posted) assert.deepEqual([...(await requests.used(each)).bytes], [9]);
+        assert.equal(requests.outstanding, 0);
+      });
+    }
+
+    test("that begins anew has none of what its device held before", async (t) => {
+      const { device, requests, frontEnd } = await rig(t, { packed });
       device.isHolding = true;
-      const posted = [1, 2, 3].map((i) => requests.post([Uint8Array.of(i)], [1]));
+      for (let i = 0; i < 3; i++) requests.post([Uint8Array.of(i)], [1]);
       await until(() => device.held.size === 3, "they are held");
-      const base = await frontEnd.stopQueue(REQUESTS);
-      assert.equal(device.held.size, 0);
-      await frontEnd.startQueue(REQUESTS, base);
-      await until(() => device.held.size === 3, "they are back");
-      assert.deepEqual(
-        [...device.held].map((chain) => chain.in.u8()),
-        [1, 2, 3],
-      );
+      await frontEnd.renewQueue(REQUESTS);
       device.isHolding = false;
-      for (const chain of device.held) {
-        chain.out.u8(9);
-        chain.use();
-      }
-      device.held.clear();
-      for (const each of posted) assert.deepEqual([...(await requests.used(each)).bytes], [9]);
-      assert.equal(requests.outstanding, 0);
+      const anew = new ChainDriver(frontEnd, REQUESTS);
+      assert.deepEqual(await anew.exchange([Uint8Array.of(1, 2)], [2]), Buffer.of(2, 1));
+      assert.equal(device.held.size, 0);
+      assert.equal(frontEnd.queues[REQUESTS]!.takeError(), false);
     });
 
     test("stops at once though its device has asked for chains that never came", async (t) => {

@@ -1,7 +1,7 @@
 // The programs vringd-rng and vringd-console at a real front-end's rings.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -37,7 +37,7 @@ async function rig(
 
 test("rng gives a file exactly and in order, and then nothing, without an empty answer", async (t) => {
   const contents = randomBytes(5000);
-  const { driver } = await rig(t, (directory) => {
+  const { driver, directory, frontEnd } = await rig(t, (directory) => {
     const source = join(directory, "source");
     writeFileSync(source, contents);
     return new RngDevice({ source, maxBytes: undefined, period: 1000 });
@@ -47,9 +47,13 @@ test("rng gives a file exactly and in order, and then nothing, without an empty 
   for (let length = 0; length < contents.length; length += read.at(-1)!.length)
     read.push(await requests.exchange([], [64, 100]));
   assert.deepEqual(Buffer.concat(read), contents);
-  requests.post([], [64]);
+  const waiting = requests.post([], [64]);
   await sleep(100);
+  const base = await frontEnd.stopQueue(0);
   assert.equal(requests.outstanding, 1);
+  await frontEnd.startQueue(0, base);
+  appendFileSync(join(directory, "source"), "more");
+  assert.equal(String((await requests.used(waiting)).bytes), "more");
 });
 
 test("rng answers a chain without room, and one of nothing but reading", async (t) => {
