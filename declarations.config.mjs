@@ -96,11 +96,18 @@ function isMemberName({ parent, text }) {
   );
 }
 
-function namespaceOf(statement, name, { source }) {
-  const body = source.statements.map(
-    (inner) => `  ${textOf(inner, source).replace("declare ", "").replaceAll("\n", "\n  ")}`,
-  );
+function namespaceOf(statement, name, target) {
+  const body = membersOf(target).map((text) => `  ${text.replace("declare ", "").replaceAll("\n", "\n  ")}`);
   return `${commentOf(statement)}declare namespace ${name} {\n${body.join("\n")}\n}`;
+}
+
+/** With what it exports of other modules: `export * from`. */
+function membersOf(module) {
+  return module.source.statements.flatMap((statement) =>
+    ts.isExportDeclaration(statement) && statement.exportClause === undefined
+      ? membersOf(load(resolve(module, statement.moduleSpecifier.text)))
+      : [textOf(statement, module.source)],
+  );
 }
 
 function commentOf(statement) {

@@ -11,7 +11,14 @@ for (const program of PROGRAMS) makeExecutable(`build/${program}.mjs`);
 
 const TEST_PROGRAMS = ["run.ts", "soak.ts", "fuzz.ts"];
 /** Back-ends that tests start as programs of their own. */
-const BACK_ENDS = ["file-disk-program"];
+const BACK_ENDS = ["file-disk-program", "chain-device-program"];
+/** What guests run that see the build. */
+const IN_GUESTS = [
+  "support/i2c-in-guest",
+  "support/vsock-in-guest",
+  "support/evdev-in-guest",
+  "guests/host-gpio",
+];
 const examples = readdirSync("tests/examples");
 const tests = readdirSync("tests", { recursive: true }).filter((path) => path.endsWith(".test.ts"));
 await bundle("build/tests", [
@@ -20,12 +27,16 @@ await bundle("build/tests", [
   { in: "tests/runtimes/node.ts", out: "runtime-node" },
   ...examples.map((name) => ({ in: `tests/examples/${name}`, out: `examples/${basename(name, ".ts")}` })),
   ...BACK_ENDS.map((name) => ({ in: `tests/support/${name}.ts`, out: name })),
+  ...IN_GUESTS.map((path) => ({ in: `tests/${path}.ts`, out: basename(path) })),
   { in: "tests/bench/main.ts", out: "bench" },
   { in: "tests/bench/runtimes.ts", out: "bench-runtimes" },
   { in: "tests/bench/profile.ts", out: "profile" },
 ]);
 
-await bundle("build/tools", [{ in: "host/packaging/manual/main.ts", out: "manual" }]);
+await bundle("build/tools", [
+  { in: "host/packaging/manual/main.ts", out: "manual" },
+  { in: "host/packaging/units/main.ts", out: "units" },
+]);
 // For hosts of any kind: it must not so much as name what only Node has.
 await build({
   entryPoints: [{ in: "host/core/loader.ts", out: "core-loader" }],
@@ -39,12 +50,20 @@ await build({
 });
 
 /**
- * Lets sh(1) start the program: Node gives every signal its default before it runs any code, and so whoever started it with
- * SIGHUP ignored, such as nohup(1), would lose it with the terminal. The second line is a string and a comment to Node. SigIgn is a mask, whose lowest bit is SIGHUP's.
+ * Lets sh(1) start the program, for what Node lets no code of ours see. The second line is a string and a comment to Node.
+ *
+ * - Node gives every signal its default before it runs any code, and so whoever started it with SIGHUP ignored, such as nohup(1),
+ *   would lose it with the terminal. SigIgn is a mask, whose lowest bit is SIGHUP's.
+ * - Node makes ten threads before it runs any code, and ends by SIGABRT without a word where it may not. RLIMIT_NPROC does not hold
+ *   for root. That a user has more running is not seen here: `vringd doctor` counts.
  */
 function makeExecutable(path) {
-  const look = `while read -r key value; do case $key$value in SigIgn:*[13579bdf]) export VRINGD_SIGHUP_IGNORED=1;; esac; done`;
-  const header = `#!/bin/sh\n":" //; { ${look}; } 2>/dev/null </proc/self/status; exec node "$0" "$@"\n`;
+  const status = `while read -r key value; do case $key$value in SigIgn:*[13579bdf]) export VRINGD_SIGHUP_IGNORED=1;; Uid:0[!0-9]*) root=root;; esac; done`;
+  const limits = `while read -r a b limit rest; do case $a$b in Maxprocesses) most=$limit;; esac; done`;
+  const sentence = `only $most processes and threads are allowed, and Node alone takes 11: raise the limit (ulimit -u, LimitNPROC=)`;
+  const check = `case $root$most in [0-9]|10) name=\${0##*/}; echo "\${name%.mjs}: ${sentence}" >&2; exit 1;; esac`;
+  const looks = `root=; most=; { ${status}; } 2>/dev/null </proc/self/status; { ${limits}; } 2>/dev/null </proc/self/limits`;
+  const header = `#!/bin/sh\n":" //; ${looks}; ${check}; exec node "$0" "$@"\n`;
   writeFileSync(
     path,
     readFileSync(path, "utf8").replace(/^#!.*\n/, () => header),

@@ -6,6 +6,7 @@ import { compile } from "json-schema-to-typescript";
 
 const description = readSchema("backend-description.schema.json");
 const capabilities = readSchema("backend-capabilities.schema.json");
+const guests = readSchema("vsock-guests.schema.json");
 
 mkdirSync("build", { recursive: true });
 writeFileSync("build/schemas.js", validators());
@@ -17,7 +18,7 @@ function readSchema(name) {
 
 function validators() {
   const ajv = new Ajv2020({
-    schemas: [description, capabilities],
+    schemas: [description, capabilities, guests],
     allErrors: true,
     verbose: true,
     code: { source: true, esm: true },
@@ -25,6 +26,7 @@ function validators() {
   return standalone.default(ajv, {
     validateDescription: description.$id,
     validateCapabilities: capabilities.$id,
+    validateGuests: guests.$id,
   });
 }
 
@@ -34,12 +36,14 @@ async function types() {
     await compile(description, "", options),
     // What it refers to has been declared with the other.
     await compile(capabilities, "", { ...options, declareExternallyReferenced: false }),
+    await compile(guests, "", options),
     `
 export interface SchemaError {
   instancePath: string;
   keyword: string;
-  params: { type?: string; allowedValues?: string[]; missingProperty?: string; additionalProperty?: string };
+  params: { type?: string; allowedValues?: string[]; missingProperty?: string; additionalProperty?: string; pattern?: string };
   data: unknown;
+  message?: string;
 }
 export interface Validator {
   (value: unknown): boolean;
@@ -47,6 +51,7 @@ export interface Validator {
 }
 export const validateDescription: Validator;
 export const validateCapabilities: Validator;
+export const validateGuests: Validator;
 `,
   ].join("\n");
 }

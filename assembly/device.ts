@@ -1,33 +1,24 @@
 // What a queue's chains are to its device: requests of a block device, or operations as they stand. Nothing else of the core
 // knows that there are kinds of queue.
 
-import { QUEUE_F_CHAINS, WORKER_ZERO_IOVECS } from "./abi/layout.ts";
+import { QUEUE_F_CHAINS } from "./abi/queue.ts";
+import { WORKER_ZERO_IOVECS } from "./abi/worker.ts";
 import { openBounce } from "./block/bounce.ts";
 import { leaveRequest, resumeRequest, resumeWaiting, startRequest } from "./block/execute.ts";
-import { diskNews, forgetDiskNews, useFailures } from "./block/failures.ts";
-import { parseLeftover, parseRequest } from "./block/parse.ts";
+import { admitRequest, isShareSpent } from "./block/limits.ts";
 import { useZeroVectors } from "./block/ranges.ts";
-import { Request } from "./block/request.ts";
+import { parseRequest, Request } from "./block/request.ts";
 import { forgetHeld, heldCount } from "./block/stability.ts";
-import { ChainOperation, endChain, parseChain, parseLeftoverChain, startChain } from "./chain-operation.ts";
+import { ChainOperation, endChain, parseChain, startChain } from "./chain-operation.ts";
 import { Slot } from "./io/slots.ts";
+import { beginChain, beginLeftover } from "./virtqueue/chain.ts";
 import { Virtqueue } from "./virtqueue/state.ts";
 
 /** `worker`: the part of memory with this worker's tables. */
 export function openDevice(worker: usize, index: u32): void {
   useZeroVectors(worker + WORKER_ZERO_IOVECS);
-  useFailures(worker);
   openBounce(worker, index);
   forgetHeld();
-}
-
-/** What a turn is to tell the host of the device: STEP_* bits. */
-export function deviceNews(): u32 {
-  return diskNews;
-}
-
-export function forgetDeviceNews(): void {
-  forgetDiskNews();
 }
 
 function isOfChains(queue: Virtqueue): bool {
@@ -47,12 +38,18 @@ function operationIn(slot: Slot): ChainOperation {
  * called again after a miss. PRESENT, MISSED, PUT_OFF or a FAULT.
  */
 export function parse(slot: Slot, queue: Virtqueue, isLeftover: bool): i32 {
-  if (isOfChains(queue)) {
-    const operation = operationIn(slot);
-    return isLeftover ? parseLeftoverChain(operation, queue) : parseChain(operation, queue);
-  }
-  const request = requestIn(slot);
-  return isLeftover ? parseLeftover(request, queue) : parseRequest(request, queue);
+  if (isLeftover) beginLeftover(queue);
+  else beginChain(queue);
+  return isOfChains(queue)
+    ? parseChain(operationIn(slot), queue, isLeftover)
+    : parseRequest(requestIn(slot), queue);
+}
+
+export { isShareSpent };
+
+/** Takes what was read into account, where the device has limits: 0, or for how many nanoseconds it is not to be taken. */
+export function admit(slot: Slot): u64 {
+  return isOfChains(slot.queue) ? 0 : admitRequest(requestIn(slot));
 }
 
 /** Starts what was read: SUBMITTED, DONE or WAITS_FOR_HOST. A leftover says nothing of what the driver does now. */

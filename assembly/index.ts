@@ -1,13 +1,16 @@
 // The exports of the core, and nothing else. It imports env.memory alone; ABI.md says how a host drives it.
 
-import { ABI_VERSION, QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING } from "./abi/layout.ts";
+import { ABI_VERSION } from "./abi/memory.ts";
+import { QUEUE_BROKEN, QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_STOPPING } from "./abi/queue.ts";
+import { throttleUs } from "./io/throttle.ts";
 import { attachRings } from "./io/uring.ts";
-import { news, openQueue, openWorker, queueAt, step, stepAwake } from "./turn.ts";
-import { addQueueCredit, ringBase, setQueueCredit, startRing } from "./virtqueue/queue.ts";
-import { EVENT_IDLE } from "./virtqueue/state.ts";
+import { news, openWorker, step, stepAwake } from "./turn.ts";
+import { switchLogging } from "./virtqueue/dirty-log.ts";
+import { addQueueCredit, placeRingParts, ringBase, startRing } from "./virtqueue/queue.ts";
+import { EVENT_IDLE, openQueue, queueAt } from "./virtqueue/state.ts";
 import { wantedGpa } from "./virtqueue/window-claims.ts";
 
-export { attachRings, news, openWorker, step, stepAwake };
+export { attachRings, news, openWorker, step, stepAwake, throttleUs };
 
 /** The version of the ABI (ABI.md, "Versions"). The only export that no later version changes. */
 export function abiVersion(): u32 {
@@ -27,11 +30,14 @@ export function startQueue(
   callFd: i32,
 ): void {
   const queue = openQueue(index);
+  if (!ASC_NO_ASSERT) assert(queue.state === QUEUE_STOPPED, "a queue is started that has not stopped");
   startRing(queue, size, flags, desc, driver, device, base);
   queue.kickFd = kickFd;
   queue.callFd = callFd;
   queue.kickState = EVENT_IDLE;
   queue.callState = EVENT_IDLE;
+  queue.throttledSince = 0;
+  queue.throttledUntil = 0;
   // A predecessor may have published without coming to the call. One too many does no harm.
   queue.callWanted = queue.isTracked ? 1 : 0;
   queue.state = QUEUE_RUNNING;
@@ -62,6 +68,19 @@ export function suspendQueue(index: u32): void {
   queueAt(index).suspends = queueAt(index).isTracked ? 1 : 0;
 }
 
+/**
+ * Where a stopped queue's ring lies for the guest, from its next start on: guest physical addresses of its descriptors, and of what the device
+ * writes. Only the dirty log needs them.
+ */
+export function placeRing(index: u32, descGpa: u64, deviceGpa: u64): void {
+  placeRingParts(queueAt(index), descGpa, deviceGpa);
+}
+
+/** From now on what this worker writes to guest memory is logged at DIRTY_LOG_PTR, or no longer. */
+export function setLogging(isOn: bool): void {
+  switchLogging(isOn);
+}
+
 export function isStopped(index: u32): bool {
   return queueAt(index).state === QUEUE_STOPPED;
 }
@@ -73,7 +92,7 @@ export function queueBase(index: u32): u32 {
 
 /** From now on the queue takes so many chains, and no more; CREDIT_UNLIMITED: all that come. */
 export function setCredit(index: u32, count: u32): void {
-  setQueueCredit(queueAt(index), count);
+  queueAt(index).credit = count;
 }
 
 /** Lets the queue take so many chains more. */

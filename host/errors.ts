@@ -1,5 +1,6 @@
 // What can go wrong, by whose fault it is.
 import { getSystemErrorMap } from "node:util";
+import { type NameOfChoice, nameInLibrary, sayChoices } from "./process/choices.ts";
 
 /** The front-end broke the protocol: a non-zero reply if it asked for one, or the end of the connection. */
 export class ProtocolError extends Error {
@@ -15,32 +16,13 @@ export class ProtocolError extends Error {
   }
 }
 
-/** Around the name of a choice in a sentence: no text of ours has it. */
-const MARK = "\x1f";
-const MARKED = new RegExp(`${MARK}([^${MARK}=]+)(?:=([^${MARK}]*))?${MARK}`, "g");
-
-/** How a choice is called: by a program as an option of its command line, by the library as a property. */
-export type NameOfChoice = (name: string, value: string | undefined) => string;
-
-/**
- * In the sentence of a StartError, what whoever starts a back-end can choose, such as "readOnly", and maybe the value to give: by
- * its name in the library.
- */
-export function choice(name: string, value?: string | number): string {
-  return `${MARK}${name}${value === undefined ? "" : `=${value}`}${MARK}`;
-}
-
-function sayChoices(sentence: string, nameOf: NameOfChoice): string {
-  return sentence.replace(MARKED, (_, name: string, value: string | undefined) => nameOf(name, value));
-}
-
 /** vringd can't start with what it was given. The message is one sentence: what, where, and what would help. */
 export class StartError extends Error {
   private readonly sentence: string;
 
   /** `sentence`: the message. */
   constructor(sentence: string) {
-    super(sayChoices(sentence, (name, value) => (value === undefined ? name : `${name}: ${value}`)));
+    super(sayChoices(sentence, nameInLibrary));
     this.name = "StartError";
     this.sentence = sentence;
   }

@@ -1,4 +1,5 @@
-// `npm run fuzz`: the core alone, as C under libFuzzer, with inputs that are guests, kernels and crashes.
+// `npm run fuzz`: the core alone, as C under libFuzzer, with inputs that are guests, kernels and crashes. With --devices: device
+// objects, each alone in this process.
 import { spawnSync } from "node:child_process";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
@@ -6,8 +7,11 @@ import { parseArgs } from "node:util";
 import { BUILD, buildFuzzer, CHECKED_FUZZER, checkTools, FUZZER, FuzzError, runTool } from "./fuzz/build.ts";
 import { emptyDirectory, packCorpus, unpackCorpus } from "./fuzz/corpus.ts";
 import { measureCoverage, tellCoverage } from "./fuzz/coverage.ts";
+import { floodDevice, fuzzDevice } from "./fuzz/devices/run.ts";
 import { PLANTED_BUGS } from "./fuzz/planted-bugs.ts";
 import { fuzz, INPUT_LENGTH_MAX, type Totals } from "./fuzz/session.ts";
+import { DEVICE_TYPES } from "./support/device-programs.ts";
+import { Random } from "./support/random.ts";
 
 const { values } = parseArgs({
   options: {
@@ -20,6 +24,14 @@ const { values } = parseArgs({
     reproduce: { type: "string" },
     coverage: { type: "boolean", default: false },
     "self-test": { type: "boolean", default: false },
+    /** Fuzzes devices instead. */
+    devices: { type: "boolean", default: false },
+    /** Of --devices: plays the life of one device that this number says. */
+    seed: { type: "string" },
+    /** Of --devices: one type alone. */
+    type: { type: "string" },
+    /** Of the planted bugs, those whose names have this in them. */
+    only: { type: "string", default: "" },
     /** Makes the smallest part of the corpus that covers as much the seeds of the future. */
     minimise: { type: "boolean", default: false },
   },
@@ -60,6 +72,7 @@ async function reproduce(input: string): Promise<void> {
 async function testItself(): Promise<void> {
   const sound = await buildFuzzer(FUZZER);
   for (const [i, [name, patch]] of Object.entries(PLANTED_BUGS).entries()) {
+    if (!name.includes(values.only)) continue;
     const directory = join(BUILD, "planted", String(i));
     const fuzzer = await buildFuzzer({ ...FUZZER, directory, patch, harness: BUILD });
     const seeds = await emptyDirectory(join(directory, "corpus"));
@@ -83,7 +96,26 @@ async function minimise(): Promise<void> {
   console.log(`${await packCorpus(small)} seeds`);
 }
 
+/** The seed comes first: what an exception at the top of the process leaves of the output is enough to play it again. */
+async function fuzzDevices(): Promise<void> {
+  const types = values.type === undefined ? DEVICE_TYPES : [values.type];
+  const ends = performance.now() + Number(values.seconds) * 1000;
+  let [lives, chains] = [0, 0];
+  do {
+    for (const type of types) {
+      const seed = values.seed === undefined ? new Random().seed : Number(values.seed);
+      process.stderr.write(`npm run fuzz -- --devices --type=${type} --seed=${seed}\n`);
+      chains += (await fuzzDevice(type, seed)).chains;
+      lives++;
+    }
+  } while (values.seed === undefined && performance.now() < ends);
+  if (values.seed === undefined)
+    for (const type of types) console.log(`${type}: ${await floodDevice(type, 1)}`);
+  console.log(`${lives} lives of devices, ${chains} chains`);
+}
+
 async function main(): Promise<void> {
+  if (values.devices) return fuzzDevices();
   checkTools();
   await mkdir(CRASHES, { recursive: true });
   await unpackCorpus(corpus);

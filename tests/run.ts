@@ -4,10 +4,12 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readdirSync } from "node:fs";
 import { basename, join } from "node:path";
+import { finished } from "node:stream/promises";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { endLeftBehind, markRun } from "./support/left-behind.ts";
 import { areSkipsForbidden } from "./support/skip.ts";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
@@ -17,7 +19,24 @@ const root = join(here, "../..");
 const FILE_TIMEOUT_MS = 20 * 60_000;
 
 /** They take longest. What starts last should be short, so that no processor waits at the end. */
-const FIRST = ["guest-life", "guest-qemu", "guest-objects", "guest-uml", "nbd-guest"];
+const FIRST = [
+  "guest-life",
+  "guest-rng",
+  "guest-qemu",
+  "guest-objects",
+  "guest-vsock",
+  "guest-console-qemu",
+  "guest-console-uml",
+  "guest-i2c-host",
+  "guest-i2c",
+  "guest-gpio-chip",
+  "guest-gpio",
+  "guest-input",
+  "guest-gpu",
+  "guest-evdev",
+  "guest-uml",
+  "nbd-guest",
+];
 
 /**
  * What no version of Node changes: guests, which see the daemon only; other runtimes, browsers and shells, whose own
@@ -33,6 +52,7 @@ const { values, positionals: parts } = parseArgs({
   },
 });
 
+markRun();
 const isWhole = parts.length === 0 && !values["node-only"];
 const core = isWhole ? runCore() : Promise.resolve({ status: 0, text: "" });
 
@@ -48,11 +68,18 @@ stream.on("test:pass", ({ name, skip }) => {
 stream.on("test:complete", ({ name, file, details }) => {
   if (name === file) tellTime(basename(file, ".test.mjs"), details.duration_ms);
 });
-stream.compose(new spec()).pipe(process.stdout);
+const report = stream.compose(new spec());
+report.pipe(process.stdout);
 
-const { status, text } = await core;
+const [{ status, text }] = await Promise.all([core, finished(report)]);
 if (isWhole) console.error(`the core's unit tests: ${text.trim()}`);
 if (status !== 0) process.exitCode = 1;
+for (const left of await endLeftBehind()) {
+  process.exitCode = 1;
+  console.error(`left behind by a test: ${left}`);
+}
+// A process without the mark that holds a test's standard error would keep this one waiting for ever.
+process.exit();
 
 function chooseFiles(): string[] {
   const all = readdirSync(here).filter((name) => name.endsWith(".test.mjs"));

@@ -4,11 +4,9 @@
 // Not through the page cache: a direct write of the same page at the same time throws the cached page away, and with it
 // what was written there (open(2), "Applications should avoid mixing O_DIRECT and normal I/O").
 
-import { BOUNCE_SIZE, BOUNCE_TOTAL, WORKER_BOUNCE } from "../abi/layout.ts";
+import { BOUNCE_SIZE, BOUNCE_TOTAL, WORKER_BOUNCE } from "../abi/worker.ts";
 import { memoryHostAddress } from "../io/host.ts";
-import { SUBMITTED } from "../io/slots.ts";
-import { pushSqe } from "../io/uring.ts";
-import { indexOf } from "../io/user-data.ts";
+import { indexOf, pushSqe } from "../io/uring.ts";
 import {
   IORING_OP_READ,
   IORING_OP_READV,
@@ -18,9 +16,10 @@ import {
   IOVEC_SIZE,
 } from "../spec/io-uring.ts";
 import { VIRTIO_BLK_T_OUT } from "../spec/virtio-blk.ts";
+import { SUBMITTED } from "../virtqueue/results.ts";
 import { bounceFd, directMask, imageFd } from "./disk.ts";
 import { Request, STAGE_BOUNCE_COPY, STAGE_BOUNCE_MOVE } from "./request.ts";
-import { doubtSync, syncFlags } from "./stability.ts";
+import { syncFlags } from "./stability.ts";
 
 let buffers: usize = 0;
 let fileOffset: u64 = 0;
@@ -72,21 +71,16 @@ export function submitMove(request: Request): i32 {
   return SUBMITTED;
 }
 
-/** Whether all of the piece was copied: otherwise the guest's memory has become smaller. */
-export function isCopied(request: Request, result: i32): bool {
+/** Makes the vector that was cut whole again. False if not all of the piece was copied: the guest's memory has become smaller. */
+export function endCopy(request: Request, result: i32): bool {
   if (request.cutVector !== 0) store<u64>(request.cutVector, request.cutLength, IOVEC_LEN);
   request.cutVector = 0;
   return result === <i32>request.bounceLength;
 }
 
-/**
- * SUBMITTED once more, or how many bytes the disk has taken or given; 0 if none, which is an error. Should they end within a block,
- * what is left begins there, and no bounce buffer is of use to it.
- */
-export function afterMove(request: Request, result: i32): i32 {
-  if (result < 0 && doubtSync(request)) return submitMove(request);
-  if (result <= 0 || result > <i32>request.bounceLength) return 0;
-  return result;
+/** Whether the disk has taken or given bytes of the piece: `result` of them. */
+export function hasMoved(request: Request, result: i32): bool {
+  return result > 0 && result <= <i32>request.bounceLength;
 }
 
 function bufferOf(request: Request): u64 {

@@ -1,4 +1,4 @@
-// The disk as the host describes it in the device block (abi/layout.ts).
+// The disk as the host describes it in the device block (abi/device-block.ts).
 import {
   DEVICE_BLOCK_SECTORS,
   DEVICE_BOUNCE_FD,
@@ -7,7 +7,10 @@ import {
   DEVICE_DISCARD_UNMAPS,
   DEVICE_FILE_FD,
   DEVICE_FLUSHED,
-  DEVICE_PTR,
+  DEVICE_ID,
+  DEVICE_MAX_DISCARD_SECTORS,
+  DEVICE_MAX_RANGES,
+  DEVICE_MAX_WRITE_ZEROES_SECTORS,
   DEVICE_READ_ONLY,
   DEVICE_SYNC_SHARED,
   DEVICE_SYNC_STATE,
@@ -20,7 +23,8 @@ import {
   SYNC_UNKEPT,
   WRITE_THROUGH_OFF,
   WRITE_THROUGH_ON,
-} from "../abi/layout.ts";
+} from "../abi/device-block.ts";
+import { DEVICE_PTR } from "../abi/memory.ts";
 import { SECTOR_SHIFT } from "../spec/virtio-blk.ts";
 
 export function imageFd(): i32 {
@@ -47,6 +51,23 @@ export function directMask(): u64 {
  */
 export function isPartOfBlock(bytes: u64): bool {
   return directMask() !== 0 && (bytes & (blockBytes() - 1)) !== 0;
+}
+
+/** What VIRTIO_BLK_T_GET_ID tells. */
+export function idPtr(): usize {
+  return DEVICE_PTR + DEVICE_ID;
+}
+
+/** Segments in one discard or write zeroes. */
+export function maxRanges(): u32 {
+  return load<u32>(DEVICE_PTR, DEVICE_MAX_RANGES);
+}
+
+/** Sectors in one of them. */
+export function maxRangeSectors(isDiscard: bool): u32 {
+  return isDiscard
+    ? load<u32>(DEVICE_PTR, DEVICE_MAX_DISCARD_SECTORS)
+    : load<u32>(DEVICE_PTR, DEVICE_MAX_WRITE_ZEROES_SECTORS);
 }
 
 export function isReadOnly(): bool {
@@ -91,7 +112,8 @@ export function areSyncsShared(): bool {
 
 export function isInDisk(sector: u64, sectorCount: u64): bool {
   if (sector % load<u32>(DEVICE_PTR, DEVICE_BLOCK_SECTORS) !== 0) return false;
-  const capacity = load<u64>(DEVICE_PTR, DEVICE_CAPACITY_SECTORS);
+  // It may change at any time, and is looked at once.
+  const capacity = atomic.load<u64>(DEVICE_PTR, DEVICE_CAPACITY_SECTORS);
   return sector <= capacity && sectorCount <= capacity - sector;
 }
 

@@ -1,17 +1,8 @@
 // Discard and write zeroes: range by range, by fallocate(2), or by writing zeroes where a file can't do that.
 
-import {
-  DEVICE_DIRECT_MASK,
-  DEVICE_MAX_DISCARD_SECTORS,
-  DEVICE_MAX_RANGES,
-  DEVICE_MAX_WRITE_ZEROES_SECTORS,
-  DEVICE_PTR,
-  IOVECS_MAX,
-  ZEROES_PTR,
-  ZEROES_SIZE,
-} from "../abi/layout.ts";
+import { ZEROES_PTR, ZEROES_SIZE } from "../abi/memory.ts";
+import { IOVECS_MAX } from "../abi/worker.ts";
 import { memoryHostAddress } from "../io/host.ts";
-import { SUBMITTED } from "../io/slots.ts";
 import { pushSqe } from "../io/uring.ts";
 import {
   EINVAL,
@@ -39,12 +30,16 @@ import {
   VIRTIO_BLK_T_DISCARD,
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from "../spec/virtio-blk.ts";
+import { SUBMITTED } from "../virtqueue/results.ts";
 import {
   areDiscardsMarked,
+  directMask,
   imageFd,
   isInDisk,
   isPartOfBlock,
   isWriteThrough,
+  maxRangeSectors,
+  maxRanges,
   mayUnmap,
   unalignedFd,
 } from "./disk.ts";
@@ -74,7 +69,7 @@ export function startRanges(request: Request): i32 {
 
 /** All ranges are checked before the first is touched. The order of the checks is QEMU's, which its tests assert. */
 function rangesStatus(request: Request): i32 {
-  const room = <u64>load<u32>(DEVICE_PTR, DEVICE_MAX_RANGES) * RANGE_SIZE;
+  const room = <u64>maxRanges() * RANGE_SIZE;
   if (request.outBytes > room) return VIRTIO_BLK_S_UNSUPP;
   if (request.outBytes === 0 || request.outBytes % RANGE_SIZE !== 0) return VIRTIO_BLK_S_IOERR;
   request.rangeCount = <u32>(request.outBytes / RANGE_SIZE);
@@ -88,9 +83,8 @@ function rangesStatus(request: Request): i32 {
 function rangeStatus(request: Request): i32 {
   const range = rangePtr(request);
   const isDiscard = request.type === VIRTIO_BLK_T_DISCARD;
-  const limit = isDiscard ? DEVICE_MAX_DISCARD_SECTORS : DEVICE_MAX_WRITE_ZEROES_SECTORS;
   const sectorCount = load<u32>(range, RANGE_NUM_SECTORS);
-  if (sectorCount > load<u32>(DEVICE_PTR + limit)) return VIRTIO_BLK_S_IOERR;
+  if (sectorCount > maxRangeSectors(isDiscard)) return VIRTIO_BLK_S_IOERR;
   const sector = load<u64>(range, RANGE_SECTOR);
   if (!isInDisk(sector, sectorCount)) return VIRTIO_BLK_S_IOERR;
   if (isPartOfBlock((sector | <u64>sectorCount) << SECTOR_SHIFT)) return VIRTIO_BLK_S_IOERR;
@@ -141,8 +135,7 @@ function fallocateMode(request: Request): u32 {
 /** Writes zeroes by hand, for files that can't zero a range. */
 export function submitZeroes(request: Request): i32 {
   request.stage = STAGE_ZEROES;
-  const mask = <u64>load<u32>(DEVICE_PTR, DEVICE_DIRECT_MASK);
-  const fd = ((request.fileOffset | request.remaining) & mask) === 0 ? imageFd() : unalignedFd();
+  const fd = ((request.fileOffset | request.remaining) & directMask()) === 0 ? imageFd() : unalignedFd();
   const vectorCount = <u32>min<u64>(request.remaining / ZEROES_SIZE, IOVECS_MAX);
   if (vectorCount > 0) {
     const address = memoryHostAddress() + zeroVectors;
@@ -163,7 +156,7 @@ export function afterRange(request: Request, result: i32): i32 {
   if (result === 0) return nextRange(request);
   // EINVAL: a block device whose blocks are larger than the range's alignment.
   if (result !== -EOPNOTSUPP && result !== -EINVAL) return VIRTIO_BLK_S_IOERR;
-  // A discard is advice (5.2.6.2); zeroes are owed.
+  // A discard may do nothing (5.2.6.2); a write-zeroes must leave zeroes.
   return request.type === VIRTIO_BLK_T_DISCARD ? nextRange(request) : submitZeroes(request);
 }
 

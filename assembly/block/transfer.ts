@@ -1,9 +1,8 @@
 // Reads, writes and flushes: one operation at a time, until all has moved.
 
-import { DEVICE_DIRECT_MASK, DEVICE_PTR } from "../abi/layout.ts";
 import { memoryHostAddress } from "../io/host.ts";
-import { SUBMITTED } from "../io/slots.ts";
 import { pushSqe } from "../io/uring.ts";
+import { dropLastByte, skipMoved } from "../io/vectors.ts";
 import {
   IORING_FSYNC_DATASYNC,
   IORING_OP_FSYNC,
@@ -23,14 +22,14 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
 } from "../spec/virtio-blk.ts";
-import { afterMove, canBounce, isCopied, submitBounce, submitCopy, submitMove } from "./bounce.ts";
-import { imageFd, isInDisk, isPartOfBlock, unalignedFd } from "./disk.ts";
-import { beginSync } from "./overlaps.ts";
-import { dropLastByte, skipMoved } from "./places.ts";
+import { SUBMITTED } from "../virtqueue/results.ts";
+import { canBounce, endCopy, hasMoved, submitBounce, submitCopy, submitMove } from "./bounce.ts";
+import { directMask, imageFd, isInDisk, isPartOfBlock, unalignedFd } from "./disk.ts";
 import { countMoved, Request, STAGE_FLUSH, STAGE_TRANSFER } from "./request.ts";
-import { doubtSync, statusOfSync, syncFlags } from "./stability.ts";
+import { beginSync, doubtSync, statusOfSync, syncFlags } from "./stability.ts";
 
 export function startRead(request: Request): i32 {
+  // That is where the status goes.
   dropLastByte(request);
   return startTransfer(request, request.inBytes - 1);
 }
@@ -67,7 +66,7 @@ export function submitTransfer(request: Request): i32 {
 
 /** Whether O_DIRECT takes this transfer: guests may use any address (firmware does), the kernel may not. */
 function isDirectable(request: Request): bool {
-  const mask = <u64>load<u32>(DEVICE_PTR, DEVICE_DIRECT_MASK);
+  const mask = directMask();
   if (mask === 0) return true;
   let bits = request.fileOffset;
   const end = request.vector + <usize>request.vectorCount * IOVEC_SIZE;
@@ -83,6 +82,7 @@ export function submitFlush(request: Request): i32 {
   pushSqe(IORING_OP_FSYNC, imageFd(), 0, 0, 0, IORING_FSYNC_DATASYNC, request.userData);
   return SUBMITTED;
 }
+
 export function afterTransfer(request: Request, result: i32): i32 {
   if (result < 0 && doubtSync(request)) return submitTransfer(request);
   if (!countMoved(request, result)) return VIRTIO_BLK_S_IOERR;
@@ -95,17 +95,17 @@ export function afterTransfer(request: Request, result: i32): i32 {
   return statusOfSync(request);
 }
 
-/** The guest's buffers and the bounce buffer: a read is done with that, a write goes on to the disk. */
+/** A copy between the guest's buffers and the bounce buffer has ended: a read is done then, a write goes on to the disk. */
 export function afterBounceCopy(request: Request, result: i32): i32 {
-  if (!isCopied(request, result)) return VIRTIO_BLK_S_IOERR;
+  if (!endCopy(request, result)) return VIRTIO_BLK_S_IOERR;
   return request.type === VIRTIO_BLK_T_OUT ? submitMove(request) : afterTransfer(request, result);
 }
 
 export function afterBounceMove(request: Request, result: i32): i32 {
-  const moved = afterMove(request, result);
-  if (moved === SUBMITTED) return SUBMITTED;
-  if (moved === 0) return VIRTIO_BLK_S_IOERR;
-  if (request.type === VIRTIO_BLK_T_OUT) return afterTransfer(request, moved);
-  request.bounceLength = moved;
+  if (result < 0 && doubtSync(request)) return submitMove(request);
+  if (!hasMoved(request, result)) return VIRTIO_BLK_S_IOERR;
+  if (request.type === VIRTIO_BLK_T_OUT) return afterTransfer(request, result);
+  // Should the bytes end within a block, what is left begins there, and no bounce buffer is of use to it.
+  request.bounceLength = result;
   return submitCopy(request);
 }

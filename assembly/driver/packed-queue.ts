@@ -70,8 +70,8 @@ export function publish(queue: Queue): void {
   queue.batchFirst = 0;
 }
 
-/** Whether the device wants a kick for what was published since this was last asked. */
-export function needsKick(queue: Queue): bool {
+/** Takes note of what was published since the last time, and says whether the device wants a kick for it. */
+export function takeKickWish(queue: Queue): bool {
   const added = queue.sinceKick;
   queue.sinceKick = 0;
   // Both fields in one load: they belong together.

@@ -1,6 +1,6 @@
 // A queue as its driver sees it, and the requests that take turns in it. All state lies where the host says.
 import { DRIVER_F_INDIRECT, DRIVER_QUEUE_SIZE, DRIVER_SLOT_SIZE } from "../abi/driver.ts";
-import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../abi/layout.ts";
+import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../abi/queue.ts";
 
 /** One request that is in flight again and again, with memory of its own. */
 @unmanaged

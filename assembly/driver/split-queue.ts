@@ -52,8 +52,8 @@ export function publish(queue: Queue): void {
   atomic.store<u16>(queue.driver, <u16>queue.nextAvail, AVAIL_IDX);
 }
 
-/** Whether the device wants a kick for what was published since this was last asked. */
-export function needsKick(queue: Queue): bool {
+/** Takes note of what was published since the last time, and says whether the device wants a kick for it. */
+export function takeKickWish(queue: Queue): bool {
   const added = queue.sinceKick;
   queue.sinceKick = 0;
   if (!queue.hasEventIdx) return (atomic.load<u16>(queue.device, USED_FLAGS) & VIRTQ_USED_F_NO_NOTIFY) === 0;

@@ -56,10 +56,10 @@ export function refill(queue: Queue, now: f64): bool {
   if (queue.idleCount === before) return false;
   if (queue.isPacked) {
     packed.publish(queue);
-    return packed.needsKick(queue);
+    return packed.takeKickWish(queue);
   }
   split.publish(queue);
-  return split.needsKick(queue);
+  return split.takeKickWish(queue);
 }
 
 function start(queue: Queue, now: f64): void {

@@ -1,6 +1,6 @@
 // Kicks, calls and the control eventfd, as operations of the engine: armed, written and taken back. One of each at a time.
 
-import { FAULT_KICK_FD } from "../abi/layout.ts";
+import { FAULT_KICK_FD } from "../abi/faults.ts";
 import {
   EAGAIN,
   ECANCELED,
@@ -10,9 +10,8 @@ import {
   IORING_OP_WRITE,
 } from "../spec/io-uring.ts";
 import { EVENT_CANCELLED, EVENT_IDLE, EVENT_PENDING, Virtqueue } from "../virtqueue/state.ts";
-import { memoryHostAddress } from "./host.ts";
-import { hasSqeRoom, pushSqe } from "./uring.ts";
-import { TAG_CALL, TAG_CANCEL, TAG_CONTROL, TAG_KICK, userDataOf } from "./user-data.ts";
+import { askForTurn, memoryHostAddress } from "./host.ts";
+import { hasSqeRoom, pushSqe, TAG_CALL, TAG_CANCEL, TAG_CONTROL, TAG_KICK, userDataOf } from "./uring.ts";
 
 /** What eventfds read and write, as offsets from `values`. */
 const CONTROL_VALUE: usize = 0;
@@ -22,9 +21,6 @@ let values: usize = 0;
 let controlFd: i32 = -1;
 let controlState: u32 = EVENT_IDLE;
 
-/** Whether something had to be put off because the SQ was full. The turn resets it. */
-export let lacksRoom: bool = false;
-
 /** `valuesPtr`: 16 bytes for what is read and written. */
 export function openEventfds(valuesPtr: usize, control: i32): void {
   values = valuesPtr;
@@ -33,14 +29,10 @@ export function openEventfds(valuesPtr: usize, control: i32): void {
   store<u64>(values, 1, CALL_VALUE);
 }
 
-export function forgetLackOfRoom(): void {
-  lacksRoom = false;
-}
-
 /** Whether one more entry can be pushed. If not, the next turn comes without waiting. */
 export function askForRoom(): bool {
   if (hasSqeRoom()) return true;
-  lacksRoom = true;
+  askForTurn();
   return false;
 }
 

@@ -1,6 +1,6 @@
-// The submission and completion rings of io_uring (io_uring(7)), whoever serves them. Knows nothing of what they carry.
+// The submission and completion rings of io_uring (io_uring(7)), whoever serves them. Of what they carry it knows whose it is.
 
-import { NEWS_ENTER, NEWS_NONE, NEWS_STEP } from "../abi/layout.ts";
+import { NEWS_ENTER, NEWS_NONE, NEWS_STEP } from "../abi/step.ts";
 import {
   CQE_SIZE,
   IORING_SQ_CQ_OVERFLOW,
@@ -13,6 +13,27 @@ import {
   SQE_SIZE,
   SQE_USER_DATA,
 } from "../spec/io-uring.ts";
+
+/** Whose an entry is: the high half of user_data, which its completion brings back (io_uring_enter(2)). The low half says which one. */
+export const TAG_REQUEST: u32 = 0;
+export const TAG_KICK: u32 = 1;
+export const TAG_CALL: u32 = 2;
+export const TAG_CONTROL: u32 = 3;
+export const TAG_CANCEL: u32 = 4;
+
+const TAG_SHIFT: u64 = 32;
+
+export function userDataOf(tag: u32, index: u32): u64 {
+  return ((<u64>tag) << TAG_SHIFT) | index;
+}
+
+export function tagOf(userData: u64): u32 {
+  return <u32>(userData >> TAG_SHIFT);
+}
+
+export function indexOf(userData: u64): u32 {
+  return <u32>userData;
+}
 
 let sqHead: usize = 0;
 let sqTail: usize = 0;
@@ -71,6 +92,7 @@ export function pushSqe(
   opFlags: u32,
   userData: u64,
 ): void {
+  if (!ASC_NO_ASSERT) assert(hasSqeRoom(), "an entry without room");
   const sqe = sqes + <usize>(nextTail & (sqEntries - 1)) * SQE_SIZE;
   // opcode, flags and ioprio (both 0), fd. What lies behind user_data is never written and stays 0.
   store<u64>(sqe, <u64>opcode | ((<u64>(<u32>fd)) << 32), SQE_OPCODE);

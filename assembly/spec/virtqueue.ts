@@ -5,6 +5,7 @@ export const VIRTIO_F_RING_INDIRECT_DESC = 28;
 export const VIRTIO_F_RING_EVENT_IDX = 29;
 export const VIRTIO_F_VERSION_1 = 32;
 export const VIRTIO_F_RING_PACKED = 34;
+export const VIRTIO_F_RING_RESET = 40;
 
 /** Queue sizes: 2.7 allows powers of two up to 32768, 2.8.10.1 any size up to that. */
 export const VIRTQ_SIZE_MIN = 2;

@@ -7,8 +7,8 @@ import {
   FAULT_INFLIGHT_REGION,
   FAULT_NESTED_INDIRECT,
   FAULT_NEXT_PAST_TABLE,
-  TABLE_MAX,
-} from "../abi/layout.ts";
+} from "../abi/faults.ts";
+import { TABLE_MAX } from "../abi/queue.ts";
 import {
   PACKED_ENTRY_ADDR,
   PACKED_ENTRY_FLAGS,
@@ -31,23 +31,20 @@ import {
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
 } from "../spec/virtqueue.ts";
-import { copyFromGuest, gpaToReadPtr, PRESENT } from "./guest-memory.ts";
+import { copyFromGuest, gpaToReadPtr } from "./guest-memory.ts";
 import { nextLeftover } from "./leftovers.ts";
 import { slotPtr } from "./packed.ts";
 import { entryPtr, openRecord, record } from "./packed-inflight.ts";
+import { BUFFER, CHAIN_END, PRESENT } from "./results.ts";
 import { descriptorPtr, nextHead } from "./split.ts";
 import { Virtqueue } from "./state.ts";
-
-/** nextBuffer(): the chain has ended. Otherwise BUFFER, MISSED (guest-memory.ts) or a FAULT. */
-export const CHAIN_END = 0;
-export const BUFFER = 2;
 
 /** The buffer that nextBuffer() found. */
 export let bufferGpa: u64 = 0;
 export let bufferLength: u32 = 0;
 export let bufferIsWritable: bool = false;
 
-/** What names the chain to the driver: the head, or the packed buffer id (valid at CHAIN_END). */
+/** The chain's name in the ring: the head, or the packed buffer id (valid at CHAIN_END). */
 export let chainId: u16 = 0;
 /** Descriptors of the ring that the chain holds (valid at CHAIN_END). */
 export let chainCount: u32 = 0;
@@ -86,7 +83,7 @@ function begin(from: Virtqueue, at: u32, kind: u32): void {
   isRecording = false;
 }
 
-/** Begins at the chain that is next in the ring. Only after hasAvailable(). */
+/** Begins at the chain that is next in the ring. Only after lookForChain(). */
 export function beginChain(from: Virtqueue): void {
   begin(from, from.isPacked ? from.nextAvail : nextHead(from), SOURCE_RING);
   if (!from.isPacked || !from.isTracked) return;
@@ -101,6 +98,7 @@ export function beginLeftover(from: Virtqueue): void {
   if (from.isPacked) recordLength = load<u16>(entryPtr(from, at), PACKED_ENTRY_NUM);
 }
 
+/** BUFFER, CHAIN_END, MISSED or a FAULT. */
 export function nextBuffer(): i32 {
   if (!hasMore) return CHAIN_END;
   if (source === SOURCE_TABLE) return nextInTable();

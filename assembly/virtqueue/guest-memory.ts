@@ -1,29 +1,19 @@
 // Guest physical addresses to pointers and host addresses. The only range check: nothing else trusts a guest's address.
+import { FAULT_ADDRESS } from "../abi/faults.ts";
 import {
   COPIES_MAX,
   ENTRY_GPA,
   ENTRY_LENGTH,
   ENTRY_TARGET,
-  FAULT_ADDRESS,
   GUEST_WRITES_MAX,
-  REGION_TABLE_PTR,
   REGIONS_MAX,
-  REQUESTS_MAX,
   TABLE_ENTRY_SIZE,
   WINDOWS_MAX,
-  WORKER_COPIES,
-  WORKER_GUEST_WRITES,
-  WORKER_WINDOW_TABLE,
-} from "../abi/layout.ts";
-
-/** The guest's bytes are in linear memory. */
-export const PRESENT = 0;
-/** They are guest memory, but no window shows them: see missedGpa. */
-export const MISSED = 1;
-/** copyToGuest(): the host writes some of the bytes after this step. */
-export const DEFERRED = 2;
-/** Not in this turn: the host has been given nearly as much to write as it takes after one. */
-export const PUT_OFF = 3;
+} from "../abi/guest-memory.ts";
+import { REGION_TABLE_PTR } from "../abi/memory.ts";
+import { REQUESTS_MAX, WORKER_COPIES, WORKER_GUEST_WRITES, WORKER_WINDOW_TABLE } from "../abi/worker.ts";
+import { isLogging, logWritten } from "./dirty-log.ts";
+import { DEFERRED, MISSED, PRESENT } from "./results.ts";
 
 /** Where the last miss was. */
 export let missedGpa: u64 = 0;
@@ -34,6 +24,7 @@ export let spanTarget: u64 = 0;
 let windowTable: usize = 0;
 let recentWindow: usize = 0;
 let recentRegion: usize = REGION_TABLE_PTR;
+let recentWritten: usize = REGION_TABLE_PTR;
 
 let copyTable: usize = 0;
 let canReadCopies: bool = false;
@@ -63,8 +54,16 @@ export function dropCopies(): void {
 /** The host has written what it was given. */
 export function clearGuestWrites(): void {
   if (guestWriteCount === 0) return;
+  if (isLogging) logGuestWrites();
   guestWriteCount = 0;
   store<u64>(guestWrites, 0, ENTRY_LENGTH);
+}
+
+function logGuestWrites(): void {
+  for (let i = 0; i < guestWriteCount; i++) {
+    const entry = guestWrites + <usize>i * TABLE_ENTRY_SIZE;
+    logWritten(load<u64>(entry, ENTRY_GPA), load<u64>(entry, ENTRY_LENGTH));
+  }
 }
 
 export function hasGuestWrites(): bool {
@@ -118,8 +117,36 @@ export function regionSpan(gpa: u64, byteLength: u64): u64 {
   return spanOf(recentRegion, gpa, byteLength);
 }
 
+/** Logs what the engine has written. Not by the chain, which the driver may have changed since: by its host address. */
+export function logWrittenAt(hostAddress: u64, byteLength: u64): void {
+  while (byteLength > 0) {
+    const offset = offsetInRegion(hostAddress);
+    if (offset === u64.MAX_VALUE) return;
+    const span = min<u64>(byteLength, load<u64>(recentWritten, ENTRY_LENGTH) - offset);
+    logWritten(load<u64>(recentWritten, ENTRY_GPA) + offset, span);
+    hostAddress += span;
+    byteLength -= span;
+  }
+}
+
+/** How far into which region (recentWritten) a host address lies. u64.MAX_VALUE: in none. */
+function offsetInRegion(hostAddress: u64): u64 {
+  let offset = hostAddress - load<u64>(recentWritten, ENTRY_TARGET);
+  if (offset < load<u64>(recentWritten, ENTRY_LENGTH)) return offset;
+  const end = <usize>REGION_TABLE_PTR + <usize>REGIONS_MAX * TABLE_ENTRY_SIZE;
+  for (let entry: usize = REGION_TABLE_PTR; entry < end; entry += TABLE_ENTRY_SIZE) {
+    const length = load<u64>(entry, ENTRY_LENGTH);
+    if (length === 0) break;
+    offset = hostAddress - load<u64>(entry, ENTRY_TARGET);
+    if (offset >= length) continue;
+    recentWritten = entry;
+    return offset;
+  }
+  return u64.MAX_VALUE;
+}
+
 /** Keeps `gpa` as the miss to be served: MISSED; or FAULT_ADDRESS if the guest has no such memory. */
-export function noteMiss(gpa: u64): i32 {
+function noteMiss(gpa: u64): i32 {
   if (regionSpan(gpa, 1) === 0) return FAULT_ADDRESS;
   missedGpa = gpa;
   return MISSED;
@@ -172,13 +199,14 @@ export function copyFromGuest(target: usize, gpa: u64, byteLength: u32): i32 {
  * stay as it is until the next step. Only after hasRoomForWrites(), but for a status. PRESENT, DEFERRED or FAULT_ADDRESS.
  */
 export function copyToGuest(gpa: u64, source: usize, byteLength: u32): i32 {
-  let result = PRESENT;
+  let result: i32 = PRESENT;
   while (byteLength > 0) {
     let span = <u32>windowSpan(gpa, byteLength);
     if (span !== 0) {
       // One byte is a status.
       if (span === 1) store<u8>(<usize>spanTarget, load<u8>(source));
       else memory.copy(<usize>spanTarget, source, span);
+      if (isLogging) logWritten(gpa, span);
     } else {
       span = <u32>regionSpan(gpa, min<u32>(byteLength, hiddenBytes(gpa, byteLength)));
       if (span === 0) return FAULT_ADDRESS;
@@ -200,6 +228,7 @@ function hiddenBytes(gpa: u64, byteLength: u32): u32 {
 }
 
 function addGuestWrite(gpa: u64, source: usize, byteLength: u32): void {
+  if (!ASC_NO_ASSERT) assert(guestWriteCount < GUEST_WRITES_MAX, "a write of the host's without room");
   const entry = guestWrites + <usize>guestWriteCount * TABLE_ENTRY_SIZE;
   store<u64>(entry, gpa, ENTRY_GPA);
   store<u64>(entry, byteLength, ENTRY_LENGTH);

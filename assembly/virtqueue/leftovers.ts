@@ -1,6 +1,6 @@
 // What a predecessor left unfinished: which chains, in the order in which they were taken, and which of them were parked.
 
-import { FAULT_INFLIGHT_REGION } from "../abi/layout.ts";
+import { FAULT_INFLIGHT_REGION } from "../abi/faults.ts";
 import * as packed from "./packed-inflight.ts";
 import * as split from "./split-inflight.ts";
 import { Virtqueue } from "./state.ts";
@@ -15,15 +15,11 @@ export function recover(queue: Virtqueue): i32 {
   queue.leftoverCount = 0;
   if (!queue.isTracked) return 0;
   let result = queue.isPacked ? packed.recover(queue) : split.recover(queue);
-  // More than there are places for requests, by far: only a foreign back-end can have left so many.
+  // Far more than a worker of ours takes at a time: only another back-end can have left so many.
   if (result === 0 && queue.leftoverCount > queue.leftoversMax) result = FAULT_INFLIGHT_REGION;
   if (result === 0) sort(queue);
   else queue.leftoverCount = 0;
   return result;
-}
-
-export function hasLeftovers(queue: Virtqueue): bool {
-  return queue.leftoverNext < queue.leftoverCount;
 }
 
 /** The head, or the entry of the region, that is to be done again next. */

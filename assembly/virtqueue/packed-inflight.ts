@@ -7,7 +7,7 @@
 //
 // The four used fields lie in one aligned u64, and both free heads in one aligned u32, so that each commit is one store.
 
-import { FAULT_INFLIGHT_REGION } from "../abi/layout.ts";
+import { FAULT_INFLIGHT_REGION } from "../abi/faults.ts";
 import {
   INFLIGHT_DESC_NUM,
   INFLIGHT_FEATURES,

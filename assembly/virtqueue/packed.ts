@@ -1,5 +1,5 @@
 // The packed ring (virtio 1.4, 2.8): one ring of descriptors, read and written in place.
-import { FAULT_TOO_MANY_IN_FLIGHT } from "../abi/layout.ts";
+import { FAULT_TOO_MANY_IN_FLIGHT } from "../abi/faults.ts";
 import {
   EVENT_FLAGS,
   PACKED_DESC_FLAGS,
@@ -13,6 +13,7 @@ import {
   VIRTQ_DESC_F_USED,
   VIRTQ_DESC_F_WRITE,
 } from "../spec/virtqueue.ts";
+import { AVAILABLE, EMPTY } from "./results.ts";
 import { Virtqueue } from "./state.ts";
 
 /** What tells the laps of the ring apart (2.8.1). */
@@ -40,13 +41,14 @@ export function slotPtr(queue: Virtqueue, slot: u32): usize {
   return queue.desc + <usize>slot * PACKED_DESC_SIZE;
 }
 
-export function hasAvailable(queue: Virtqueue): i32 {
+/** AVAILABLE, EMPTY or a FAULT. */
+export function lookForChain(queue: Virtqueue): i32 {
   // Acquire: the rest of the descriptor, and of its chain, was written before its flags (2.8.6).
   const flags = <u32>atomic.load<u16>(slotPtr(queue, queue.nextAvail), PACKED_DESC_FLAGS);
   const avail: u32 = (flags & VIRTQ_DESC_F_AVAIL) !== 0 ? 1 : 0;
   const used: u32 = (flags & VIRTQ_DESC_F_USED) !== 0 ? 1 : 0;
-  if (avail !== queue.availWrap || used === queue.availWrap) return 0;
-  return queue.descriptorsInFlight < queue.size ? 1 : FAULT_TOO_MANY_IN_FLIGHT;
+  if (avail !== queue.availWrap || used === queue.availWrap) return EMPTY;
+  return queue.descriptorsInFlight < queue.size ? AVAILABLE : FAULT_TOO_MANY_IN_FLIGHT;
 }
 
 /** The position `count` slots on: bits 0-14 the slot, bit 15 the wrap counter. */

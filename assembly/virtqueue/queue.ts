@@ -1,11 +1,13 @@
-// A virtqueue, in either ring format: the one door to it. Chains are taken, given back and shown to the driver here, in the
-// order in which the inflight region must hear of it; and here is minded who wants to be told. Knows nothing of requests.
+// A virtqueue, in either ring format: whoever uses a ring does it through this file. Chains are taken, given back and shown to the
+// driver in the order in which the inflight region must record it; kicks and calls are asked for. Knows nothing of requests.
 //
-// A chain's way: takeChain() records it, before anything is done for it: else a crash would do it never, or twice.
-// pushUsed() notes that it is about to be given back; publishUsed() shows it to the driver, and only then is it in flight no
-// more. A chain is never recorded amid a batch: its commit would be the batch's too.
+// A chain's way: takeChain() records it before anything is done for it, else a crash would do it never, or twice. pushUsed()
+// records that the chain is about to be given back. publishUsed() shows it to the driver; only then the record is cleared. A chain
+// is never recorded between pushUsed() and publishUsed(): that would commit the batch that is under way as well.
 
-import { CREDIT_UNLIMITED, QUEUE_F_CREDIT } from "../abi/layout.ts";
+import { CREDIT_UNLIMITED, QUEUE_F_CREDIT } from "../abi/queue.ts";
+import { EVENT_SUPPRESS_SIZE, PACKED_DESC_SIZE, USED_ELEM_SIZE, USED_FIXED_SIZE } from "../spec/virtqueue.ts";
+import { logWritten } from "./dirty-log.ts";
 import * as leftovers from "./leftovers.ts";
 import * as packed from "./packed.ts";
 import * as packedInflight from "./packed-inflight.ts";
@@ -50,6 +52,22 @@ export function ringBase(queue: Virtqueue): u32 {
   return queue.isPacked ? packed.base(queue) : split.base(queue);
 }
 
+/** Where the ring's parts lie for the guest: the descriptors, and what the device writes. */
+export function placeRingParts(queue: Virtqueue, descGpa: u64, deviceGpa: u64): void {
+  queue.descGpa = descGpa;
+  queue.deviceGpa = deviceGpa;
+}
+
+/** Logs all that may have been written of the ring since it was logged last. */
+export function logRing(queue: Virtqueue): void {
+  if (queue.isPacked) {
+    logWritten(queue.descGpa, <u64>queue.size * PACKED_DESC_SIZE);
+    logWritten(queue.deviceGpa, EVENT_SUPPRESS_SIZE);
+  } else {
+    logWritten(queue.deviceGpa, USED_FIXED_SIZE + <u64>queue.size * USED_ELEM_SIZE);
+  }
+}
+
 // --- Taking chains --------------------------------------------------------------------------------------------------
 
 /** Whether the device has asked for a chain, or for all that come. */
@@ -57,31 +75,22 @@ export function hasCredit(queue: Virtqueue): bool {
   return queue.credit !== 0;
 }
 
-export function setQueueCredit(queue: Virtqueue, count: u32): void {
-  queue.credit = count;
-}
-
 export function addQueueCredit(queue: Virtqueue, count: u32): void {
   const sum = queue.credit + count;
   queue.credit = sum < count ? <u32>CREDIT_UNLIMITED : sum;
 }
 
-/** Whether the driver has made something available; negative: a FAULT. */
-export function hasAvailable(queue: Virtqueue): i32 {
-  return queue.isPacked ? packed.hasAvailable(queue) : split.hasAvailable(queue);
+/** Whether the driver has made something available: AVAILABLE, EMPTY or a FAULT. */
+export function lookForChain(queue: Virtqueue): i32 {
+  return queue.isPacked ? packed.lookForChain(queue) : split.lookForChain(queue);
 }
 
-/** Whether there is something that a predecessor had taken: it goes first. */
-export function hasLeftovers(queue: Virtqueue): bool {
-  return leftovers.hasLeftovers(queue);
-}
-
-/** Whether the next leftover was parked. Only if hasLeftovers(). */
+/** Whether the next leftover was parked. Only if there is one. */
 export function isNextParked(queue: Virtqueue): bool {
   return leftovers.isNextParked(queue);
 }
 
-/** Whether the next chain may be read: with a record of what is in flight, what was pushed is published first. */
+/** Before a chain is read: where chains are recorded, what was pushed is published first. */
 export function prepareToTake(queue: Virtqueue): void {
   if (queue.isTracked) publishUsed(queue);
 }
@@ -106,6 +115,11 @@ export function takeLeftover(queue: Virtqueue, chain: Chain): void {
 }
 
 function countTaken(queue: Virtqueue, chain: Chain): void {
+  if (!ASC_NO_ASSERT) {
+    assert(chain.isTaken === 0, "a chain is taken where one is held");
+    assert(queue.credit !== 0 && queue.inFlight < queue.size, "a chain is taken that the queue may not take");
+    chain.isTaken = 1;
+  }
   if (queue.credit !== <u32>CREDIT_UNLIMITED) queue.credit--;
   queue.inFlight++;
   queue.descriptorsInFlight += chain.count;
@@ -115,6 +129,14 @@ function countTaken(queue: Virtqueue, chain: Chain): void {
 
 /** Lets go of a chain that stays recorded as in flight. */
 export function leaveChain(queue: Virtqueue, chain: Chain): void {
+  if (!ASC_NO_ASSERT) {
+    assert(chain.isTaken !== 0, "a chain is given back that is not taken");
+    assert(
+      queue.inFlight !== 0 && queue.descriptorsInFlight >= chain.count,
+      "more is given back than was taken",
+    );
+    chain.isTaken = 0;
+  }
   queue.inFlight--;
   queue.descriptorsInFlight -= chain.count;
 }
@@ -163,7 +185,7 @@ export function takeCallWish(queue: Virtqueue): bool {
   return wantsCall;
 }
 
-/** Asks for a kick at the next available chain. Look at hasAvailable() again afterwards: one may have come before. */
+/** Asks for a kick at the next available chain. Look at lookForChain() again afterwards: one may have come before. */
 export function enableKicks(queue: Virtqueue): void {
   if (queue.isPacked) packed.enableKicks(queue);
   else split.enableKicks(queue);

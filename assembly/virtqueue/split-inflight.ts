@@ -4,7 +4,7 @@
 // have been taken, where n counts the entries with inflight set, once the last batch (used_idx up to used.idx) is
 // taken from them. So a successor goes on at used.idx + n, after it has done those n.
 
-import { FAULT_INFLIGHT_REGION } from "../abi/layout.ts";
+import { FAULT_INFLIGHT_REGION } from "../abi/faults.ts";
 import {
   INFLIGHT_DESC_NUM,
   INFLIGHT_FEATURES,

@@ -1,5 +1,5 @@
 // The split ring (virtio 1.4, 2.7): avail ring in, used ring out.
-import { FAULT_AVAIL_RAN_AHEAD, FAULT_TOO_MANY_IN_FLIGHT } from "../abi/layout.ts";
+import { FAULT_AVAIL_RAN_AHEAD, FAULT_TOO_MANY_IN_FLIGHT } from "../abi/faults.ts";
 import {
   AVAIL_FLAGS,
   AVAIL_IDX,
@@ -14,6 +14,7 @@ import {
   VIRTQ_AVAIL_F_NO_INTERRUPT,
   VIRTQ_USED_F_NO_NOTIFY,
 } from "../spec/virtqueue.ts";
+import { AVAILABLE, EMPTY } from "./results.ts";
 import { Virtqueue } from "./state.ts";
 
 export function start(queue: Virtqueue, base: u32): void {
@@ -28,17 +29,17 @@ export function base(queue: Virtqueue): u32 {
   return queue.nextAvail;
 }
 
-export function hasAvailable(queue: Virtqueue): i32 {
+/** AVAILABLE, EMPTY or a FAULT. */
+export function lookForChain(queue: Virtqueue): i32 {
   // Acquire: the ring entry was written before idx moved past it.
   const ahead: u16 = atomic.load<u16>(queue.driver, AVAIL_IDX) - queue.nextAvail;
-  if (ahead === 0) return 0;
+  if (ahead === 0) return EMPTY;
   // An honest driver never has more than size entries outstanding.
   if (<u32>ahead > queue.size) return FAULT_AVAIL_RAN_AHEAD;
-  if (queue.inFlight >= queue.size) return FAULT_TOO_MANY_IN_FLIGHT;
-  return 1;
+  return queue.inFlight < queue.size ? AVAILABLE : FAULT_TOO_MANY_IN_FLIGHT;
 }
 
-/** The head of the next available chain. Only after hasAvailable(). Not checked: it is as the driver wrote it. */
+/** The head of the next available chain. Only if AVAILABLE. Not checked: it is as the driver wrote it. */
 export function nextHead(queue: Virtqueue): u16 {
   const slot = <u32>queue.nextAvail & (queue.size - 1);
   return load<u16>(queue.driver + ((<usize>slot) << 1), AVAIL_RING);

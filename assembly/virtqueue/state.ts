@@ -1,4 +1,5 @@
-// One virtqueue's state. What is done with it stands in queue.ts, and in split.ts and packed.ts by format.
+// A worker's virtqueues: the state of each, where it lies, and how many are in use. What is done with a queue stands in queue.ts, and
+// in split.ts and packed.ts by format.
 import {
   KINDS_MAX,
   QUEUE_BYTES_IN,
@@ -14,8 +15,11 @@ import {
   QUEUE_KINDS,
   QUEUE_SIZE,
   QUEUE_STATE,
+  QUEUE_STOPPED,
   QUEUE_STRIDE,
-} from "../abi/layout.ts";
+  QUEUE_WAITED_NS,
+} from "../abi/queue.ts";
+import { LEFTOVERS_SIZE, LEFTOVERS_STRIDE, WORKER_LEFTOVERS, WORKER_QUEUES } from "../abi/worker.ts";
 
 /** An eventfd's SQE: none, in the kernel, or in the kernel with a cancellation behind it. */
 export const EVENT_IDLE: u32 = 0;
@@ -32,6 +36,8 @@ export class Chain {
   /** Its first and last entry in the inflight region; with a split ring the first is the head. */
   firstEntry: u32;
   lastEntry: u32;
+  /** In the debug build: it is taken, and not given back. */
+  isTaken: u32;
 }
 
 @unmanaged
@@ -51,9 +57,7 @@ export class Virtqueue {
   failures: u64;
   kicks: u64;
   calls: u64;
-
-  /** Where the kernel puts the counter it reads from the kick eventfd. */
-  kickValue: u64;
+  waitedNs: u64;
 
   state: u32;
   index: u32;
@@ -63,6 +67,13 @@ export class Virtqueue {
   /** Chains taken and not yet used; descriptors of the ring that they hold. */
   inFlight: u32;
   descriptorsInFlight: u32;
+
+  /** Where the kernel puts the counter it reads from the kick eventfd. */
+  kickValue: u64;
+
+  /** By the host's clock, or 0: when a limit has first refused the next chain, and when that is asked for again. */
+  throttledSince: u64;
+  throttledUntil: u64;
 
   /** Descriptor table, or packed descriptor ring. */
   desc: usize;
@@ -114,6 +125,9 @@ export class Virtqueue {
   recordFirst: u32;
   recordLast: u32;
   recordNext: u32;
+  /** Where desc and device lie for the guest. */
+  descGpa: u64;
+  deviceGpa: u64;
   /** The stop that is under way leaves requests recorded instead of completing them. */
   suspends: u32;
 
@@ -134,6 +148,11 @@ export class Virtqueue {
     return this.inflight !== 0;
   }
 
+  /** Whether there is something that a predecessor had taken: it goes first. */
+  get hasLeftovers(): bool {
+    return this.leftoverNext < this.leftoverCount;
+  }
+
   addLeftover(entry: u32): void {
     if (this.leftoverCount < this.leftoversMax) {
       store<u16>(this.leftovers + ((<usize>this.leftoverCount) << 1), <u16>entry);
@@ -152,7 +171,8 @@ if (offsetof<Virtqueue>("bytesOut") !== QUEUE_BYTES_OUT) ERROR("Virtqueue.bytesO
 if (offsetof<Virtqueue>("failures") !== QUEUE_FAILURES) ERROR("Virtqueue.failures");
 if (offsetof<Virtqueue>("kicks") !== QUEUE_KICKS) ERROR("Virtqueue.kicks");
 if (offsetof<Virtqueue>("calls") !== QUEUE_CALLS) ERROR("Virtqueue.calls");
-if (offsetof<Virtqueue>("kickValue") !== QUEUE_COUNTERS_SIZE) ERROR("Virtqueue.kickValue");
+if (offsetof<Virtqueue>("waitedNs") !== QUEUE_WAITED_NS) ERROR("Virtqueue.waitedNs");
+if (offsetof<Virtqueue>("state") !== QUEUE_COUNTERS_SIZE) ERROR("Virtqueue.state");
 if (offsetof<Virtqueue>("state") !== QUEUE_STATE) ERROR("Virtqueue.state");
 if (offsetof<Virtqueue>("size") !== QUEUE_SIZE) ERROR("Virtqueue.size");
 if (offsetof<Virtqueue>("flags") !== QUEUE_FLAGS) ERROR("Virtqueue.flags");
@@ -161,3 +181,39 @@ if (<i32>offsetof<Virtqueue>() > QUEUE_STRIDE) ERROR("Virtqueue");
 
 /** No event index equals this: they are 16 bits wide. */
 export const NO_EVENT: u32 = 0xffffffff;
+
+// --- A worker's queues ----------------------------------------------------------------------------------------------
+
+let worker: usize = 0;
+
+export let queueCount: u32 = 0;
+
+/** Queues from here on are stopped: a turn costs what the queues in use cost. */
+export let activeCount: u32 = 0;
+
+/** `workerPtr`: the part of memory with their states. */
+export function openQueues(workerPtr: usize, count: u32): void {
+  worker = workerPtr;
+  queueCount = count;
+  activeCount = 0;
+}
+
+/** A queue that is about to start. One that never does takes no memory. */
+export function openQueue(index: u32): Virtqueue {
+  const queue = queueAt(index);
+  const share = min<u32>(LEFTOVERS_SIZE / queueCount, LEFTOVERS_STRIDE) & ~1;
+  queue.index = index;
+  queue.leftovers = worker + WORKER_LEFTOVERS + <usize>index * share;
+  queue.leftoversMax = share >> 1;
+  if (index >= activeCount) activeCount = index + 1;
+  return queue;
+}
+
+export function queueAt(index: u32): Virtqueue {
+  return changetype<Virtqueue>(worker + WORKER_QUEUES + <usize>index * QUEUE_STRIDE);
+}
+
+/** The last queues that are in use no more. */
+export function forgetStopped(): void {
+  while (activeCount > 0 && queueAt(activeCount - 1).state === QUEUE_STOPPED) activeCount--;
+}

@@ -1,6 +1,7 @@
-// Whose miss is served after a turn: one queue's, until its chain has been read. Then the next queue's that waits.
+// Guest memory that no window shows: after each turn the host shows one queue what its chain needs, until that chain has been
+// read. Then comes the next queue that waits.
 
-import { COPIES_MAX, WINDOWS_MAX } from "../abi/layout.ts";
+import { COPIES_MAX, WINDOWS_MAX } from "../abi/guest-memory.ts";
 import { allowCopies, dropCopies, missedGpa } from "./guest-memory.ts";
 
 /** Windows and copies that one chain gets in a row: once there are as many, the first of them are gone. */
@@ -32,7 +33,7 @@ export function beginReading(queue: u32): void {
   allowCopies(grants > 0 && queue === holder);
 }
 
-/** The chain has been read, or is none. */
+/** The chain has been read to its end, or is found to be broken. */
 export function endReading(queue: u32): void {
   if (queue === holder) giveUp();
 }

@@ -2,14 +2,14 @@
 import type { Device, RequestKind } from "../devices/device.ts";
 import type { Latency, QueueStatistics, RingState, WorkerStatistics } from "../workers/statistics.ts";
 
-/** Of a device that names none. */
-const CHAINS: readonly RequestKind[] = [{ name: "chain", count: "chains", isTimed: true }];
+/** The one kind of a device that names none. */
+const CHAIN: RequestKind = { name: "chain", count: "chains", isTimed: true };
 
 export interface KindActivity {
   readonly kind: RequestKind;
   /** Those that ended well. */
   readonly requests: number;
-  /** Of its data; 0 where it moves none. */
+  /** Of its data, both ways for a device that names no kinds; 0 where it moves none. */
   readonly bytes: number;
   /** Of those that were timed. */
   readonly latency: Latency;
@@ -31,6 +31,8 @@ export interface QueueActivity {
   readonly failures: number;
   readonly kicks: number;
   readonly calls: number;
+  /** Nanoseconds that the request which was next has waited for a limit. */
+  readonly waitedNs: number;
 }
 
 /** By name, in the order of a log line: what each kind did, then failures, notifications and broken rings. */
@@ -63,7 +65,7 @@ export class DeviceActivity implements Activity {
     private readonly counters: Counters,
     private readonly brokenRings: () => number,
   ) {
-    this.kinds = device.kinds ?? CHAINS;
+    this.kinds = device.kinds ?? [CHAIN];
   }
 
   queues(): QueueActivity[] {
@@ -97,6 +99,34 @@ export function difference(after: Counts, before: Counts): Counts {
   );
 }
 
+/** What was done while a front-end was served, which it may be several times. */
+export class Tally {
+  private sum: Counts;
+  private start: Counts | undefined;
+
+  constructor(private readonly now: () => Counts) {
+    const counts = now();
+    this.sum = difference(counts, counts);
+  }
+
+  begin(): void {
+    this.start = this.now();
+  }
+
+  end(): void {
+    if (this.start === undefined) return;
+    const done = difference(this.now(), this.start);
+    this.start = undefined;
+    this.sum = Object.fromEntries(
+      Object.entries(this.sum).map(([name, value]) => [name, value + (done[name] ?? 0)]),
+    );
+  }
+
+  get counts(): Counts {
+    return this.sum;
+  }
+}
+
 function countsOf({ kinds, bytesIn, bytesOut, failures, kicks, calls }: QueueActivity): [string, number][] {
   const ofKinds = kinds.flatMap(({ kind, requests, bytes }): [string, number][] => [
     [kind.count, requests],
@@ -114,15 +144,23 @@ function activityOf(
   kinds: readonly RequestKind[],
 ): QueueActivity {
   const { operations, ...others } = counters;
-  const bytes = { in: others.bytesIn, out: others.bytesOut };
   return {
     ...queue,
     ...others,
     kinds: kinds.map((kind, i) => ({
       kind,
       requests: operations[i] ?? 0,
-      bytes: kind.data ? bytes[kind.data.direction] : 0,
+      bytes: bytesOf(kind, others),
       latency: (kind.isTimed ? latencies[i] : undefined) ?? NO_LATENCY,
     })),
   };
+}
+
+function bytesOf(
+  kind: RequestKind,
+  { bytesIn, bytesOut }: Pick<QueueActivity, "bytesIn" | "bytesOut">,
+): number {
+  if (kind === CHAIN) return bytesIn + bytesOut;
+  if (kind.data === undefined) return 0;
+  return kind.data.direction === "in" ? bytesIn : bytesOut;
 }

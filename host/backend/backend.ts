@@ -2,12 +2,14 @@
 import { EventEmitter } from "node:events";
 import type { AnyDevice } from "../devices/engine-device.ts";
 import type { DiskFailure } from "../engines/disk-failure.ts";
+import { DirtyLog } from "../memory/dirty-log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import { InflightRegion } from "../memory/inflight-region.ts";
 import type { Log } from "../process/log.ts";
 import type { Connection } from "../protocol/connection.ts";
 import { Session } from "../session/session.ts";
-import { type Activity, type Counts, DeviceActivity, difference } from "./activity.ts";
+import { type Activity, type Counts, DeviceActivity, Tally } from "./activity.ts";
+import { Seats } from "./seats.ts";
 import { openWorkers, type Workers } from "./workers.ts";
 
 export interface BackendEvents {
@@ -22,24 +24,30 @@ export interface BackendEvents {
   error: [error: Error];
 }
 
-/** The front-end that is served now, as others may see it. */
-export type FrontEndState = Pick<Session, "connectedAtMs" | "features" | "protocolFeatures">;
+/** A front-end that is connected, as others may see it. */
+export type FrontEndState = Pick<Session, "connectedAtMs" | "features" | "protocolFeatures" | "isServed">;
 
 export class Backend {
   readonly activity: Activity;
-  private session: Session | undefined;
+  /** In the order in which they came. */
+  private readonly sessions = new Set<Session>();
+  private readonly seats: Seats;
+  private readonly dirtyLog: DirtyLog;
+  private frontEndCount = 0;
 
   private constructor(
     readonly device: AnyDevice,
     readonly workers: Workers,
     readonly events: EventEmitter<BackendEvents>,
-    private readonly memory: GuestMemory,
-    private readonly inflight: InflightRegion,
+    memory: GuestMemory,
+    inflight: InflightRegion,
     private readonly packed: boolean,
     private readonly log: Log,
   ) {
     this.activity = new DeviceActivity(device, workers.counters, () => workers.brokenRings());
-    events.on("broken", (ring, reason) => this.session?.ringBroken(ring, reason));
+    this.seats = new Seats(memory, inflight);
+    this.dirtyLog = new DirtyLog(memory.linear);
+    events.on("broken", (ring, reason) => this.served?.ringBroken(ring, reason));
   }
 
   /** `packed`: whether packed rings are offered too. Throws StartError. */
@@ -52,7 +60,8 @@ export class Backend {
       memory,
       inflight,
       {
-        configChanged: () => backend?.session?.configChanged(),
+        configChanged: () => backend?.configChanged(),
+        whileStopped: (change) => backend?.whileStopped(change) ?? change(),
         broken: (ring, reason) => events.emit("broken", ring, reason),
         failed: (error) => events.emit("error", error),
         requestFailed: (failure) => events.emit("requestFailed", failure),
@@ -63,26 +72,57 @@ export class Backend {
     return backend;
   }
 
-  get frontEnd(): FrontEndState | undefined {
-    return this.session;
+  /** Those that are connected, in the order in which they came. One of them is served, or none. */
+  get frontEnds(): readonly FrontEndState[] {
+    return [...this.sessions];
   }
 
   /** Resolves when the front-end has left. */
   async serve(connection: Connection, stopping: AbortSignal): Promise<void> {
-    const { device, memory, inflight, packed, workers: rings, log, events } = this;
-    const before = this.activity.counts();
-    log.info("front-end connected");
+    const { log, events } = this;
+    const frontEnd = ++this.frontEndCount;
+    const tally = new Tally(() => this.activity.counts());
+    log.info(this.sessions.size > 0 ? { frontEnd } : {}, "front-end connected");
     events.emit("connect");
-    const session = new Session(connection, { device, packed, memory, inflight, rings }, log);
-    this.session = session;
+    const session = this.open(connection, frontEnd, tally);
+    this.sessions.add(session);
     const stop = () => session.stop();
     stopping.addEventListener("abort", stop);
     const fault = await session.run();
     stopping.removeEventListener("abort", stop);
-    this.session = undefined;
-    const counts = difference(this.activity.counts(), before);
-    log.info(counts, "front-end left");
-    events.emit("disconnect", counts, fault);
+    const isOneOfTwo = this.sessions.size > 1;
+    this.sessions.delete(session);
+    log.info(isOneOfTwo ? { ...tally.counts, frontEnd } : tally.counts, "front-end left");
+    events.emit("disconnect", tally.counts, fault);
+  }
+
+  private open(connection: Connection, frontEnd: number, tally: Tally): Session {
+    const { device, packed, workers: rings, log } = this;
+    const seat = this.seats.open((isTaken) => {
+      if (!isTaken) {
+        tally.end();
+        return;
+      }
+      tally.begin();
+      // Where it is alone nothing else was to be expected.
+      if (this.sessions.size > 1) log.info({ frontEnd }, "front-end is served in place of another");
+    });
+    const { memory, inflight } = seat;
+    const served = { device, packed, rings, dirtyLog: this.dirtyLog };
+    return new Session(connection, served, { seat, memory, inflight }, log);
+  }
+
+  private get served(): Session | undefined {
+    return [...this.sessions].find(({ isServed }) => isServed);
+  }
+
+  private configChanged(): void {
+    for (const session of this.sessions) session.configChanged();
+  }
+
+  /** Where no front-end is served, no ring runs. */
+  private whileStopped(change: () => Promise<void>): Promise<void> {
+    return this.served?.whileStopped(change) ?? change();
   }
 
   /** Ends the workers; the device stays open. */

@@ -10,7 +10,7 @@ export interface ServiceOptions {
   readonly entrance: Entrance;
   /** Who may connect to `entrance`, where that is a socket of our own. */
   readonly access: AccessChoice;
-  /** End when the first front-end has left. */
+  /** End when the first front-end has left, and no other is connected. */
   readonly once: boolean;
   /** Offer packed virtqueues too. */
   readonly packed: boolean;
@@ -65,23 +65,44 @@ export class Service {
     }
   }
 
-  /** One front-end after the other, until stopped. `tell`: what the service is doing, for a service manager. */
+  /** Whoever comes, two at a time, until stopped. `tell`: what the service is doing, for a service manager. */
   async run(tell: (status: string) => void = () => {}): Promise<void> {
-    const { frontEnds, stopping, backend } = this;
+    const { frontEnds, stopping } = this;
     const close = () => frontEnds.close();
     stopping.addEventListener("abort", close);
+    const served = new Set<Promise<void>>();
     try {
       while (!stopping.aborted) {
-        tell("waiting for a front-end");
-        const connection = await frontEnds.next();
-        if (connection === undefined) return;
-        tell("serving a front-end");
-        await backend.serve(connection, stopping);
-        if (this.options.once && connection.hasSpoken) return;
+        tell(STATUSES[served.size]!);
+        if (served.size === frontEnds.atOnce) await Promise.race(served);
+        else if (!(await this.serveNext(served, tell))) break;
       }
+      await Promise.all(served);
     } finally {
       stopping.removeEventListener("abort", close);
       close();
     }
   }
+
+  /** False when no more will come. Rejects as soon as one that is served can't be. */
+  private async serveNext(served: Set<Promise<void>>, tell: (status: string) => void): Promise<boolean> {
+    const { frontEnds, backend, stopping } = this;
+    const failure = Promise.all(served).then(() => new Promise<never>(() => {}));
+    const connection = await Promise.race([frontEnds.next(), failure]);
+    if (connection === undefined) return false;
+    const serving = backend.serve(connection, stopping).finally(() => {
+      served.delete(serving);
+      if (this.options.once && connection.hasSpoken && served.size === 0) frontEnds.close();
+      tell(STATUSES[served.size]!);
+    });
+    served.add(serving);
+    return true;
+  }
 }
+
+/** By how many are served. */
+const STATUSES = [
+  "waiting for a front-end",
+  "serving a front-end",
+  "serving a front-end, with another connected",
+];

@@ -7,11 +7,12 @@ import type { AnyDevice, EngineDevice } from "../devices/engine-device.ts";
 import { isEngineDevice } from "../devices/engine-device.ts";
 import type { DiskFailure } from "../engines/disk-failure.ts";
 import type { EngineRecipe } from "../engines/recipe.ts";
-import { choice, reasonOf, StartError } from "../errors.ts";
+import { reasonOf, StartError } from "../errors.ts";
 import { hasAddressSpace } from "../linux/mapping.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import type { InflightRegion } from "../memory/inflight-region.ts";
 import { NO_ADDRESSES } from "../memory/linear-memory.ts";
+import { choice } from "../process/choices.ts";
 import type { Log } from "../process/log.ts";
 import { isTooManyFiles, TOO_MANY_FILES } from "../process/open-files.ts";
 import type { RingRunner } from "../session/vrings.ts";
@@ -22,6 +23,8 @@ import { OwnRecords } from "./own-records.ts";
 /** What workers and their device have to say, at any time. */
 export interface WorkerEvents {
   configChanged(): void;
+  /** Rings are to stop for a change, and to go on then. */
+  whileStopped(change: () => Promise<void>): Promise<void>;
   /** The driver broke a ring, which takes nothing more until it is stopped and started again. */
   broken(ring: number, reason: string): void;
   /** A worker has failed, which it must not: I/O in flight can't be accounted for without it. */
@@ -62,9 +65,10 @@ export async function openWorkers(
 ): Promise<Workers> {
   if (!isEngineDevice(device)) return openChainWorker(device, memory, inflight, events, log);
   const { workers, queues } = device;
-  const { configChanged, requestFailed } = events;
+  const { configChanged, whileStopped, requestFailed } = events;
   try {
-    const recipe = device.openEngines({ memory: memory.linear, log, configChanged, requestFailed });
+    const host = { memory: memory.linear, log, configChanged, whileStopped, requestFailed };
+    const recipe = device.openEngines(host);
     const { threads, pollUs } = workers;
     const plane = await DataPlane.open(memory, { queueCount: queues.length, threads, pollUs, recipe }, log);
     plane.on("broken", (ring, reason) => events.broken(ring, reason));
@@ -96,7 +100,7 @@ async function openChainWorker(
   const plane = await DataPlane.open(memory, { queueCount, threads: 1, pollUs: 0, recipe }, log);
   plane.on("broken", broken);
   plane.on("error", failed);
-  return new ChainWorkers(plane, new OwnRecords(inflight, memory.linear, queueCount));
+  return new ChainWorkers(plane, new OwnRecords(inflight, memory, queueCount));
 }
 
 class PlaneWorkers implements Workers {
@@ -119,7 +123,7 @@ class PlaneWorkers implements Workers {
   }
 
   brokenRings(): number {
-    return this.plane.counters().brokenRings;
+    return this.plane.brokenRings;
   }
 
   start(vring: VringStart): Promise<void> {
@@ -136,6 +140,10 @@ class PlaneWorkers implements Workers {
 
   setCall(index: number, callFd: number): Promise<void> {
     return this.plane.setCall(index, callFd);
+  }
+
+  setLogging(isOn: boolean): Promise<void> {
+    return this.plane.setLogging(isOn);
   }
 
   close(): Promise<void> {

@@ -1,8 +1,8 @@
 // A descriptor chain from the turn that took it until it is given back, once: what the engine keeps of it, and what its device holds.
-import { CHAIN_PARKED } from "../../assembly/abi/chain.ts";
+import { CHAIN_FAILED, CHAIN_FAILED_LIMIT, CHAIN_PARKED } from "../../assembly/abi/chain.ts";
 import { ECANCELED } from "../../assembly/spec/io-uring.ts";
 import { type Chain, type ChainReader, type ChainWriter, QueueStopped } from "../devices/device.ts";
-import { ChainCursor } from "./cursor.ts";
+import { ChainCursor, type Closer } from "./cursor.ts";
 import { BufferReader } from "./reader.ts";
 import { BufferWriter } from "./writer.ts";
 
@@ -14,44 +14,67 @@ export interface ChainBuffers {
   writable: readonly Uint8Array[];
 }
 
+/** Where a chain came from. */
+interface Origin {
+  /** Whether chains may be parked. */
+  readonly isStopping: boolean;
+  /** The chain is given back. */
+  answered(held: HeldChain, result: number): void;
+}
+
 /** What the engine keeps. It must not refer to the DeviceChain, whose loss could not be noticed then. */
-export class HeldChain {
-  in: ChainCursor;
-  out: ChainCursor;
+export class HeldChain implements Closer {
   private state: "held" | "withdrawn" | "given back" = "held";
+  /** Made when somebody asks for them: few devices do for both. */
+  private inCursor: ChainCursor | undefined;
+  private outCursor: ChainCursor | undefined;
   private isShared = false;
+  private isFailing = false;
 
   /** `answer` gets a CQE's result, once. */
   constructor(
     private readonly buffers: ChainBuffers,
-    private readonly mayPark: () => boolean,
-    private readonly answer: (held: HeldChain, result: number) => void,
-  ) {
-    this.in = new ChainCursor(buffers.readable);
-    this.out = new ChainCursor(buffers.writable);
+    private readonly origin: Origin,
+    readonly answer: (result: number) => void,
+  ) {}
+
+  get in(): ChainCursor {
+    this.inCursor ??= this.cursorOf(this.buffers.readable);
+    return this.inCursor;
+  }
+
+  get out(): ChainCursor {
+    this.outCursor ??= this.cursorOf(this.buffers.writable);
+    return this.outCursor;
   }
 
   get isHeld(): boolean {
     return this.state === "held";
   }
 
-  /** From the beginning again, for whoever answers in place of a device that failed half-way. */
-  rewind(): void {
+  /** From the beginning again, for whoever says in place of a device that the request has failed. */
+  beginFailure(): void {
+    this.isFailing = true;
     this.closeCursors();
-    this.in = new ChainCursor(this.buffers.readable);
-    this.out = new ChainCursor(this.buffers.writable);
+    this.inCursor = undefined;
+    this.outCursor = undefined;
   }
 
   use(byteLength: number): void {
-    const room = this.out.passed + this.out.left;
+    const room = byteLength === 0 ? 0 : this.out.passed + this.out.left;
     if (!Number.isSafeInteger(byteLength) || byteLength < 0 || byteLength > room) {
       throw new RangeError(`a chain with room for ${room} bytes can't be used with ${byteLength}`);
     }
-    this.giveBack(Math.min(byteLength, RESULT_MAX));
+    this.giveBack(
+      this.isFailing
+        ? CHAIN_FAILED + Math.min(byteLength, CHAIN_FAILED_LIMIT - 1)
+        : Math.min(byteLength, RESULT_MAX),
+    );
   }
 
   park(): void {
-    if (this.isHeld && !this.mayPark()) throw new Error("a chain can be parked only while its ring stops");
+    if (this.isHeld && !this.origin.isStopping)
+      throw new Error("a chain can be parked only while its ring stops");
     this.giveBack(CHAIN_PARKED);
   }
 
@@ -60,14 +83,21 @@ export class HeldChain {
     this.giveBack(result);
   }
 
-  /**
-   * The core wants it back: the chain stays recorded for a successor. Not while its device may be at work on guest memory that
-   * it was given in place: then the ring waits for the device.
-   */
+  /** The core wants it back: the chain stays recorded for a successor. */
   withdraw(): void {
-    if (!this.isHeld || this.isShared || this.in.isShared || this.out.isShared) return;
+    this.takeBack(-ECANCELED);
+  }
+
+  /** As if its device had parked it, which it has not in time. */
+  parkInstead(): void {
+    this.takeBack(CHAIN_PARKED);
+  }
+
+  /** Not while its device may be at work on guest memory that it was given in place: then the ring waits for the device. */
+  private takeBack(result: number): void {
+    if (!this.isHeld || this.wasShared) return;
     this.state = "withdrawn";
-    this.finish(-ECANCELED);
+    this.finish(result);
   }
 
   private giveBack(result: number): void {
@@ -80,28 +110,47 @@ export class HeldChain {
 
   private finish(result: number): void {
     this.closeCursors();
-    this.answer(this, result);
+    this.origin.answered(this, result);
+  }
+
+  whyClosed(): Error {
+    return this.state === "withdrawn"
+      ? new QueueStopped("the ring has stopped and taken its chains back")
+      : new Error("a chain was touched after it had been given back");
+  }
+
+  private get wasShared(): boolean {
+    return this.isShared || this.inCursor?.isShared === true || this.outCursor?.isShared === true;
+  }
+
+  private cursorOf(buffers: readonly Uint8Array[]): ChainCursor {
+    const cursor = new ChainCursor(buffers);
+    if (!this.isHeld) cursor.close(this);
+    return cursor;
   }
 
   private closeCursors(): void {
-    this.isShared ||= this.in.isShared || this.out.isShared;
-    const why = () =>
-      this.state === "withdrawn"
-        ? new QueueStopped("the ring has stopped and taken its chains back")
-        : new Error("a chain was touched after it had been given back");
-    this.in.close(why);
-    this.out.close(why);
+    this.isShared = this.wasShared;
+    this.inCursor?.close(this);
+    this.outCursor?.close(this);
   }
 }
 
 /** What the device holds. */
 export class DeviceChain implements Chain {
-  readonly in: ChainReader;
-  readonly out: ChainWriter;
+  private reader: ChainReader | undefined;
+  private writer: ChainWriter | undefined;
 
-  constructor(private readonly held: HeldChain) {
-    this.in = new BufferReader(held.in);
-    this.out = new BufferWriter(held.out);
+  constructor(readonly held: HeldChain) {}
+
+  get in(): ChainReader {
+    this.reader ??= new BufferReader(this.held.in);
+    return this.reader;
+  }
+
+  get out(): ChainWriter {
+    this.writer ??= new BufferWriter(this.held.out);
+    return this.writer;
   }
 
   use(byteLength = this.out.written): void {

@@ -5,10 +5,11 @@ import {
   QUEUE_F_CREDIT,
   QUEUE_F_RECOVER_FAIL,
   QUEUE_F_RECOVER_FORGET,
-} from "../../assembly/abi/layout.ts";
+} from "../../assembly/abi/queue.ts";
 import { IOVEC_BASE, IOVEC_LEN, IOVEC_SIZE } from "../../assembly/spec/io-uring.ts";
 import type { Core } from "../core/core.ts";
 import type { Recovery, VirtioDevice } from "../devices/device.ts";
+import { inTime } from "../devices/patience.ts";
 import type { EngineWorker } from "../engines/engine.ts";
 import { type Operation, SoftwareEngine } from "../engines/software.ts";
 import { MemoryViews } from "../memory/memory-views.ts";
@@ -72,13 +73,14 @@ export class ChainsEngine extends SoftwareEngine {
     if (queue === undefined) return;
     queue.stop();
     try {
-      await this.device.stop?.(queue);
+      await inTime(this.device.stop?.(queue));
     } catch (error) {
       this.log.error(
         { queue: this.device.queues[index]!.name, err: error },
         "the device could not stop a queue",
       );
     }
+    queue.awaitRest();
     this.queues.delete(index);
   }
 
@@ -110,10 +112,15 @@ export class ChainsEngine extends SoftwareEngine {
     const table = Number(address) - this.hostAddress;
     for (let i = 0; i < count; i++) {
       const vector = table + i * IOVEC_SIZE;
-      const base = Number(this.view.getBigUint64(vector + IOVEC_BASE, true));
-      const byteLength = Number(this.view.getBigUint64(vector + IOVEC_LEN, true));
+      const base = this.numberAt(vector + IOVEC_BASE);
+      const byteLength = this.numberAt(vector + IOVEC_LEN);
       this.views.append(i < readableCount ? readable : writable, base, byteLength);
     }
     return { readable, writable };
+  }
+
+  /** Of 64 bits, below 2^53. */
+  private numberAt(ptr: number): number {
+    return this.view.getUint32(ptr, true) + this.view.getUint32(ptr + 4, true) * 2 ** 32;
   }
 }

@@ -3,10 +3,10 @@ import {
   ENTRY_GPA,
   ENTRY_LENGTH,
   ENTRY_TARGET,
-  REGION_TABLE_PTR,
   REGIONS_MAX,
   TABLE_ENTRY_SIZE,
-} from "../../assembly/abi/layout.ts";
+} from "../../assembly/abi/guest-memory.ts";
+import { REGION_TABLE_PTR } from "../../assembly/abi/memory.ts";
 import type { DeviceMemory } from "../devices/device.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import { MemoryViews } from "../memory/memory-views.ts";

@@ -1,6 +1,7 @@
 // One ring's queue as its device sees it: hands out chains, and tells the core how many more the device wants.
 
 import { type Chain, type DeviceQueue, type QueueSpec, QueueStopped, ShortChain } from "../devices/device.ts";
+import { PATIENCE_MS } from "../devices/patience.ts";
 import { EIO } from "../linux/errno.ts";
 import type { Log } from "../process/log.ts";
 import { type ChainBuffers, DeviceChain, HeldChain } from "./chain.ts";
@@ -25,15 +26,20 @@ interface Taker {
 const KINDS_MAX = 64;
 
 export class ChainQueue implements DeviceQueue {
-  private isStopping = false;
+  isStopping = false;
   private handler: Handler | undefined;
   private available: (() => void) | undefined;
   /** Chains that nobody has taken yet, and those who wait for one. */
   private readonly ready: HeldChain[] = [];
   private readonly takers: Taker[] = [];
+  /** All that were not given back yet. */
+  private readonly held = new Set<HeldChain>();
+  private patience: NodeJS.Timeout | undefined;
   /** Chains that the core was asked for by take() or tryTake() and has not brought. */
   private asked = 0;
   private readonly told = new Set<string>();
+  /** Chains that were handed out in this turn of the event loop: most of them come back in it. */
+  private fresh: DeviceChain[] = [];
   /** A device that forgets a chain would keep its ring from ever stopping. */
   private readonly losses = new FinalizationRegistry<HeldChain>((held) => this.lose(held));
 
@@ -64,12 +70,12 @@ export class ChainQueue implements DeviceQueue {
     });
   }
 
-  tryTake(): Chain | undefined {
+  tryTake(ahead = 1): Chain | undefined {
     if (this.handler) throw new Error(this.isTakenTwice());
     if (this.isStopping) return undefined;
     const held = this.ready.shift();
     if (held) return this.handOut(held);
-    this.ask(this.takers.length + 1);
+    this.ask(this.takers.length + Math.min(ahead, this.size));
     return undefined;
   }
 
@@ -80,18 +86,19 @@ export class ChainQueue implements DeviceQueue {
 
   /** The core has taken a chain. `answer` is to get its CQE's result. */
   arrive(buffers: ChainBuffers, arrival: Arrival, answer: (result: number) => void): HeldChain {
-    const held = new HeldChain(
-      buffers,
-      () => this.isStopping,
-      (_, result) => {
-        answer(result);
-        if (this.handler && !this.isStopping) this.credit.add(1);
-      },
-    );
+    const held = new HeldChain(buffers, this, answer);
     if (arrival === "fail") this.failLeftover(held);
     else if (this.handler) this.run(this.handler, held);
     else this.offer(held);
+    if (held.isHeld) this.held.add(held);
     return held;
+  }
+
+  answered(held: HeldChain, result: number): void {
+    this.held.delete(held);
+    if (this.held.size === 0) clearTimeout(this.patience);
+    held.answer(result);
+    if (this.handler && !this.isStopping) this.credit.add(1);
   }
 
   /** Takes no more chains, and parks those that the device does not know of. */
@@ -102,6 +109,22 @@ export class ChainQueue implements DeviceQueue {
     for (const { reject } of this.takers.splice(0)) reject(new QueueStopped(`${this.spec.name} has stopped`));
   }
 
+  /** The device has stopped. A front-end waits for the chains that it holds all the same, but not for ever. */
+  awaitRest(): void {
+    if (this.held.size > 0) this.patience = setTimeout(() => this.takeBack(), PATIENCE_MS);
+  }
+
+  private takeBack(): void {
+    const queue = this.spec.name;
+    this.log.error({ queue, chains: this.held.size }, "the device held chains when its queue had to stop");
+    for (const held of this.held) held.parkInstead();
+    if (this.held.size === 0) return;
+    this.log.error(
+      { queue, chains: this.held.size },
+      "the device has guest memory in its hands: the front-end waits until it has used these chains",
+    );
+  }
+
   private ask(count: number): void {
     if (this.asked >= count) return;
     this.credit.add(count - this.asked);
@@ -110,8 +133,15 @@ export class ChainQueue implements DeviceQueue {
 
   private handOut(held: HeldChain): Chain {
     const chain = new DeviceChain(held);
-    this.losses.register(chain, held);
+    if (this.fresh.length === 0) setImmediate(() => this.watchForLoss());
+    this.fresh.push(chain);
     return chain;
+  }
+
+  /** To be watched costs more than all else that is done for a chain. */
+  private watchForLoss(): void {
+    for (const chain of this.fresh) if (chain.held.isHeld) this.losses.register(chain, chain.held);
+    this.fresh = [];
   }
 
   private run(handler: Handler, held: HeldChain): void {
@@ -158,7 +188,7 @@ export class ChainQueue implements DeviceQueue {
   private answerFailure(held: HeldChain): void {
     if (!held.isHeld) return;
     try {
-      held.rewind();
+      held.beginFailure();
       this.spec.fail?.(new DeviceChain(held));
     } catch (error) {
       this.tell(error);

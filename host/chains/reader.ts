@@ -31,7 +31,9 @@ export class BufferReader implements ChainReader {
   bytes(byteLength: number): Uint8Array {
     // Before memory is taken: the length may be the guest's.
     this.cursor.check(byteLength);
-    return this.copy(new Uint8Array(byteLength), byteLength);
+    const bytes = new Uint8Array(byteLength);
+    this.cursor.copyTo(bytes);
+    return bytes;
   }
 
   views(byteLength: number): Uint8Array[] {
@@ -43,16 +45,7 @@ export class BufferReader implements ChainReader {
   }
 
   private load(byteLength: number): DataView {
-    this.copy(numberBytes, byteLength);
+    this.cursor.copyTo(numberBytes, byteLength);
     return number;
-  }
-
-  private copy(target: Uint8Array, byteLength: number): Uint8Array {
-    let at = 0;
-    for (const part of this.cursor.parts(byteLength)) {
-      target.set(part, at);
-      at += part.length;
-    }
-    return target;
   }
 }

@@ -37,11 +37,7 @@ export class BufferWriter implements ChainWriter {
   }
 
   bytes(bytes: Uint8Array): void {
-    let at = 0;
-    for (const part of this.cursor.parts(bytes.length)) {
-      part.set(bytes.subarray(at, at + part.length));
-      at += part.length;
-    }
+    this.cursor.copyFrom(bytes);
   }
 
   views(byteLength: number): Uint8Array[] {
@@ -49,6 +45,6 @@ export class BufferWriter implements ChainWriter {
   }
 
   private store(byteLength: number): void {
-    this.bytes(numberBytes.subarray(0, byteLength));
+    this.cursor.copyFrom(numberBytes, byteLength);
   }
 }

@@ -27,9 +27,16 @@ function collect<T>(read: ValueReader<T>): (text: string, before: T[] | undefine
 /** Throws UsageError if one is missing without which nothing can be done. */
 export function valuesOf<T extends OptionTable>(table: T, given: Record<string, unknown>): ValuesOf<T> {
   const entries = Object.entries(table).map(([name, { required, default: standard }]) => {
-    if (required !== undefined && given[name] === undefined)
+    const value = given[name] ?? negated(name, given);
+    if (required !== undefined && value === undefined)
       throw new UsageError(`${flagOf(name)} is missing: ${required}`);
-    return [name, given[name] ?? standard];
+    return [name, value ?? standard];
   });
   return Object.fromEntries(entries) as ValuesOf<T>;
+}
+
+/** commander takes a switch such as --no-grab for the opposite of "grab", which is true unless it is given. */
+function negated(name: string, given: Record<string, unknown>): boolean | undefined {
+  const [, initial, rest] = /^no([A-Z])(.*)$/.exec(name) ?? [];
+  return initial !== undefined && given[initial.toLowerCase() + rest] === false ? true : undefined;
 }

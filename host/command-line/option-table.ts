@@ -87,7 +87,7 @@ export function withSubcommands(entry: CommandEntry): CommandEntry[] {
 }
 
 function optionEntry(option: CommandOption, help: Help): OptionEntry {
-  const name = /[<[]([\w-]+)/.exec(option.flags)?.[1];
+  const name = / [<[](.+)[>\]]$/.exec(option.flags)?.[1];
   const value = name === undefined ? undefined : valueNamed(name, option.parseArg, option.argChoices);
   if (value) value.completes = COMPLETES_OPTION[option.long ?? ""] ?? value.completes;
   const range = (option.parseArg as Partial<ValueReader<unknown>> | undefined)?.range;

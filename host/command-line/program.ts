@@ -52,7 +52,7 @@ export function readerOf<T>(type: types.OptionType<T>, option: string): ValueRea
   const read = (text: string) => {
     const value = type.read(text);
     if (value !== undefined) return value;
-    if (type.isPath) throw new UsageError(`${option}: a path is empty`);
+    if (type.isPath && text === "") throw new UsageError(`${option}: a path is empty`);
     throw new UsageError(`${option} takes ${type.takes}, not "${text}"`);
   };
   const { choices, range } = type;

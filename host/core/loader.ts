@@ -2,7 +2,7 @@
 import { instantiate } from "../../build/core.js";
 
 /** Where the core's state lies in memory, what step() returns, and the other numbers that it shares with a host. */
-export * as layout from "../../assembly/abi/layout.ts";
+export * as layout from "../../assembly/abi/index.ts";
 /** The submission and completion entries that the core writes and reads. */
 export * as uring from "../../assembly/spec/io-uring.ts";
 /** Requests, statuses and the configuration space of virtio-blk (virtio 1.2, 5.2). */

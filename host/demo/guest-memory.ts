@@ -32,10 +32,6 @@ export class GuestMemory {
     this.view.setUint8(ptrOfGpa(gpa), value);
   }
 
-  setU16(gpa: number, value: number): void {
-    this.view.setUint16(ptrOfGpa(gpa), value, true);
-  }
-
   setU32(gpa: number, value: number): void {
     this.view.setUint32(ptrOfGpa(gpa), value, true);
   }

@@ -187,7 +187,7 @@ export class Guest {
 }
 
 /** Places of the ring that a request takes. */
-export function descriptorsOf({ kind, sectorCount, isIndirect }: Wish): number {
+function descriptorsOf({ kind, sectorCount, isIndirect }: Wish): number {
   if (isIndirect) return 1;
   if (kind === "flush") return 2;
   return kind === "discard" ? 3 : 2 + sectorCount;

@@ -1,7 +1,8 @@
 // The core with a hook before each of its stores, and a bound on how long it may run: for the page, which shows each, and for tests that stop it anywhere.
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { DEVICE_FLUSHED, DEVICE_PTR } from "../../assembly/abi/layout.ts";
+import { DEVICE_FLUSHED } from "../../assembly/abi/device-block.ts";
+import { DEVICE_PTR } from "../../assembly/abi/memory.ts";
 
 /** Binaryen comes with the compiler of the core. Too large to bundle, so its path is kept from the bundler. */
 const BINARYEN = new URL("../../node_modules/binaryen/index.js", import.meta.url).href;
@@ -55,14 +56,15 @@ function valueHooks(type: string): string {
   (func $store_val_${type} (param i32 ${type}) (result ${type}) (call $announce) (local.get 1))`;
 }
 
-export async function compileInstrumentedCore(): Promise<WebAssembly.Module> {
-  return await WebAssembly.compile(await instrumentCore());
+/** `core`: another build of it. */
+export async function compileInstrumentedCore(core?: string): Promise<WebAssembly.Module> {
+  return await WebAssembly.compile(await instrumentCore(core));
 }
 
 /** The same, as it would lie in a file: for what runs elsewhere. */
-export async function instrumentCore(): Promise<Uint8Array<ArrayBuffer>> {
+export async function instrumentCore(path = CORE): Promise<Uint8Array<ArrayBuffer>> {
   const { default: binaryen } = (await import(BINARYEN)) as typeof import("binaryen");
-  const core = binaryen.readBinary(await readFile(CORE));
+  const core = binaryen.readBinary(await readFile(path));
   core.setFeatures(
     binaryen.Features.Atomics | binaryen.Features.BulkMemory | binaryen.Features.MutableGlobals,
   );

@@ -1,13 +1,8 @@
 // What takes the core's submission entries, in the kernel's place. Eventfds it serves at once; operations on the disk wait
 // for someone to say how they end.
 
-import {
-  REQUEST_STRIDE,
-  WORKER_REQUESTS,
-  WORKER_RINGS,
-  WORKER_SQES,
-  WORKERS_PTR,
-} from "../../assembly/abi/layout.ts";
+import { WORKERS_PTR } from "../../assembly/abi/memory.ts";
+import { REQUEST_STRIDE, WORKER_REQUESTS, WORKER_RINGS, WORKER_SQES } from "../../assembly/abi/worker.ts";
 import {
   CQE_RES,
   CQE_SIZE,
@@ -42,7 +37,7 @@ export const CQ_TAIL = SQ_HEAD + 192;
 export const CQES = SQ_HEAD + 4096;
 export const SQES = WORKERS_PTR + WORKER_SQES;
 
-/** The high half of user_data (assembly/io/user-data.ts). */
+/** The high half of user_data (assembly/io/uring.ts). */
 const TAG_REQUEST = 0;
 const TAG_KICK = 1;
 const TAG_CALL = 2;

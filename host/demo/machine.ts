@@ -1,6 +1,7 @@
 // The whole of what the page shows: a guest, the core over its memory, and a kernel that does as it is told. Plays the
 // part that the daemon and the front-end have in life: starts the core, lets it die, and lets another take over.
-import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED, STEP_BROKEN, STEP_WAIT } from "../../assembly/abi/layout.ts";
+import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../../assembly/abi/queue.ts";
+import { STEP_BROKEN, STEP_WAIT } from "../../assembly/abi/step.ts";
 import { USED_IDX } from "../../assembly/spec/virtqueue.ts";
 import type { RingConfig } from "./config.ts";
 import type { Mischief } from "./demo-ring.ts";

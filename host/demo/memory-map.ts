@@ -1,4 +1,4 @@
-// Where things lie in the page's linear memory. The core asks for the places of abi/layout.ts below and in the worker's
+// Where things lie in the page's linear memory. The core asks for the places of abi/memory.ts below and in the worker's
 // part; guest memory may lie anywhere a window says. Here it lies below the workers, so 52 MiB of addresses are enough.
 import {
   DEVICE_BLOCK_SECTORS,
@@ -9,18 +9,11 @@ import {
   DEVICE_MAX_RANGES,
   DEVICE_MAX_WRITE_ZEROES_SECTORS,
   DEVICE_MEMORY_HOST_ADDRESS,
-  DEVICE_PTR,
   DEVICE_UNALIGNED_FD,
-  ENTRY_GPA,
-  ENTRY_LENGTH,
-  ENTRY_TARGET,
-  LEFTOVERS_STRIDE,
-  REGION_TABLE_PTR,
-  WASM_PAGE_SIZE,
-  WORKER_LEFTOVERS,
-  WORKER_WINDOW_TABLE,
-  WORKERS_PTR,
-} from "../../assembly/abi/layout.ts";
+} from "../../assembly/abi/device-block.ts";
+import { ENTRY_GPA, ENTRY_LENGTH, ENTRY_TARGET } from "../../assembly/abi/guest-memory.ts";
+import { DEVICE_PTR, REGION_TABLE_PTR, WASM_PAGE_SIZE, WORKERS_PTR } from "../../assembly/abi/memory.ts";
+import { LEFTOVERS_STRIDE, WORKER_LEFTOVERS, WORKER_WINDOW_TABLE } from "../../assembly/abi/worker.ts";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 
 /** What a crash leaves, since it belongs to others: the front-end's inflight region and the guest's memory. */

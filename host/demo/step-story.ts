@@ -58,7 +58,7 @@ function takenToken(changes: readonly Change[], lastId: number): number | undefi
   return isSplitTake ? index : undefined;
 }
 
-export function describeOperation(operation: Operation, { label }: Pick<StepFacts, "label">): Line {
+function describeOperation(operation: Operation, { label }: Pick<StepFacts, "label">): Line {
   const { name, offset, byteLength, token } = operation;
   const extent = name === "FSYNC" ? "" : ` of ${byteLength} bytes at ${offset}`;
   return { code: `SQE ${name}`, text: `asks the kernel for ${label(token)}: ${name}${extent}` };

@@ -1,8 +1,9 @@
 // The core, and beside it a twin with a hook before each store to shared memory, which goes through every call first. So
 // the core that works is the very file that a daemon runs, and yet each of its stores is known: in order, and even before.
+import { DEVICE_FLUSHED } from "../../assembly/abi/device-block.ts";
+import { DEVICE_PTR } from "../../assembly/abi/memory.ts";
+import { QUEUE_STRIDE } from "../../assembly/abi/queue.ts";
 import {
-  DEVICE_FLUSHED,
-  DEVICE_PTR,
   REQUEST_STRIDE,
   WORKER_IOVECS,
   WORKER_LEFTOVERS,
@@ -11,7 +12,7 @@ import {
   WORKER_RINGS,
   WORKER_SCRATCH,
   WORKER_SQES,
-} from "../../assembly/abi/layout.ts";
+} from "../../assembly/abi/worker.ts";
 import { PRIVATE_PTR, PRIVATE_SIZE, SHARED_PTR, SHARED_SIZE } from "./memory-map.ts";
 
 /** The exports as they are, without the compiler's wrappers: booleans are numbers. */
@@ -50,7 +51,7 @@ const IOVECS_STRIDE = 0x4000;
 /** What a process keeps in linear memory, as far as a few small requests reach. */
 const PRIVATE: readonly [ptr: number, byteLength: number][] = [
   [DEVICE_PTR + DEVICE_FLUSHED, 4],
-  [PRIVATE_PTR + WORKER_QUEUES, 256],
+  [PRIVATE_PTR + WORKER_QUEUES, QUEUE_STRIDE],
   [PRIVATE_PTR + WORKER_SCRATCH, 128],
   [PRIVATE_PTR + WORKER_SQES, RING_ENTRIES * 64],
   [PRIVATE_PTR + WORKER_RINGS, 4096 + RING_ENTRIES * 16],

@@ -1,5 +1,7 @@
 // A virtio device as its author sees it: queues, feature bits, config space, and what becomes of a chain. It knows no ring,
 // no descriptor, no socket and no message of the protocol.
+import type { Duplex } from "node:stream";
+import type { WindowSize } from "../linux/pty.ts";
 import type { Log } from "../process/log.ts";
 
 /**
@@ -60,7 +62,10 @@ export interface DeviceHost {
 export interface DeviceMessage {
   /** How many descriptors come with it. */
   readonly fds: number;
-  /** The descriptors are the device's from here on. A returned payload is the reply. Throws RangeError if the request makes no sense. */
+  /**
+   * The descriptors are the device's from here on. A returned payload is the reply; after 2 s the front-end is told that the
+   * request has failed. Throws RangeError if the request makes no sense.
+   */
   handle(payload: Buffer, fds: readonly number[]): Buffer | undefined | Promise<Buffer | undefined>;
 }
 
@@ -90,8 +95,43 @@ export interface DeviceGauge {
   readonly name: string;
   /** A sentence. */
   readonly help: string;
-  /** As it is now: the metrics ask once, at the start. */
+  /** As it is now: the metrics ask whenever somebody looks. */
   readonly value: number;
+}
+
+/** What a command has to say, as members of a JSON object. */
+export type CommandAnswer = Readonly<Record<string, string | number | boolean>>;
+
+/** A command that operators give while the device runs: `vringd ctl NAME COMMAND ARGUMENT...`. */
+export interface DeviceCommand {
+  /** The arguments, such as "LINE 0|1". Empty: there are none. */
+  readonly usage: string;
+  /** What it does, in a few words. */
+  readonly help: string;
+  /** Throws RangeError, whose message is a sentence, for arguments that make no sense. */
+  run(args: readonly string[]): CommandAnswer | undefined | Promise<CommandAnswer | undefined>;
+}
+
+/** Where an operator's terminal can be attached to a device, such as a port of a console: `vringd ctl NAME attach`. */
+export interface Terminal {
+  /** Whether one is. */
+  readonly isAttached: boolean;
+  /** What is typed comes from the stream, and what is to be seen goes to it, until it closes. Only while none is attached. */
+  attach(stream: Duplex): void;
+  /** Closes the stream that is attached. */
+  detach(): void;
+  /** So large is the window, in characters. */
+  resize(size: WindowSize): void;
+}
+
+/** What a screen of the guest's shows. */
+export interface Screen {
+  /** In pixels. */
+  readonly width: number;
+  /** In pixels. */
+  readonly height: number;
+  /** All of them as they are now, row by row, as 0xAARRGGBB, whose alpha does not count. */
+  pixels(): Uint32Array;
 }
 
 /** What others may see of a device beside its queues and features. */
@@ -104,6 +144,16 @@ export interface DeviceFacts {
   readonly labels: Readonly<Record<string, string>>;
   /** Metrics of its own. */
   readonly gauges: readonly DeviceGauge[];
+  /** What an operator watches beside requests, by name and as it is now, such as the levels of lines: `vringd top`. */
+  readonly watched?: Readonly<Record<string, string>>;
+}
+
+/** What moves with a guest from one back-end to another, or to the next version of this one. */
+export interface DeviceState {
+  /** In a form that says which it is. All rings are stopped. */
+  save(): Uint8Array;
+  /** Of another back-end. Throws RangeError, whose message is a sentence, for what can't be loaded. */
+  load(bytes: Uint8Array): void;
 }
 
 /** What front-end and driver see of a device, whoever serves its requests. */
@@ -118,6 +168,8 @@ export interface Device {
   readonly features: bigint;
   /** What the specification calls them, by bit, for status documents. */
   readonly featureNames?: Readonly<Record<number, string>>;
+  /** Of these, bits that a driver must accept: one that does not is refused. */
+  readonly requiredFeatures?: bigint;
   /** Bits that front-ends set though they were not offered. */
   readonly ignoredFeatures?: bigint;
   /** Left out: the front-end is offered no config space. */
@@ -126,12 +178,27 @@ export interface Device {
   readonly messages?: ReadonlyMap<number, DeviceMessage>;
   /** Whether the front-end is offered inflight tracking, for devices whose requests must outlive this process. */
   readonly inflight?: boolean;
+  /**
+   * Whether a guest can be moved to another back-end of this device while it runs: what its driver has seen of the device is nothing that
+   * another doesn't have, or is in `state`. All guest memory that it writes must be that of its chains.
+   */
+  readonly migrates?: boolean;
+  /** What another back-end must know to go on for the same driver. */
+  readonly state?: DeviceState;
   /** Left out: all requests are of one kind, "chain". */
   readonly kinds?: readonly RequestKind[];
   /** What the log, status and metrics say of it. */
   readonly facts?: DeviceFacts;
+  /** By name. Those that every device has, such as "status", can't be replaced. */
+  readonly commands?: Readonly<Record<string, DeviceCommand>>;
+  /** By name, in the device's order. */
+  readonly terminals?: ReadonlyMap<string, Terminal>;
+  /** By name, those that show something. */
+  readonly screens?: ReadonlyMap<string, Screen>;
   /** A new front-end has come: what the one before it chose does not count. negotiated(0n) follows. */
   connected?(): void;
+  /** The front-end has left; its rings have stopped. */
+  disconnected?(): void;
   /**
    * The driver has accepted these bits; those of the protocol are left out. 0n: the device was reset, or has a new front-end. Called
    * when they change, which can be while rings run.
@@ -154,12 +221,11 @@ export interface VirtioDevice extends Device {
   attach?(host: DeviceHost): void;
   /** A ring runs. The driver may start some queues and not others. */
   start(queue: DeviceQueue): void;
-  /** A ring is to stop: each chain that is held must be used or parked. The ring stops when this has resolved. */
+  /**
+   * A ring is to stop: each chain that is held must be used or parked. The ring stops when this has resolved, or 2 s later; chains
+   * that are held 2 s after that are parked, unless the device has been given guest memory in place.
+   */
   stop?(queue: DeviceQueue): void | Promise<void>;
-  /** State that a successor on another host goes on with. */
-  save?(): Promise<Uint8Array>;
-  /** Goes on with the state of a predecessor. */
-  load?(state: Uint8Array): Promise<void>;
 }
 
 /** A queue whose ring runs. */
@@ -175,8 +241,11 @@ export interface DeviceQueue {
   serve(handle: (chain: Chain) => void | Promise<void>, options?: { concurrency?: number }): void;
   /** The next chain, once there is one. Rejects with QueueStopped when the ring stops first. */
   take(): Promise<Chain>;
-  /** The next chain if it is here already; asks for one otherwise, so that onAvailable is called. */
-  tryTake(): Chain | undefined;
+  /**
+   * The next chain if it is here already; asks for one otherwise, so that onAvailable is called. `ahead`: asks for so many, for
+   * whoever is going to take them all; those that it does not take stay at hand until the ring stops.
+   */
+  tryTake(ahead?: number): Chain | undefined;
   /** Calls `available` when tryTake() may find a chain that it did not find before. */
   onAvailable(available: () => void): void;
 }

@@ -21,6 +21,8 @@ export interface EngineHost {
   readonly log: Log;
   /** The config space has changed: the driver is told, if the front-end has a way. */
   configChanged(): void;
+  /** Changes the disk while no ring runs and nothing is in flight; the rings that ran go on then. */
+  whileStopped(change: () => Promise<void>): Promise<void>;
   /** The driver got errors. */
   requestFailed(failure: DiskFailure): void;
 }

@@ -13,8 +13,37 @@ export interface DeviceProgram<T extends OptionTable = OptionTable> {
   /** What `--print-capabilities` prints (schema/backend-capabilities.schema.json). */
   readonly capabilities: BackendCapabilities;
   readonly options: T;
+  /** Left out: a probe takes no device for one of this type. */
+  readonly traits?: DeviceTraits;
+  /** Left out, or undefined: there is one device, which open() makes. Throws UsageError, and StartError. */
+  members?(values: ValuesOf<T>): Promise<readonly Member[] | undefined>;
   /** Makes the device. Throws StartError; what it has opened is closed by the device's close(). */
   open(values: ValuesOf<T>, context: OpenContext): Promise<AnyDevice>;
+}
+
+/** One of several devices that a process serves, each at an entrance of its own. */
+export interface Member {
+  /** Behind the names of control sockets, such as "4". */
+  readonly name: string;
+  /** What tells its metrics from the others', such as { guest_cid: "4" }, and its log lines. */
+  readonly labels: Readonly<Record<string, string>>;
+  readonly logFields: Readonly<Record<string, unknown>>;
+  readonly socketPath: string;
+  open(context: OpenContext): Promise<AnyDevice>;
+}
+
+/** What can be seen of a device from outside: nothing in the protocol names its type. */
+export interface DeviceTraits {
+  /** Whether such a device can have so many queues. */
+  hasQueues(count: number): boolean;
+  /** What the specification calls the bits that are the device's own, by bit. */
+  readonly featureNames: Readonly<Record<number, string>>;
+  /** Bits that every such device offers. */
+  readonly requiredFeatures?: bigint;
+  /** Of its config space; 0: it has none. */
+  readonly configBytes: number;
+  /** Whether so many bytes can be its config space. Left out: any can. */
+  isConfig?(bytes: Uint8Array): boolean;
 }
 
 export interface OpenContext {

@@ -6,7 +6,7 @@ import {
   validateCapabilities,
 } from "../../build/schemas.js";
 import { reasonOf } from "../errors.ts";
-import { type Checked, checkJson } from "./checked.ts";
+import { type Checked, checkJson } from "../json/checked.ts";
 
 const OUTPUT_BYTES_MAX = 64 << 10;
 /** What a program that fails says of it: the first line will do. */

@@ -37,6 +37,12 @@ export interface BlockDisk {
   /** The range (bytes) reads as zeroes from now on. `mayUnmap`: the space may be given back. Left out: zeroes are written. */
   writeZeroes?(offset: bigint, byteLength: bigint, mayUnmap: boolean): Promise<void>;
 
+  /**
+   * How large the disk is now, in bytes, for one that grows while it is served; requests past the former end may follow. Smaller is
+   * served only where `mayShrink` is true. A RangeError says why that can't be told. Left out: the size stays.
+   */
+  measure?(mayShrink: boolean): Promise<bigint>;
+
   /** Called once, when nothing is in flight any more. */
   close?(): Promise<void>;
 }

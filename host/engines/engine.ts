@@ -4,11 +4,20 @@ import type { Core } from "../core/core.ts";
 /** "disk", "chains": a disk or a device that is an object, in the thread of whoever gave it. */
 export type EngineName = "io_uring" | "threads" | "disk" | "chains";
 
-/** Nothing to do until a completion comes; the same, but look again soon; or there is more to do at once. */
-export type Patience = "wait" | "wait-briefly" | "go-on";
+/**
+ * Nothing to do until a completion comes; the same, but look again soon, or after so many microseconds; or there is more to do at
+ * once.
+ */
+export type Patience = "wait" | "wait-briefly" | number | "go-on";
 
 /** How long "wait-briefly" may take, in microseconds. */
 export const BRIEF_WAIT_US = 200;
+
+/** In microseconds, of a wait that ends by itself. */
+export function waitUsOf(patience: Patience): number | undefined {
+  if (patience === "wait-briefly") return BRIEF_WAIT_US;
+  return typeof patience === "number" ? patience : undefined;
+}
 
 /** A worker as its engine sees it: the memory that it shares with its core, and where the worker's part of that lies. */
 export interface EngineWorker {

@@ -1,6 +1,6 @@
 // What engines in JavaScript have in common: they take SQEs from the core's memory, put CQEs there, and wait for eventfds.
 
-import { REQUESTS_MAX, WORKER_RINGS, WORKER_SQES } from "../../assembly/abi/layout.ts";
+import { REQUESTS_MAX, WORKER_RINGS, WORKER_SQES } from "../../assembly/abi/worker.ts";
 import {
   CQE_RES,
   CQE_SIZE,
@@ -21,7 +21,7 @@ import {
 import type { Core } from "../core/core.ts";
 import { closePeerSignals, openPeerSignals, readPeer, signalPeer } from "../linux/peer-notifier.ts";
 import { whenWritable } from "../linux/readiness.ts";
-import { BRIEF_WAIT_US, type Engine, type EngineName, type Patience } from "./engine.ts";
+import { type Engine, type EngineName, type Patience, waitUsOf } from "./engine.ts";
 import { ReadWatches } from "./read-watches.ts";
 
 /** The rings' words and completions, from WORKER_RINGS: laid out as we like, since no kernel reads them. */
@@ -60,6 +60,8 @@ export abstract class SoftwareEngine implements Engine {
   /** Ends the worker's sleep, while it sleeps. */
   private endSleep: (() => void) | undefined;
   private isWanted = false;
+  /** The worker is about to step, and will find whatever has been done up to then. */
+  private isLeaving = false;
 
   constructor(
     memory: WebAssembly.Memory,
@@ -103,16 +105,19 @@ export abstract class SoftwareEngine implements Engine {
   }
 
   enter(count: number, patience: Patience): Promise<void> {
+    this.isLeaving = false;
     for (let i = 0; i < count; i++) this.submit(this.takeSqe());
     if (patience === "go-on" || this.isWanted || this.hasCompletion()) {
       this.isWanted = false;
+      this.isLeaving = true;
       return nextTurn();
     }
     return new Promise((resolve) => {
-      const timer =
-        patience === "wait-briefly" ? setTimeout(() => this.endSleep?.(), BRIEF_WAIT_US / 1000) : null;
+      const waitUs = waitUsOf(patience);
+      const timer = waitUs === undefined ? null : setTimeout(() => this.endSleep?.(), waitUs / 1000);
       this.endSleep = () => {
         this.endSleep = undefined;
+        this.isLeaving = true;
         if (timer) clearTimeout(timer);
         this.resume(resolve);
       };
@@ -121,7 +126,7 @@ export abstract class SoftwareEngine implements Engine {
 
   wake(): void {
     if (this.endSleep) this.endSleep();
-    else this.isWanted = true;
+    else if (!this.isLeaving) this.isWanted = true;
   }
 
   forgetDescriptors(): void {

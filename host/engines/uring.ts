@@ -1,6 +1,6 @@
 // The io_uring engine: the kernel takes SQEs from the core's own memory and puts CQEs there.
 
-import { REQUESTS_MAX, WORKER_RINGS, WORKER_SQES } from "../../assembly/abi/layout.ts";
+import { REQUESTS_MAX, WORKER_RINGS, WORKER_SQES } from "../../assembly/abi/worker.ts";
 import { CQE_RES, CQE_SIZE, CQE_USER_DATA, SQE_SIZE } from "../../assembly/spec/io-uring.ts";
 import type { Core } from "../core/core.ts";
 import { EAGAIN, EBUSY, EINTR, EINVAL, ENOMEM, ETIME } from "../linux/errno.ts";
@@ -12,7 +12,7 @@ import {
   setupRing,
 } from "../linux/io-uring.ts";
 import { close as closeFd, SystemError } from "../linux/libc.ts";
-import { BRIEF_WAIT_US, type Engine, type Patience } from "./engine.ts";
+import { BRIEF_WAIT_US, type Engine, type Patience, waitUsOf } from "./engine.ts";
 import type { SoftwareEngine } from "./software.ts";
 
 /** Before about Linux 6.10 ring memory had to be physically contiguous: one page holds the smaller ring. */
@@ -79,10 +79,11 @@ export class UringEngine implements Engine {
   }
 
   enter(count: number, patience: Patience): undefined {
+    const waitUs = waitUsOf(patience);
     const result =
-      patience === "wait-briefly"
-        ? enterRingBriefly(this.fd, count, BRIEF_WAIT_US)
-        : enterRing(this.fd, count, patience === "wait");
+      waitUs === undefined
+        ? enterRing(this.fd, count, patience === "wait")
+        : enterRingBriefly(this.fd, count, waitUs);
     // What was not taken stays in the ring for the next turn: a signal, completions to reap first, no time left.
     if (result >= 0 || [EINTR, EAGAIN, EBUSY, ETIME].includes(-result)) return;
     throw new SystemError("io_uring_enter", -result);

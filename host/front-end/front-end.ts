@@ -9,7 +9,8 @@ import {
 import { SplitRing } from "../driver/split.ts";
 import { close, viewOf } from "../linux/libc.ts";
 import { mapShared, unmap } from "../linux/mapping.ts";
-import type { InflightDescription, VringAddress } from "../protocol/codec.ts";
+import type { InflightDescription } from "../protocol/codec.ts";
+import { featureMask, hasFeature } from "../protocol/feature-bits.ts";
 import * as m from "../protocol/messages.ts";
 import { BlkDriver } from "./blk-driver.ts";
 import { Memory, type RegionLayout } from "./memory.ts";
@@ -33,6 +34,8 @@ export interface FrontEndOptions {
   queueSize?: number;
   /** Bytes of config space to read, 0 for none; 60 is what virtio 1.1 has for a disk, and all that QEMU's export gives. */
   configSize?: number;
+  /** The back-end is only asked what it is: whoever goes on calls acceptFeatures(). */
+  onlyAsks?: boolean;
 }
 
 const ACCEPTED_PROTOCOL_FEATURES = [
@@ -142,11 +145,15 @@ export class FrontEnd extends Requests {
   async negotiate(options: FrontEndOptions = {}): Promise<void> {
     this.options = options;
     this.backendFeatures = await this.getFeatures();
-    if (hasBit(this.backendFeatures, m.VHOST_USER_F_PROTOCOL_FEATURES)) await this.negotiateProtocol();
+    if (hasFeature(this.backendFeatures, m.VHOST_USER_F_PROTOCOL_FEATURES)) await this.negotiateProtocol();
     await this.setOwner();
     const readsConfig = options.configSize !== 0 && this.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_CONFIG);
     if (readsConfig) await this.readConfig();
-    this.features = options.features ?? this.wantedFeatures();
+    if (!options.onlyAsks) await this.acceptFeatures();
+  }
+
+  async acceptFeatures(): Promise<void> {
+    this.features = this.options.features ?? this.wantedFeatures();
     await this.accepted("SET_FEATURES", this.setFeatures(this.features));
   }
 
@@ -211,7 +218,10 @@ export class FrontEnd extends Requests {
     await this.accepted("SET_VRING_NUM", this.setVringNum(index, queue.size));
     await this.accepted("SET_VRING_BASE", this.setVringBase(index, base));
     this.bases[index] = base;
-    await this.accepted("SET_VRING_ADDR", this.setVringAddr(this.vringAddress(index)));
+    await this.accepted(
+      "SET_VRING_ADDR",
+      this.setVringAddr(this.memory.vringAddress(index, this.queues[index]!.ring.addresses)),
+    );
     await this.accepted("SET_VRING_ERR", this.setVringErr(index, queue.errFd));
     const kickFd = without.includes("kick") ? undefined : queue.kickFd;
     const callFd = without.includes("call") ? undefined : queue.callFd;
@@ -296,25 +306,11 @@ export class FrontEnd extends Requests {
     this.close();
   }
 
-  /** By name, because user addresses are what the back-end gets ("A vring address description"). */
-  vringAddress(index: number): VringAddress {
-    const { descriptor, used, available } = this.queues[index]!.ring.addresses;
-    const userAddress = (gpa: number) => BigInt(this.memory.userAddressOf(gpa));
-    return {
-      index,
-      flags: 0,
-      descriptor: userAddress(descriptor),
-      used: userAddress(used),
-      available: userAddress(available),
-      log: 0n,
-    };
-  }
-
   private async negotiateProtocol(): Promise<void> {
     const offered = await this.getProtocolFeatures();
     this.offeredProtocolFeatures = offered;
     await this.setProtocolFeatures(
-      offered & maskOf(this.options.protocolFeatures ?? ACCEPTED_PROTOCOL_FEATURES),
+      offered & featureMask(this.options.protocolFeatures ?? ACCEPTED_PROTOCOL_FEATURES),
     );
     if (this.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_MQ))
       this.maxQueues = Number(await this.getQueueNum());
@@ -326,7 +322,7 @@ export class FrontEnd extends Requests {
     if (packed) wanted.push(VIRTIO_F_RING_PACKED);
     if (eventIdx) wanted.push(VIRTIO_F_RING_EVENT_IDX);
     if (indirect) wanted.push(VIRTIO_F_RING_INDIRECT_DESC);
-    return this.backendFeatures & maskOf(wanted);
+    return this.backendFeatures & featureMask(wanted);
   }
 
   private async accepted(what: string, acknowledgement: Promise<bigint>): Promise<void> {
@@ -340,12 +336,4 @@ export class FrontEnd extends Requests {
     close(this.inflight.fd);
     this.inflight = undefined;
   }
-}
-
-function hasBit(mask: bigint, bit: number): boolean {
-  return ((mask >> BigInt(bit)) & 1n) === 1n;
-}
-
-function maskOf(bits: readonly number[]): bigint {
-  return bits.reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n);
 }

@@ -1,9 +1,10 @@
 // Guest memory as a front-end has it: memfds, mapped here and described to the back-end. An allocator for drivers.
 
+import type { RingAddresses } from "../driver/ring.ts";
 import { checked, close, ftruncate, memfdCreate, viewOf } from "../linux/libc.ts";
 import { allocateAt, mapShared } from "../linux/mapping.ts";
 import { createMemfd } from "../linux/memfd.ts";
-import type { MemoryRegion } from "../protocol/codec.ts";
+import type { MemoryRegion, VringAddress } from "../protocol/codec.ts";
 
 /** Where a region lies for the guest, for the front-end and in its memfd. Exact below 2^53. */
 export interface RegionLayout {
@@ -165,6 +166,19 @@ export class Memory {
   userAddressOf(gpa: number): number {
     const region = this.regionAt(gpa, 0);
     return region.userAddress + (gpa - region.gpa);
+  }
+
+  /** A ring's parts by user addresses, which are what the back-end gets ("A vring address description"). */
+  vringAddress(index: number, { descriptor, available, used }: RingAddresses): VringAddress {
+    const userAddress = (gpa: number) => BigInt(this.userAddressOf(gpa));
+    return {
+      index,
+      flags: 0,
+      descriptor: userAddress(descriptor),
+      used: userAddress(used),
+      available: userAddress(available),
+      log: 0n,
+    };
   }
 
   close(): void {

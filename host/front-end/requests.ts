@@ -1,4 +1,4 @@
-// Every request of a vhost-user front-end, one method each, over one connection.
+// The requests of a vhost-user front-end, one method each, over one connection.
 import { connectUnix } from "../linux/unix-socket.ts";
 import {
   type ConfigAccess,
@@ -12,6 +12,7 @@ import {
   encodeMemoryTable,
   encodeMessage,
   encodeSingleRegion,
+  encodeStateTransfer,
   encodeU64,
   encodeVringAddress,
   encodeVringState,
@@ -88,7 +89,6 @@ export class Requests {
   resetDevice = () => this.command(m.VHOST_USER_RESET_DEVICE);
   getStatus = () => this.queryU64(m.VHOST_USER_GET_STATUS);
   setStatus = (status: bigint) => this.command(m.VHOST_USER_SET_STATUS, encodeU64(status));
-  checkDeviceState = () => this.queryU64(m.VHOST_USER_CHECK_DEVICE_STATE);
 
   /** Has no acknowledgement: whether there is one is only being agreed on. */
   async setProtocolFeatures(features: bigint): Promise<void> {
@@ -164,14 +164,20 @@ export class Requests {
     return this.command(m.VHOST_USER_SET_INFLIGHT_FD, encodeInflight(description), [fd]);
   }
 
-  /** Always has a reply ("Communication"), as QEMU waits for one. */
-  setLogBase(log: LogDescription, fd: number): Promise<Message> {
-    return this.query(m.VHOST_USER_SET_LOG_BASE, encodeLog(log), [fd]);
+  /** What the back-end answers: 0 unless it can't use the log. */
+  async setLogBase(description: LogDescription, fd: number): Promise<bigint> {
+    return decodeU64(await this.query(m.VHOST_USER_SET_LOG_BASE, encodeLog(description), [fd]));
   }
 
-  setLogFd(fd: number): Promise<bigint> {
-    return this.command(m.VHOST_USER_SET_LOG_FD, NO_PAYLOAD, [fd]);
+  setLogFd = (fd: number) => this.command(m.VHOST_USER_SET_LOG_FD, NO_PAYLOAD, [fd]);
+
+  /** The same: bit 8 says that no descriptor comes back. */
+  async setDeviceStateFd(direction: number, fd: number): Promise<bigint> {
+    const payload = encodeStateTransfer({ direction, phase: m.VHOST_TRANSFER_STATE_PHASE_STOPPED });
+    return decodeU64(await this.query(m.VHOST_USER_SET_DEVICE_STATE_FD, payload, [fd]));
   }
+
+  checkDeviceState = () => this.queryU64(m.VHOST_USER_CHECK_DEVICE_STATE);
 
   /** A connection receives one message at a time: the one that a timeout gave up on is still the next. */
   private nextMessage(): Promise<Message | undefined> {

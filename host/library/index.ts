@@ -16,6 +16,7 @@ export type {
   QueueSpec,
   Recovery,
   RequestKind,
+  Terminal,
   VirtioDevice,
 } from "../devices/device.ts";
 export { QueueStopped, ShortChain } from "../devices/device.ts";

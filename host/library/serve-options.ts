@@ -54,7 +54,7 @@ export interface EntranceOptions {
   connect?: string;
   /** Take this descriptor, of a listening or a connected Unix stream socket. It is closed in the end. */
   fd?: number;
-  /** Close when the first front-end has left. Left out: false. */
+  /** Close when the first front-end has left, and no other is connected. Left out: false. */
   once?: boolean;
   /** Offer packed virtqueues too. Left out: false. */
   packed?: boolean;

@@ -172,7 +172,7 @@ export function serve(options: ServeOptions): Promise<Server>;
 export function serve(options: ServeDeviceOptions): Promise<Server<DeviceStats>>;
 export async function serve(options: ServeOptions | ServeDeviceOptions): Promise<Server<unknown>> {
   const { signal, packed = false, once = false } = options;
-  const log = new LimitedLog(options.log ?? SILENT);
+  const log = LimitedLog.over(options.log ?? SILENT);
   const stopping = new AbortController();
   const openDevice = deviceOpener(options, stopping.signal, log);
   signal?.throwIfAborted();

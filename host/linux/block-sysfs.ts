@@ -1,7 +1,8 @@
 // What sysfs tells of a block device, found by its number: the name and place of its node say nothing of it.
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readlinkSync } from "node:fs";
 import { basename } from "node:path";
 import { textOfBytes } from "../process/paths.ts";
+import { shownNames, shownText } from "../process/shown.ts";
 import type { DeviceNumber } from "./file-status.ts";
 
 /** Where sysfs is; a test has another place. */
@@ -43,12 +44,12 @@ export class BlockSysfs {
 
   get partitions(): BlockSysfs[] {
     const hasNumber = (name: string) => this.attribute(`${name}/partition`) !== undefined;
-    return this.devices(list(this.directory).filter(hasNumber), "");
+    return this.devices(shownNames(this.directory).filter(hasNumber), "");
   }
 
   /** Devices made on top of it, as device mapper and RAID do. */
   get holders(): BlockSysfs[] {
-    return this.devices(list(`${this.directory}/holders`), "holders/");
+    return this.devices(shownNames(`${this.directory}/holders`), "holders/");
   }
 
   /** "none", "host-aware" or "host-managed". A partition has it from its disk. */
@@ -72,26 +73,14 @@ export class BlockSysfs {
 
 /** Loop devices that have a file. */
 export function loopDevices(root = SYS): BlockSysfs[] {
-  return list(`${root}/block`)
+  return shownNames(`${root}/block`)
     .filter((name) => name.startsWith("loop"))
     .flatMap((name) => readText(`${root}/block/${name}/dev`) ?? [])
     .map((number) => new BlockSysfs(number, root))
     .filter(({ backingFile }) => backingFile !== undefined);
 }
 
-// Devices come and go, and a sandbox may hide all of sysfs: what can't be read is as if it weren't there.
+/** Undefined for what is empty or not there, as all of sysfs may be in a sandbox. */
 function readText(file: string): string | undefined {
-  try {
-    return textOfBytes(readFileSync(file)).replace(/\n$/, "") || undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function list(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
+  return textOfBytes(Buffer.from(shownText(file), "latin1")).replace(/\n$/, "") || undefined;
 }

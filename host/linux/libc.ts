@@ -32,6 +32,7 @@ export const getpeername = declare("int getpeername(int fd, void *address, void 
 export const getsockopt = declare("int getsockopt(int fd, int level, int name, void *value, void *length)");
 export const getgrnam = declare("void *getgrnam(const char *name)");
 export const ioctl = declare("int ioctl(int fd, unsigned long request, void *argument)");
+export const ioctlAt = declare("int ioctl(int fd, unsigned long request, uintptr_t argument)");
 export const listen = declare("int listen(int fd, int backlog)");
 export const madvise = declare("int madvise(uintptr_t address, size_t length, int advice)");
 export const memcpy = declare("uintptr_t memcpy(uintptr_t target, uintptr_t source, size_t length)");
@@ -66,6 +67,7 @@ export const renameat2 = declare(
 export const setsockopt = declare(
   "int setsockopt(int fd, int level, int name, void *value, uint32_t length)",
 );
+export const shutdown = declare("int shutdown(int fd, int how)");
 export const socket = declare("int socket(int domain, int type, int protocol)");
 export const socketpair = declare("int socketpair(int domain, int type, int protocol, void *pair)");
 export const statx = declare(

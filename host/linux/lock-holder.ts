@@ -1,6 +1,7 @@
 // Who holds a lock: open file description locks name no process, but /proc shows them beside each descriptor (proc(5)).
-import { fstatSync, readdirSync, readFileSync } from "node:fs";
+import { fstatSync, readdirSync } from "node:fs";
 import { basename } from "node:path";
+import { shownNames, shownText } from "../process/shown.ts";
 
 export interface Process {
   pid: number;
@@ -28,21 +29,21 @@ const COMMAND_LENGTH_MAX = 100;
 
 /** What its user would know it by: an interpreter's name says nothing, nor does ours say which disk it is. */
 function nameOf(pid: string): string {
-  const name = read(`/proc/${pid}/comm`).trim();
-  const words = Buffer.from(read(`/proc/${pid}/cmdline`), "latin1")
+  const name = shownText(`/proc/${pid}/comm`).trim();
+  const words = Buffer.from(shownText(`/proc/${pid}/cmdline`), "latin1")
     .toString()
     .split("\0")
     .join(" ")
     .trim();
   const isTold = INTERPRETERS.test(name) || INTERPRETERS.test(basename(words.split(" ")[0]!));
-  if (words === "" || !(isTold || words.startsWith("vringd-blk "))) return name;
+  if (words === "" || !(isTold || /^vringd-\w+ /.test(words))) return name;
   const line = words.replace(/\p{Cc}/gu, "?");
   return line.length > COMMAND_LENGTH_MAX ? `${line.slice(0, COMMAND_LENGTH_MAX)}...` : line;
 }
 
 /** The name, in parentheses, may hold anything. Behind it: the state, which is field 3, and so on. */
 export function isEnding(pid: string): boolean {
-  const fields = read(`/proc/${pid}/stat`).replace(/.*\) /s, "").split(" ");
+  const fields = shownText(`/proc/${pid}/stat`).replace(/.*\) /s, "").split(" ");
   const flags = Number(fields[9 - 3]);
   const pending = Number(fields[31 - 3]);
   return (flags & EXITING) !== 0 || (pending & KILL_PENDING) !== 0;
@@ -54,16 +55,16 @@ export function isEnding(pid: string): boolean {
  */
 function lockedName(fd: number): string {
   const inode = fstatSync(fd, { bigint: true }).ino;
-  const mount = /^mnt_id:\s*(\d+)$/m.exec(read(`/proc/self/fdinfo/${fd}`))?.[1];
-  const device = new RegExp(`^${mount} \\d+ (\\d+):(\\d+) `, "m").exec(read("/proc/self/mountinfo"));
+  const mount = /^mnt_id:\s*(\d+)$/m.exec(shownText(`/proc/self/fdinfo/${fd}`))?.[1];
+  const device = new RegExp(`^${mount} \\d+ (\\d+):(\\d+) `, "m").exec(shownText("/proc/self/mountinfo"));
   if (device === null) return `:${inode}`;
   const [major, minor] = device.slice(1).map((number) => Number(number).toString(16).padStart(2, "0"));
   return ` ${major}:${minor}:${inode}`;
 }
 
 function holdsLock(pid: string, file: string): boolean {
-  return list(`/proc/${pid}/fdinfo`).some((fd) =>
-    read(`/proc/${pid}/fdinfo/${fd}`)
+  return shownNames(`/proc/${pid}/fdinfo`).some((fd) =>
+    shownText(`/proc/${pid}/fdinfo/${fd}`)
       .split("\n")
       .some((line) => isLockOn(line, file)),
   );
@@ -72,21 +73,4 @@ function holdsLock(pid: string, file: string): boolean {
 /** "lock:	1: OFDLCK  ADVISORY  READ -1 08:01:1234 100 100". */
 function isLockOn(line: string, file: string): boolean {
   return line.startsWith("lock:") && line.includes(" OFDLCK ") && line.includes(`${file} `);
-}
-
-// Processes and descriptors come and go meanwhile, and most belong to others: what can't be read is as empty.
-function list(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
-}
-
-function read(file: string): string {
-  try {
-    return readFileSync(file, "latin1");
-  } catch {
-    return "";
-  }
 }

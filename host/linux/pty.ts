@@ -1,18 +1,11 @@
 // Pseudo-terminals (pty(7)): the side of whoever plays the terminal. It knows nothing of what goes over it.
 import { closeSync, constants, openSync } from "node:fs";
 import * as libc from "./libc.ts";
+import { makeRaw } from "./terminal-mode.ts";
 
-const TCGETS = 0x5401;
-const TCSETS = 0x5402;
 const TIOCGWINSZ = 0x5413;
 const TIOCGPTN = 0x80045430;
 const TIOCSPTLCK = 0x40045431;
-
-/** struct termios of the kernel: four words of flags, the line discipline, control characters. */
-const TERMIOS_SIZE = 36;
-const TERMIOS_IFLAG = 0;
-const TERMIOS_OFLAG = 4;
-const TERMIOS_LFLAG = 12;
 
 const { O_NOCTTY, O_NONBLOCK, O_RDWR } = constants;
 
@@ -33,7 +26,7 @@ export function openPty(): { fd: number; path: string } {
     const number = Buffer.alloc(4);
     libc.checked("ioctl(TIOCGPTN)", libc.ioctl(fd, TIOCGPTN, number));
     const path = `/dev/pts/${number.readUInt32LE()}`;
-    makeRaw(path);
+    leaveRaw(path);
     return { fd, path };
   } catch (error) {
     closeSync(fd);
@@ -48,14 +41,11 @@ export function windowSize(fd: number): WindowSize {
   return { cols: size.readUInt16LE(2), rows: size.readUInt16LE(0) };
 }
 
-/** Bytes pass as they are: whoever opens it would see each twice otherwise, the echo of a guest's terminal and this one's. */
-function makeRaw(path: string): void {
+/** Whoever opens it would see each byte twice otherwise, the echo of a guest's terminal and this one's. */
+function leaveRaw(path: string): void {
   const fd = openSync(path, O_RDWR | O_NOCTTY);
   try {
-    const termios = Buffer.alloc(TERMIOS_SIZE);
-    libc.checked("ioctl(TCGETS)", libc.ioctl(fd, TCGETS, termios));
-    for (const flags of [TERMIOS_IFLAG, TERMIOS_OFLAG, TERMIOS_LFLAG]) termios.writeUInt32LE(0, flags);
-    libc.checked("ioctl(TCSETS)", libc.ioctl(fd, TCSETS, termios));
+    makeRaw(fd);
   } finally {
     closeSync(fd);
   }

@@ -4,16 +4,18 @@ import { closeSync, openSync } from "node:fs";
 export class SpareDescriptor {
   private fd = open();
 
-  /** Runs `use` with room for one descriptor more, which it must have closed again. False if there is none to lend. */
-  lend(use: () => void): boolean {
+  /**
+   * What `use` returns, which has room for one descriptor more and must have closed it again. Undefined if there is none to lend, or
+   * it did not help.
+   */
+  lend<T>(use: () => T): T | undefined {
     if (this.fd === undefined) this.fd = open();
-    if (this.fd === undefined) return false;
+    if (this.fd === undefined) return undefined;
     this.close();
     try {
-      use();
-      return true;
+      return use();
     } catch {
-      return false;
+      return undefined;
     } finally {
       this.fd = open();
     }

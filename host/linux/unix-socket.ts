@@ -17,6 +17,7 @@ import { addStatusFlags } from "./status-flags.ts";
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
+const SOCK_SEQPACKET = 5;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
@@ -58,6 +59,11 @@ function addressOfPath(path: string): Buffer {
   return address;
 }
 
+/** Of bytes, or of messages in their order. */
+export type SocketKind = "stream" | "seqpacket";
+
+const TYPE_OF: Readonly<Record<SocketKind, number>> = { stream: SOCK_STREAM, seqpacket: SOCK_SEQPACKET };
+
 function createSocket(type = SOCK_STREAM): number {
   return libc.checked("socket", libc.socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
@@ -80,11 +86,19 @@ export interface SocketAccess {
 /** Until its file has its group, it is its owner's alone. */
 const OWNER_ONLY = 0o600;
 
-/** A listening socket at `path`, which must not exist yet, or at an abstract name, which nobody else may have. */
-export function listenUnix(path: string, access: SocketAccess = {}): number {
+/**
+ * A listening socket at `path`, which must not exist yet, or at an abstract name, which nobody else may have. `backlog`: how many may
+ * wait to be accepted.
+ */
+export function listenUnix(
+  path: string,
+  access: SocketAccess = {},
+  backlog: number = BACKLOG,
+  kind: SocketKind = "stream",
+): number {
   const address = addressOf(path);
   const isOpenToAll = access.mode === undefined && access.gid === undefined;
-  return closeOnFailure(createSocket(), (fd) => {
+  return closeOnFailure(createSocket(TYPE_OF[kind]), (fd) => {
     // bind() gives the file the socket's own mode, so there is no moment at which it has a wider one.
     if (!isOpenToAll) fchmodSync(fd, OWNER_ONLY);
     libc.checked("bind", libc.bind(fd, address, address.length));
@@ -97,7 +111,7 @@ export function listenUnix(path: string, access: SocketAccess = {}): number {
       }
     }
     // Nobody can connect before this, either.
-    libc.checked("listen", libc.listen(fd, BACKLOG));
+    libc.checked("listen", libc.listen(fd, backlog));
     return fd;
   });
 }
@@ -125,9 +139,9 @@ function giveAccess(path: string, { mode, gid }: SocketAccess): void {
 }
 
 /** What is listening at the other end shows the credentials that it had when it began to listen. */
-export function connectUnix(path: string): number {
+export function connectUnix(path: string, kind: SocketKind = "stream"): number {
   const address = addressOf(path);
-  return closeOnFailure(createSocket(), (fd) => {
+  return closeOnFailure(createSocket(TYPE_OF[kind]), (fd) => {
     libc.checked("connect", libc.connect(fd, address, address.length));
     return fd;
   });
@@ -189,7 +203,7 @@ export function setNonBlocking(fd: number): void {
 }
 
 /** The user at the other end: as it was when it connected, or began to listen. struct ucred: pid, uid, gid. */
-export function peerUser(fd: number): number {
+function peerUser(fd: number): number {
   return socketOption(fd, SO_PEERCRED, 12).readUInt32LE(4);
 }
 

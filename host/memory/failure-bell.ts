@@ -1,5 +1,5 @@
 // A worker's word in linear memory by which it says that the engine has failed operations: once, until somebody has looked.
-import { WORKER_TOLD } from "../../assembly/abi/layout.ts";
+import { WORKER_TOLD } from "../../assembly/abi/worker.ts";
 import { workerPtrOf } from "./worker-part.ts";
 
 export class FailureBell {

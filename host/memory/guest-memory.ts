@@ -1,36 +1,21 @@
-// Guest memory: the front-end's regions, mapped for the kernel (by host address) and for the core (in linear memory).
+// Guest memory: the regions of the front-end that is served, mapped for the kernel (by host address) and for the core (in linear memory).
 import {
   COPIES_MAX,
   ENTRY_GPA,
   ENTRY_LENGTH,
   ENTRY_TARGET,
-  GUEST_END,
-  GUEST_PTR,
-  REGION_TABLE_PTR,
   REGIONS_MAX,
   TABLE_ENTRY_SIZE,
   WINDOWS_MAX,
-  WORKER_WINDOW_TABLE,
-} from "../../assembly/abi/layout.ts";
-import { fileSize } from "../linux/file-status.ts";
-import { close, SystemError } from "../linux/libc.ts";
-import { allocateForGuestAt, mappingGranularity, mapShared, mapSharedAt, unmap } from "../linux/mapping.ts";
+} from "../../assembly/abi/guest-memory.ts";
+import { GUEST_END, GUEST_PTR, REGION_TABLE_PTR } from "../../assembly/abi/memory.ts";
+import { WORKER_WINDOW_TABLE } from "../../assembly/abi/worker.ts";
+import { SystemError } from "../linux/libc.ts";
+import { allocateForGuestAt, mapShared, mapSharedAt, unmap } from "../linux/mapping.ts";
 import { LinearMemory } from "./linear-memory.ts";
+import { checkFileSize, GuestMemoryError, type Region, RegionList } from "./region-list.ts";
 import { RingPins } from "./ring-pins.ts";
 import { workerPtrOf } from "./worker-part.ts";
-
-/** "Memory region description" of vhost-user. */
-export interface RegionDescription {
-  gpa: bigint;
-  byteLength: bigint;
-  userAddress: bigint;
-  mmapOffset: bigint;
-}
-
-/** Guest memory that can't be used: the front-end's fault. */
-export class GuestMemoryError extends Error {
-  override readonly name = "GuestMemoryError";
-}
 
 /** What a worker needs to show guest memory itself, when a guest is larger than linear memory. */
 export interface WindowPlan {
@@ -55,17 +40,6 @@ export interface WindowRegion {
   hostAddress: number;
 }
 
-/** A region as mapped. The mapping may begin before it, where mmap() wants an aligned offset. */
-interface Region extends RegionDescription {
-  fd: number;
-  granularity: number;
-  mappedOffset: bigint;
-  mappedLength: number;
-  /** Where `gpa` is: for the kernel, and for the core if the region is mapped whole. */
-  hostAddress: number;
-  ptr: number | undefined;
-}
-
 /** Windows are large since drivers keep headers close together; see docs/memory.md, "Guests of any size". */
 const WINDOW_SIZE = 32 * 1024 * 1024;
 
@@ -76,11 +50,9 @@ const PINNED_SIZE = 256 * 1024 * 1024;
 export const COPY_SIZE = 64 * 1024;
 export const COPIES_SIZE = COPIES_MAX * COPY_SIZE;
 
-const U64_END = 1n << 64n;
-
-export class GuestMemory {
+/** Changes only while no ring runs. */
+export class GuestMemory extends RegionList {
   readonly linear: LinearMemory;
-  private regions: Region[] = [];
   private plan: WindowPlan | undefined;
   private readonly pins: RingPins;
   /** Called whenever regions have gone or come. */
@@ -88,73 +60,14 @@ export class GuestMemory {
 
   /** Kept for as long as the device is, across front-ends. */
   constructor(private readonly workerCount: number) {
+    super();
     this.linear = new LinearMemory(workerCount);
     this.pins = new RingPins(this.linear.hostAddress);
-  }
-
-  get regionCount(): number {
-    return this.regions.length;
   }
 
   /** Set while the guest is larger than linear memory. */
   get windowPlan(): WindowPlan | undefined {
     return this.plan;
-  }
-
-  /**
-   * Replaces all regions. Takes the descriptors. Only while no ring runs. Throws, with the regions as they were, if one
-   * can't be used.
-   */
-  replace(regions: readonly { description: RegionDescription; fd: number }[]): void {
-    try {
-      const replacements = regions.map(({ description, fd }) => unmapped(description, fd));
-      replacements.forEach((region, i) => {
-        checkRegion(region, replacements.slice(0, i));
-        tryMapping(region);
-      });
-      this.clear();
-      this.regions = replacements;
-    } catch (error) {
-      for (const { fd } of regions) close(fd);
-      throw error;
-    }
-    this.mapOrClear();
-  }
-
-  /** Adds a region. Takes the descriptor. Throws, with the other regions as they were, if it can't be used. */
-  add(description: RegionDescription, fd: number): void {
-    try {
-      const region = unmapped(description, fd);
-      checkRegion(region, this.regions);
-      tryMapping(region);
-      this.unmapAll();
-      this.regions = [...this.regions, region];
-    } catch (error) {
-      close(fd);
-      throw error;
-    }
-    this.mapOrClear();
-  }
-
-  /** Removes the region with this guest address, user address and size. Throws GuestMemoryError if there is none. */
-  remove(description: RegionDescription): void {
-    const region = this.regions.find(
-      (known) =>
-        known.gpa === description.gpa &&
-        known.userAddress === description.userAddress &&
-        known.byteLength === description.byteLength,
-    );
-    if (!region) throw new GuestMemoryError("no such region");
-    this.unmapAll();
-    close(region.fd);
-    this.regions = this.regions.filter((known) => known !== region);
-    this.mapOrClear();
-  }
-
-  clear(): void {
-    this.unmapAll();
-    for (const region of this.regions) close(region.fd);
-    this.regions = [];
   }
 
   /** A ring starts to run: what userToPtr() has shown of it stays shown until it has stopped. */
@@ -183,6 +96,14 @@ export class GuestMemory {
     return region.ptr === undefined ? this.pin(region, offset, byteLength) : region.ptr + Number(offset);
   }
 
+  /** Where the same address lies for the guest. Only if a region holds it. */
+  userToGpa(userAddress: bigint): bigint {
+    const region = this.regions.find(
+      (known) => userAddress >= known.userAddress && userAddress < known.userAddress + known.byteLength,
+    )!;
+    return region.gpa + (userAddress - region.userAddress);
+  }
+
   /** What lies at a pointer that userToPtr() gave. */
   u16At(ptr: number): number {
     return this.linear.view.getUint16(ptr, true);
@@ -192,19 +113,8 @@ export class GuestMemory {
     for (const listener of this.listeners) listener();
   }
 
-  private mapOrClear(): void {
-    try {
-      this.regions.forEach((region, i) => {
-        checkRegion(region, this.regions.slice(0, i));
-      });
-      this.mapAll();
-    } catch (error) {
-      this.clear();
-      throw error;
-    }
-  }
-
-  private mapAll(): void {
+  protected override mapAll(): void {
+    this.checkAll();
     if (!this.mapWhole()) this.mapForWindows();
     this.regions.forEach((region, i) => {
       this.writeEntry(REGION_TABLE_PTR, i, region, region.hostAddress);
@@ -275,7 +185,7 @@ export class GuestMemory {
     throw new GuestMemoryError("the memory pages that hold the rings don't fit into 4 GiB of address space");
   }
 
-  private unmapAll(): void {
+  protected override unmapAll(): void {
     this.linear.clearGuest();
     for (const region of this.regions) {
       if (region.ptr === undefined && region.hostAddress !== 0) {
@@ -314,37 +224,4 @@ function leadOf(region: Region): number {
 
 function roundUp(value: number, multiple: number): number {
   return Math.ceil(value / multiple) * multiple;
-}
-
-function unmapped(description: RegionDescription, fd: number): Region {
-  const granularity = mappingGranularity(fd);
-  const { mmapOffset, byteLength } = description;
-  const mappedOffset = mmapOffset - (mmapOffset % BigInt(granularity));
-  const mappedLength = roundUp(Number(mmapOffset - mappedOffset + byteLength), granularity);
-  return { ...description, fd, granularity, mappedOffset, mappedLength, hostAddress: 0, ptr: undefined };
-}
-
-/** What the kernel refuses, a file that can't be written or address space that isn't there, shows only when mapping. */
-function tryMapping({ fd, mappedOffset, mappedLength }: Region): void {
-  unmap(mapShared(fd, mappedOffset, mappedLength), mappedLength);
-}
-
-function checkRegion(region: Region, others: readonly Region[]): void {
-  const { gpa, byteLength, userAddress, mmapOffset } = region;
-  if (byteLength === 0n) throw new GuestMemoryError("a region of length 0");
-  if (gpa + byteLength > U64_END || userAddress + byteLength > U64_END || mmapOffset + byteLength > U64_END) {
-    throw new GuestMemoryError("a region that wraps around");
-  }
-  if (others.length >= REGIONS_MAX) throw new GuestMemoryError("too many regions");
-  if (others.some((other) => gpa < other.gpa + other.byteLength && other.gpa < gpa + byteLength)) {
-    throw new GuestMemoryError("regions that overlap");
-  }
-  checkFileSize(region);
-}
-
-/** A mapping reaches past the end of a shorter file, and touching it there kills the process (SIGBUS). */
-function checkFileSize({ fd, mmapOffset, byteLength }: Region): void {
-  if (fileSize(fd) < mmapOffset + byteLength) {
-    throw new GuestMemoryError("a file that is smaller than its region");
-  }
 }

@@ -1,6 +1,6 @@
 // The shared memory in which requests in flight are recorded (vhost-user, "Inflight I/O tracking"): made, checked, mapped.
 
-import { INFLIGHT_PTR, INFLIGHT_SIZE_MAX } from "../../assembly/abi/layout.ts";
+import { INFLIGHT_PTR, INFLIGHT_SIZE_MAX } from "../../assembly/abi/memory.ts";
 import {
   INFLIGHT_ALIGN,
   INFLIGHT_REGION_VERSION,
@@ -14,8 +14,8 @@ import { fileSize } from "../linux/file-status.ts";
 import { close, SystemError } from "../linux/libc.ts";
 import { PAGE_SIZE, replaceSharedAt, reserveAt } from "../linux/mapping.ts";
 import { createSealedMemfd } from "../linux/memfd.ts";
-import { GuestMemoryError } from "./guest-memory.ts";
 import type { LinearMemory } from "./linear-memory.ts";
+import { GuestMemoryError } from "./region-list.ts";
 
 /** "Inflight description" of vhost-user: what both sides say of a region. Sizes and offsets in bytes. */
 export interface InflightDescription {
@@ -104,7 +104,11 @@ function leadOf(mmapOffset: bigint): number {
   return Number(mmapOffset % BigInt(PAGE_SIZE));
 }
 
-function checkRegion({ mmapSize, mmapOffset, numQueues, queueSize }: InflightDescription, fd: number): void {
+/** Throws GuestMemoryError if a region that a front-end sent can't be what it is said to be. */
+export function checkInflight(
+  { mmapSize, mmapOffset, numQueues, queueSize }: InflightDescription,
+  fd: number,
+): void {
   checkShape(numQueues, queueSize);
   if (mmapOffset % 8n !== 0n) throw new GuestMemoryError("a misaligned inflight region");
   if (mmapSize + BigInt(leadOf(mmapOffset)) > BigInt(INFLIGHT_SIZE_MAX)) {
@@ -141,9 +145,15 @@ export function createInflightRegion(
   return { description: { mmapSize: BigInt(byteLength), mmapOffset: 0n, numQueues, queueSize }, fd };
 }
 
+/** A region as somebody sent it. Whoever has it owns the descriptor. */
+export interface SentInflight {
+  readonly description: InflightDescription;
+  readonly fd: number;
+}
+
 /** The region that the front-end holds for us, as long as one is set. */
 export class InflightRegion {
-  private current: { ptr: number; description: InflightDescription } | undefined;
+  private current: (SentInflight & { ptr: number }) | undefined;
 
   constructor(private readonly linear: LinearMemory) {}
 
@@ -151,32 +161,47 @@ export class InflightRegion {
     return this.current !== undefined;
   }
 
+  /** What was given to set(), as long as that is set. */
+  get description(): InflightDescription | undefined {
+    return this.current?.description;
+  }
+
   /**
    * Maps a region that the front-end sent: ours, a predecessor's, or one from another host. Takes the descriptor. Only
    * while no ring runs. Throws GuestMemoryError, with the region before still set, if it can't be what it is said to be.
    */
   set(description: InflightDescription, fd: number): void {
+    const { mmapSize, mmapOffset } = description;
+    const lead = leadOf(mmapOffset);
+    const byteLength = lead + Number(mmapSize);
+    const address = this.linear.hostAddress + INFLIGHT_PTR;
     try {
-      checkRegion(description, fd);
-      const { mmapSize, mmapOffset } = description;
-      const lead = leadOf(mmapOffset);
-      const byteLength = lead + Number(mmapSize);
-      const address = this.linear.hostAddress + INFLIGHT_PTR;
+      checkInflight(description, fd);
       replaceSharedAt(address, fd, mmapOffset - BigInt(lead), byteLength);
-      // From here on it is set, so what is left of a longer one before it can't be a reason to refuse this one.
-      this.current = { ptr: INFLIGHT_PTR + lead, description };
-      const end = roundUp(byteLength, PAGE_SIZE);
-      if (end < INFLIGHT_SIZE_MAX) tryToReserve(address + end, INFLIGHT_SIZE_MAX - end);
-    } finally {
+    } catch (error) {
       close(fd);
+      throw error;
     }
+    // From here on it is set, so what is left of a longer one before it can't be a reason to refuse this one.
+    if (this.current !== undefined) close(this.current.fd);
+    this.current = { ptr: INFLIGHT_PTR + lead, description, fd };
+    const end = roundUp(byteLength, PAGE_SIZE);
+    if (end < INFLIGHT_SIZE_MAX) tryToReserve(address + end, INFLIGHT_SIZE_MAX - end);
   }
 
   /** Only while no ring runs. */
   clear(): void {
-    if (this.current === undefined) return;
+    const sent = this.takeOut();
+    if (sent !== undefined) close(sent.fd);
+  }
+
+  /** The same, but the region is the caller's: set() brings it back. */
+  takeOut(): SentInflight | undefined {
+    if (this.current === undefined) return undefined;
+    const { description, fd } = this.current;
     reserveAt(this.linear.hostAddress + INFLIGHT_PTR, INFLIGHT_SIZE_MAX);
     this.current = undefined;
+    return { description, fd };
   }
 
   /** Where a ring's requests are recorded; undefined if no region is set, or none with room for this ring. */

@@ -1,4 +1,4 @@
-// The 4 GiB of address space that the core works in, and what is mapped there. See assembly/abi/layout.ts.
+// The 4 GiB of address space that the core works in, and what is mapped there. See assembly/abi/memory.ts.
 import {
   GUEST_PTR,
   HEAD_END,
@@ -6,7 +6,7 @@ import {
   WASM_PAGE_SIZE,
   ZEROES_PTR,
   ZEROES_SIZE,
-} from "../../assembly/abi/layout.ts";
+} from "../../assembly/abi/memory.ts";
 import { StartError } from "../errors.ts";
 import { addressOf } from "../linux/libc.ts";
 import { allocateAt, reserveAt } from "../linux/mapping.ts";

@@ -2,16 +2,14 @@
 import {
   ENTRY_LENGTH,
   ENTRY_TARGET,
-  REGION_TABLE_PTR,
   REGIONS_MAX,
   TABLE_ENTRY_SIZE,
-  ZEROES_PTR,
-  ZEROES_SIZE,
-} from "../../assembly/abi/layout.ts";
+} from "../../assembly/abi/guest-memory.ts";
+import { REGION_TABLE_PTR, ZEROES_PTR, ZEROES_SIZE } from "../../assembly/abi/memory.ts";
 import { viewOf } from "../linux/libc.ts";
 
 /** Node 20 aborts the process at a view of 5 GiB. Buffers seldom cross a border of this. */
-export const CHUNK_BYTES = 2 ** 30;
+const CHUNK_BYTES = 2 ** 30;
 
 /** Part of a region, mapped at `start` in this process. */
 interface Chunk {
@@ -49,9 +47,9 @@ export class MemoryViews {
   }
 
   private chunkAt(address: number): Chunk {
-    const isHere = (chunk: Chunk | undefined) =>
-      chunk !== undefined && address >= chunk.start && address < chunk.end;
-    if (isHere(this.recent)) return this.recent!;
+    const { recent } = this;
+    if (recent && address >= recent.start && address < recent.end) return recent;
+    const isHere = ({ start, end }: Chunk) => address >= start && address < end;
     this.recent = this.chunks.find(isHere) ?? this.makeChunk(address);
     return this.recent;
   }

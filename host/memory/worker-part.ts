@@ -1,11 +1,7 @@
 // Where each worker's part of linear memory lies, and which worker has which queue.
-import {
-  QUEUE_STRIDE,
-  WORKER_QUEUES,
-  WORKER_STRIDE,
-  WORKERS_MAX,
-  WORKERS_PTR,
-} from "../../assembly/abi/layout.ts";
+import { WORKER_STRIDE, WORKERS_MAX, WORKERS_PTR } from "../../assembly/abi/memory.ts";
+import { QUEUE_STRIDE } from "../../assembly/abi/queue.ts";
+import { WORKER_QUEUES } from "../../assembly/abi/worker.ts";
 
 /** A queue's place: its worker, and its index among the queues of that worker. */
 export interface QueuePlace {

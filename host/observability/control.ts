@@ -3,12 +3,18 @@ import openapi from "../../schema/control.openapi.json" with { type: "json" };
 import { LOG_LEVELS, type LogLevel } from "../process/log.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
 import type { Attention } from "./attention.ts";
+import { listCommands, runCommand } from "./device-commands.ts";
 import type { Events } from "./events.ts";
 import { json, RequestError, type Routes } from "./http-server.ts";
 import type { Metrics } from "./metrics.ts";
+import { Screens } from "./screens.ts";
 import { statsOf } from "./stats.ts";
 import { statusOf } from "./status.ts";
 import type { Subject } from "./subject.ts";
+import type { Terminals } from "./terminals.ts";
+
+/** Where a connection becomes a terminal. */
+export const TERMINAL_PATH = "/v1/terminals/{port}";
 
 /** `quit` ends the daemon as SIGTERM does. */
 export function controlRoutes(
@@ -16,9 +22,16 @@ export function controlRoutes(
   attention: Attention,
   metrics: Metrics,
   events: Events,
+  terminals: Terminals,
   log: LimitedLog,
   quit: () => void,
 ): Routes {
+  const commands = () => subject.backend.device.commands ?? {};
+  let screens: Screens | undefined;
+  const screensOf = () => {
+    screens ??= new Screens(subject.backend.device);
+    return screens;
+  };
   return {
     "/v1/status": { GET: () => json(statusOf(subject, log.level)) },
     "/v1/stats": {
@@ -33,6 +46,18 @@ export function controlRoutes(
     },
     "/v1/metrics": { GET: () => metrics.answer() },
     "/v1/openapi.json": { GET: () => json(openapi) },
+    "/v1/commands": {
+      GET: () => json(listCommands(commands())),
+      POST: async (body) => json(await runCommand(commands(), parse(body))),
+    },
+    "/v1/terminals": { GET: () => json(terminals.list()) },
+    [TERMINAL_PATH]: {
+      GET: (_body, _headers, port) => terminals.refuse(port),
+      PUT: (body, _headers, port) => json(terminals.resize(port, parse(body))),
+      DELETE: (_body, _headers, port) => json(terminals.detach(port)),
+    },
+    "/v1/screens": { GET: () => json(screensOf().list()) },
+    "/v1/screens/{screen}": { GET: (_body, _headers, screen) => screensOf().picture(screen) },
     "/v1/log-level": {
       PUT: (body) => {
         const level = levelIn(body);

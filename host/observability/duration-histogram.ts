@@ -20,7 +20,7 @@ export class DurationHistogram {
   constructor(
     readonly name: string,
     readonly help: string,
-    private readonly queues: () => readonly QueueActivity[],
+    private readonly devices: () => readonly { labels: Value["labels"]; queues: readonly QueueActivity[] }[],
   ) {}
 
   get() {
@@ -30,10 +30,14 @@ export class DurationHistogram {
   reset(): void {}
 
   private values(): Value[] {
-    return this.queues().flatMap(({ index, kinds }) =>
-      kinds
-        .filter(({ latency }) => latency.buckets.length > 0)
-        .flatMap(({ kind, latency }) => this.histogram({ queue: index, op: opOf(kind) }, latency)),
+    return this.devices().flatMap(({ labels, queues }) =>
+      queues.flatMap(({ index, kinds }) =>
+        kinds
+          .filter(({ latency }) => latency.buckets.length > 0)
+          .flatMap(({ kind, latency }) =>
+            this.histogram({ queue: index, op: opOf(kind), ...labels }, latency),
+          ),
+      ),
     );
   }
 

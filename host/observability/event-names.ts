@@ -3,6 +3,7 @@
 const NAMES: Record<string, readonly string[]> = {
   "front-end-connected": ["front-end connected"],
   "front-end-left": ["front-end left"],
+  "front-end-switch": ["front-end is served in place of another"],
   "front-end-fault": ["connection closed", "request refused"],
   "ring-broken": ["ring broken"],
   "io-error": [
@@ -20,8 +21,11 @@ const NAMES: Record<string, readonly string[]> = {
   "nbd-lost": ["NBD server lost; requests wait for it"],
   "nbd-failing": ["NBD server still lost; requests fail until it is back"],
   "nbd-back": ["NBD server back"],
+  resized: ["the disk has another size"],
   "write-through": ["write-through is on", "write-through is off"],
   "log-level": ["log level changed"],
+  "terminal-attached": ["terminal attached"],
+  "terminal-detached": ["terminal detached"],
   ready: ["ready"],
   stopping: ["stopping"],
 };

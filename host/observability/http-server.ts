@@ -4,15 +4,16 @@ import {
   type IncomingHttpHeaders,
   type IncomingMessage,
   type Server,
-  type ServerResponse,
+  ServerResponse,
 } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Log } from "../process/log.ts";
 
 export interface Answer {
   status: number;
   contentType: string;
-  body: string;
+  body: string | Uint8Array;
   /** Done once the client has its answer, or has left. */
   afterwards?: () => void;
 }
@@ -22,9 +23,28 @@ export interface Stream {
   begin: (response: ServerResponse) => void;
 }
 
-export type Handler = (body: string, headers: IncomingHttpHeaders) => Answer | Stream | Promise<Answer>;
+/** `last`: what the path has where the route's path ends in a name in braces. */
+export type Handler = (
+  body: string,
+  headers: IncomingHttpHeaders,
+  last: string,
+) => Answer | Stream | Promise<Answer>;
+
 /** By path, then by method. */
 export type Routes = Record<string, Record<string, Handler>>;
+
+/** A protocol that a connection changes to at a path (RFC 9110, 7.8). */
+export interface Upgrade {
+  readonly protocol: string;
+  /** Says who takes the connection over, which has no time limit then. Throws RequestError. */
+  accept(last: string): (connection: Duplex) => void;
+}
+
+/** By path. */
+export type Upgrades = Record<string, Upgrade>;
+
+const TAKEN_OVER = Symbol("taken over");
+type TakenOver = typeof TAKEN_OVER;
 
 /** The request is wrong; the message is a sentence for its sender. */
 export class RequestError extends Error {
@@ -47,7 +67,7 @@ const REQUEST_MS = 3000;
 const IDLE_MS = 5000;
 const CHECK_MS = 500;
 
-export function createBoundedServer(routes: Routes, log: Log): Server {
+export function createBoundedServer(routes: Routes, log: Log, upgrades: Upgrades = {}): Server {
   const options = {
     maxHeaderSize: HEADERS_MAX,
     headersTimeout: HEAD_MS,
@@ -55,9 +75,10 @@ export function createBoundedServer(routes: Routes, log: Log): Server {
     keepAliveTimeout: IDLE_MS,
     connectionsCheckingInterval: CHECK_MS,
   };
-  const server = createServer(options, async (request, response) => {
+  const respond = async (response: ServerResponse, answerTo: () => Promise<Answer | Stream | TakenOver>) => {
     try {
-      const answer = await handle(routes, request);
+      const answer = await answerTo();
+      if (answer === TAKEN_OVER) return;
       if ("begin" in answer) beginStream(response, answer);
       else send(response, answer);
     } catch (error) {
@@ -66,12 +87,66 @@ export function createBoundedServer(routes: Routes, log: Log): Server {
       if (!(error instanceof RequestError)) log.error({ err: error }, "a look from outside failed");
       refuse(response, error);
     }
-  });
+  };
+  const server = createServer(options, (request, response) =>
+    respond(response, () => handle(routes, request)),
+  );
   server.maxConnections = CONNECTIONS_MAX;
   // A client that doesn't take its answer is given up, too.
   server.timeout = IDLE_MS;
   server.on("clientError", refuseRaw);
+  server.on("upgrade", (request, connection: Socket, rest: Buffer) => {
+    const response = responseOn(connection, request);
+    respond(response, async () => {
+      if (changeProtocol(upgrades, request, response, rest)) return TAKEN_OVER;
+      // Whoever asks for a protocol that is not here may be answered in this one.
+      return handle(routes, request);
+    });
+  });
   return server;
+}
+
+/** Hands the connection over, if the request is for that. Throws RequestError. */
+function changeProtocol(
+  upgrades: Upgrades,
+  request: IncomingMessage,
+  response: ServerResponse,
+  rest: Buffer,
+): boolean {
+  const [upgrade, last] = routeOf(upgrades, request);
+  if (upgrade === undefined || request.method !== "GET") return false;
+  if (request.headers.upgrade !== upgrade.protocol) return false;
+  const take = upgrade.accept(last);
+  const connection = response.socket!;
+  response.detachSocket(connection);
+  connection.setTimeout(0);
+  const head = ["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", `Upgrade: ${upgrade.protocol}`];
+  connection.write(`${head.join("\r\n")}\r\n\r\n`);
+  if (rest.length > 0) connection.unshift(rest);
+  take(connection);
+  return true;
+}
+
+/** Node makes none for a request that asks for another protocol, and listens to that connection no more. */
+function responseOn(connection: Socket, request: IncomingMessage): ServerResponse {
+  const response = new ServerResponse(request);
+  response.shouldKeepAlive = false;
+  response.assignSocket(connection);
+  response.on("finish", () => connection.end());
+  connection.on("error", () => connection.destroy());
+  return response;
+}
+
+/** What stands at the request's path, or at the same path with a name in braces for its last part. */
+function routeOf<T>(
+  table: Record<string, T>,
+  { url }: IncomingMessage,
+): [found: T | undefined, last: string] {
+  const path = pathOf(url!);
+  if (Object.hasOwn(table, path)) return [table[path], ""];
+  const end = path.lastIndexOf("/") + 1;
+  const template = Object.keys(table).find((each) => each.startsWith(`${path.slice(0, end)}{`));
+  return [table[template ?? ""], path.slice(end)];
 }
 
 /** Ends it at once: nobody who hangs may hold up the end of the process. */
@@ -85,8 +160,8 @@ export function json(value: unknown, status = 200): Answer {
 }
 
 async function handle(routes: Routes, request: IncomingMessage): Promise<Answer | Stream> {
-  const path = request.url!.replace(/\?.*/, "");
-  const methods = Object.hasOwn(routes, path) ? routes[path]! : undefined;
+  const path = pathOf(request.url!);
+  const [methods, last] = routeOf(routes, request);
   if (methods === undefined) throw new RequestError(404, `there is no ${path} here`);
   const method = request.method!;
   // What GET answers, without its body (RFC 9110, 9.3.2), which Node leaves out by itself.
@@ -97,7 +172,18 @@ async function handle(routes: Routes, request: IncomingMessage): Promise<Answer 
       .join(", ");
     throw new RequestError(405, `${path} takes ${allow}, not ${request.method}`, { allow });
   }
-  return handler(await readBody(request), request.headers);
+  const body = await readBody(request);
+  // From here on the client waits for us, and not we for it.
+  request.socket.setTimeout(0);
+  try {
+    return await handler(body, request.headers, last);
+  } finally {
+    request.socket.setTimeout(IDLE_MS);
+  }
+}
+
+function pathOf(url: string): string {
+  return url.replace(/\?.*/, "");
 }
 
 /** Not by iterating: that would take the connection away from those whose body is too long, before they are told. */

@@ -1,4 +1,4 @@
-// Where `--metrics` lets Prometheus in: a Unix socket, or a port that only this machine reaches.
+// Where Prometheus gets the metrics: a Unix socket, or a port that only this machine reaches.
 import { isIP } from "node:net";
 
 export type MetricsAddress = { path: string } | { host: string; port: number };

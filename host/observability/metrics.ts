@@ -2,7 +2,8 @@
 import { Counter, Gauge, type Metric, Registry } from "prom-client";
 import manifest from "../../package.json" with { type: "json" };
 import type { QueueActivity } from "../backend/activity.ts";
-import type { Attention } from "./attention.ts";
+import type { DeviceGauge } from "../devices/device.ts";
+import type { WorkerStatistics } from "../workers/statistics.ts";
 import { DurationHistogram, opOf } from "./duration-histogram.ts";
 import type { Answer } from "./http-server.ts";
 import { ResidentMemory } from "./resident-memory.ts";
@@ -16,11 +17,14 @@ type Series = [labels: Labels, value: number][];
 export class Metrics {
   private readonly registry = new Registry();
   private readonly memory = new ResidentMemory();
+  private readonly labelNames: string[];
 
+  /** Of all these devices of the process. `look`: somebody looks. */
   constructor(
-    private readonly subject: Subject,
-    private readonly attention: Attention,
+    private readonly subjects: readonly Subject[],
+    private readonly look: () => void,
   ) {
+    this.labelNames = [...LABELS, ...Object.keys(subjects[0]!.labels ?? {})];
     this.addDevice();
     this.addQueues();
     this.addWorkers();
@@ -28,7 +32,7 @@ export class Metrics {
   }
 
   async answer(): Promise<Answer> {
-    this.attention.look();
+    this.look();
     const body = await this.registry.metrics();
     return { status: 200, contentType: this.registry.contentType, body };
   }
@@ -38,62 +42,97 @@ export class Metrics {
   }
 
   private addDevice(): void {
-    const { backend } = this.subject;
-    const { facts } = backend.device;
-    const info = { version: manifest.version, engine: backend.workers.engine, ...facts?.labels };
-    this.gauge("info", "What runs here, in its labels; always 1.", () => [[info, 1]], Object.keys(info));
-    for (const { name, help, value } of facts?.gauges ?? []) this.gauge(name, help, () => [[{}, value]]);
-    this.gauge("front_end_connected", "Whether a front-end is connected.", () => [
-      [{}, Number(backend.frontEnd !== undefined)],
-    ]);
-    this.counter("rings_broken_total", "Rings that their drivers broke.", () => [
-      [{}, backend.activity.counts().brokenRings!],
-    ]);
+    this.gauge(
+      "info",
+      "What runs here, in its labels; always 1.",
+      this.ofEach((subject) => [[infoOf(subject), 1]]),
+      Object.keys({ ...infoOf(this.subjects[0]!), ...this.subjects[0]!.labels }),
+    );
+    for (const [at, { name, help }] of gaugesOf(this.subjects[0]!).entries())
+      this.gauge(
+        name,
+        help,
+        this.ofEach((subject) => [[{}, gaugesOf(subject)[at]!.value]]),
+      );
+    this.gauge(
+      "front_end_connected",
+      "Whether a front-end is connected.",
+      this.ofEach(({ backend }) => [[{}, Number(backend.frontEnds.length > 0)]]),
+    );
+    this.counter(
+      "rings_broken_total",
+      "Rings that their drivers broke.",
+      this.ofEach(({ backend }) => [[{}, backend.activity.counts().brokenRings!]]),
+    );
   }
 
   private addQueues(): void {
-    this.counter("requests_total", "Requests that ended well.", () =>
-      this.queues().flatMap(({ index, kinds }) =>
+    this.counter(
+      "requests_total",
+      "Requests that ended well.",
+      this.ofQueues(({ index, kinds }) =>
         kinds.map(({ kind, requests }): Series[number] => [{ queue: index, op: opOf(kind) }, requests]),
       ),
     );
-    this.counter("bytes_total", "Bytes of data read and written.", () => this.queues().flatMap(bytesOf));
-    this.counter("failed_requests_total", "Requests that ended with an error status.", () =>
+    this.counter("bytes_total", "Bytes of data read and written.", this.ofQueues(bytesOf));
+    this.counter(
+      "failed_requests_total",
+      "Requests that ended with an error status.",
       this.eachQueue(({ failures }) => failures),
     );
-    this.counter("kicks_total", "Kicks that came from the driver.", () =>
+    this.counter(
+      "kicks_total",
+      "Kicks that came from the driver.",
       this.eachQueue(({ kicks }) => kicks),
     );
-    this.counter("calls_total", "Calls that went to the driver.", () => this.eachQueue(({ calls }) => calls));
-    this.gauge("requests_in_flight", "Requests taken from the ring and not yet used.", () =>
+    this.counter(
+      "calls_total",
+      "Calls that went to the driver.",
+      this.eachQueue(({ calls }) => calls),
+    );
+    this.counter(
+      "limit_wait_seconds_total",
+      "Time that the next request of a ring has waited for a limit.",
+      this.eachQueue(({ waitedNs }) => waitedNs / 1e9),
+    );
+    this.gauge(
+      "requests_in_flight",
+      "Requests taken from the ring and not yet used.",
       this.eachQueue(({ inFlight }) => inFlight),
     );
-    this.gauge("ring_running", "Whether the ring is running; a broken one is not.", () =>
+    this.gauge(
+      "ring_running",
+      "Whether the ring is running; a broken one is not.",
       this.eachQueue(({ state }) => Number(state === "running")),
     );
     const durations = new DurationHistogram(
       this.fullName("request_duration_seconds"),
       "From when a request is taken from its ring to when it is used, of those that ended well while somebody looked.",
-      () => this.queues(),
+      () => this.subjects.map((subject) => ({ labels: subject.labels ?? {}, queues: queuesOf(subject) })),
     );
     this.registry.registerMetric(durations as unknown as Metric);
   }
 
   private addWorkers(): void {
-    const workers = () => this.subject.backend.activity.workers();
-    this.counter("worker_turns_total", "Turns of a worker's loop.", () =>
-      workers().map(({ index, turns }) => [{ worker: index }, turns]),
+    const ofWorkers = (series: (worker: WorkerStatistics) => Series) =>
+      this.ofEach(({ backend }) => backend.activity.workers().flatMap(series));
+    this.counter(
+      "worker_turns_total",
+      "Turns of a worker's loop.",
+      ofWorkers(({ index, turns }) => [[{ worker: index }, turns]]),
     );
-    this.counter("worker_sleeps_total", "How often a worker went to sleep.", () =>
-      workers().map(({ index, sleeps }) => [{ worker: index }, sleeps]),
+    this.counter(
+      "worker_sleeps_total",
+      "How often a worker went to sleep.",
+      ofWorkers(({ index, sleeps }) => [[{ worker: index }, sleeps]]),
     );
-    this.counter("worker_polls_total", "How often a worker looked for more before a sleep.", () =>
-      workers().flatMap(
-        ({ index, pollsPaid, pollsInVain }): Series => [
-          [{ worker: index, result: "paid" }, pollsPaid],
-          [{ worker: index, result: "in_vain" }, pollsInVain],
-        ],
-      ),
+    this.counter(
+      "worker_polls_total",
+      "How often a worker looked for more before a sleep.",
+      ofWorkers(({ index, pollsPaid, pollsInVain }) => [
+        [{ worker: index, result: "paid" }, pollsPaid],
+        [{ worker: index, result: "in_vain" }, pollsInVain],
+      ]),
     );
   }
 
@@ -110,23 +149,27 @@ export class Metrics {
     this.gauge("process_resident_memory_bytes", "Resident memory.", () => [[{}, this.memory.read()]]);
   }
 
-  /** Those that are there for a guest, or were. */
-  private queues(): QueueActivity[] {
-    return this.subject.backend.activity.queues().filter(({ state, kinds, failures, kicks, calls }) => {
-      const counts = [...kinds.map(({ requests }) => requests), failures, kicks, calls];
-      return state !== "stopped" || counts.some((count) => count > 0);
-    });
+  /** Of each device, with its labels. */
+  private ofEach(series: (subject: Subject) => Series): () => Series {
+    return () =>
+      this.subjects.flatMap((subject) =>
+        series(subject).map(([labels, value]): Series[number] => [{ ...labels, ...subject.labels }, value]),
+      );
   }
 
-  private eachQueue(value: (queue: QueueActivity) => number): Series {
-    return this.queues().map((queue) => [{ queue: queue.index }, value(queue)]);
+  private ofQueues(series: (queue: QueueActivity) => Series): () => Series {
+    return this.ofEach((subject) => queuesOf(subject).flatMap(series));
+  }
+
+  private eachQueue(value: (queue: QueueActivity) => number): () => Series {
+    return this.ofQueues((queue) => [[{ queue: queue.index }, value(queue)]]);
   }
 
   private counter(name: string, help: string, collect: () => Series): void {
     const counter = new Counter({
       name: this.fullName(name),
       help,
-      labelNames: LABELS,
+      labelNames: this.labelNames,
       registers: [this.registry],
       collect: () => {
         counter.reset();
@@ -135,7 +178,7 @@ export class Metrics {
     });
   }
 
-  private gauge(name: string, help: string, collect: () => Series, labelNames: string[] = LABELS): void {
+  private gauge(name: string, help: string, collect: () => Series, labelNames = this.labelNames): void {
     const gauge = new Gauge({
       name: this.fullName(name),
       help,
@@ -150,8 +193,25 @@ export class Metrics {
 
   /** Below the program's name, except for what all programs have. */
   private fullName(name: string): string {
-    return name.startsWith("process_") ? name : `${this.subject.name.replaceAll("-", "_")}_${name}`;
+    return name.startsWith("process_") ? name : `${this.subjects[0]!.name.replaceAll("-", "_")}_${name}`;
   }
+}
+
+function infoOf({ backend }: Subject): Record<string, string> {
+  const { device, workers } = backend;
+  return { version: manifest.version, engine: workers.engine, ...device.facts?.labels };
+}
+
+function gaugesOf({ backend }: Subject): readonly DeviceGauge[] {
+  return backend.device.facts?.gauges ?? [];
+}
+
+/** Those that are there for a guest, or were. */
+function queuesOf({ backend }: Subject): QueueActivity[] {
+  return backend.activity.queues().filter(({ state, kinds, failures, kicks, calls }) => {
+    const counts = [...kinds.map(({ requests }) => requests), failures, kicks, calls];
+    return state !== "stopped" || counts.some((count) => count > 0);
+  });
 }
 
 /** By the kinds that move data; of a device that names none, by direction. */

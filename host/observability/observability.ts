@@ -1,60 +1,71 @@
 // All that lets others look at a running daemon, opened and closed as one. Loaded only if somebody may look.
 import type { Server } from "node:http";
 import { reasonOf, StartError } from "../errors.ts";
+import { choice } from "../process/choices.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
 import type { AccessChoice } from "../protocol/entrance.ts";
 import { listenPrivately } from "../protocol/private-socket.ts";
 import { Attention } from "./attention.ts";
-import { controlRoutes } from "./control.ts";
+import { controlRoutes, TERMINAL_PATH } from "./control.ts";
 import { Events } from "./events.ts";
 import { closeNow, createBoundedServer } from "./http-server.ts";
 import { Metrics } from "./metrics.ts";
 import { formatMetricsAddress, type MetricsAddress } from "./metrics-address.ts";
 import type { Subject } from "./subject.ts";
+import { Terminals } from "./terminals.ts";
 
 export interface ObservabilityOptions {
-  /** Where the control socket is to be. */
-  controlSocket?: string | undefined;
   controlAccess?: AccessChoice;
   metrics?: MetricsAddress | undefined;
   metricsAccess?: AccessChoice;
 }
 
+/** A device of the process, and its log. */
+export interface Observed {
+  readonly subject: Subject;
+  readonly log: LimitedLog;
+  /** Where its control socket is to be. */
+  readonly controlSocket?: string | undefined;
+}
+
+/** What somebody sees of one device. */
+class Sight {
+  readonly attention: Attention;
+  readonly events = new Events();
+
+  constructor(readonly observed: Observed) {
+    this.attention = new Attention(observed.subject.backend.activity);
+  }
+
+  close(): void {
+    this.attention.end();
+    this.observed.log.observe = undefined;
+    this.events.close();
+  }
+}
+
 export class Observability {
   private readonly open: { server: Server; remove: () => void }[] = [];
-  private readonly attention: Attention;
-  private readonly metrics: Metrics;
-  private readonly events = new Events();
+  private readonly metrics: Metrics[] = [];
+  private readonly sights: readonly Sight[];
 
   private constructor(
-    subject: Subject,
+    all: readonly Observed[],
     private readonly log: LimitedLog,
   ) {
-    this.attention = new Attention(subject.backend.activity);
-    this.metrics = new Metrics(subject, this.attention);
+    this.sights = all.map((each) => new Sight(each));
   }
 
   static async open(
     options: ObservabilityOptions,
-    subject: Subject,
+    all: readonly Observed[],
     log: LimitedLog,
   ): Promise<Observability> {
-    const { controlSocket, metrics: address } = options;
-    const observability = new Observability(subject, log);
-    const { attention, metrics, events } = observability;
+    const observability = new Observability(all, log);
     try {
-      if (controlSocket !== undefined) {
-        const routes = controlRoutes(subject, attention, metrics, events, log, quit);
-        const address = { path: controlSocket };
-        await observability.listen(createBoundedServer(routes, log), address, options.controlAccess);
-        log.observe = (entry) => events.add(entry);
-        log.info({ controlSocket }, "control socket is open");
-      }
-      if (address !== undefined) {
-        const routes = { "/metrics": { GET: () => metrics.answer() } };
-        await observability.listen(createBoundedServer(routes, log), address, options.metricsAccess);
-        log.info({ metrics: formatMetricsAddress(address) }, "metrics are open");
-      }
+      for (const sight of observability.sights) await observability.openControl(sight, options);
+      observability.hearProcess();
+      await observability.openMetrics(options);
       return observability;
     } catch (error) {
       observability.close();
@@ -64,14 +75,54 @@ export class Observability {
 
   /** At once, whoever is connected. */
   close(): void {
-    this.attention.end();
-    this.metrics.close();
     this.log.observe = undefined;
-    this.events.close();
+    for (const sight of this.sights) sight.close();
+    for (const each of this.metrics) each.close();
     for (const { server, remove } of this.open.splice(0)) {
       closeNow(server);
       remove();
     }
+  }
+
+  private async openControl(sight: Sight, { controlAccess }: ObservabilityOptions): Promise<void> {
+    const { attention, events, observed } = sight;
+    const { subject, log, controlSocket } = observed;
+    if (controlSocket === undefined) return;
+    const terminals = new Terminals(subject.backend.device, log);
+    const metrics = this.metricsOf([sight]);
+    const routes = controlRoutes(subject, attention, metrics, events, terminals, log, quit);
+    const server = createBoundedServer(routes, log, { [TERMINAL_PATH]: terminals.upgrade });
+    await this.listen(server, { path: controlSocket }, controlAccess);
+    log.observe = (entry) => events.add(entry);
+    log.info({ controlSocket }, "control socket is open");
+  }
+
+  /** What happens to the process happens to each of its devices. */
+  private hearProcess(): void {
+    const heard = this.sights.filter(({ observed }) => observed.log.observe !== undefined);
+    this.log.observe ??= (entry) => {
+      for (const { events } of heard) events.add(entry);
+    };
+  }
+
+  private async openMetrics({ metrics: address, metricsAccess }: ObservabilityOptions): Promise<void> {
+    if (address === undefined) return;
+    const metrics = this.metricsOf(this.sights);
+    const routes = { "/metrics": { GET: () => metrics.answer() } };
+    await this.listen(createBoundedServer(routes, this.log), address, metricsAccess);
+    this.log.info({ metrics: formatMetricsAddress(address) }, "metrics are open");
+  }
+
+  private metricsOf(sights: readonly Sight[]): Metrics {
+    const look = () => {
+      for (const { attention } of sights) attention.look();
+    };
+    const metrics = new Metrics(
+      sights.map(({ observed }) => observed.subject),
+      look,
+    );
+    this.metrics.push(metrics);
+    return metrics;
   }
 
   private async listen(server: Server, address: MetricsAddress, access?: AccessChoice): Promise<void> {
@@ -96,7 +147,7 @@ async function listenAtPort(
     });
   } catch (error) {
     const where = formatMetricsAddress({ host, port });
-    throw new StartError(`can't listen on ${where} for --metrics: ${reasonOf(error)}`);
+    throw new StartError(`can't listen on ${where} for ${choice("metrics")}: ${reasonOf(error)}`);
   }
   return () => {};
 }

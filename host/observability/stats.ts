@@ -1,7 +1,7 @@
 // What `GET /v1/stats` answers: counters, gauges and latencies, by queue. Described in schema/control.openapi.json.
 import type { KindActivity, QueueActivity } from "../backend/activity.ts";
-import type { Bucket, Latency, RingState, WorkerStatistics } from "../workers/statistics.ts";
-import { countIn, percentileNs } from "./percentiles.ts";
+import { type Bucket, countIn, percentileNs } from "../histogram.ts";
+import type { Latency, RingState, WorkerStatistics } from "../workers/statistics.ts";
 import type { Subject } from "./subject.ts";
 
 export interface Stats {
@@ -11,6 +11,8 @@ export interface Stats {
   brokenRings: number;
   queues: QueueStats[];
   workers: WorkerStatistics[];
+  /** What the device has an operator watch, by name. */
+  watched?: Readonly<Record<string, string>>;
 }
 
 /** Kinds that are not timed are members of their own, by the name of their count, such as `ids`. */
@@ -46,12 +48,14 @@ export interface LatencyStats {
 
 export function statsOf({ backend }: Pick<Subject, "backend">, wasTimed: boolean): Stats {
   const { activity } = backend;
+  const watched = backend.device.facts?.watched;
   return {
     uptimeSeconds: process.uptime(),
     wasTimed,
     brokenRings: activity.counts().brokenRings!,
     queues: activity.queues().map(describeQueue),
     workers: activity.workers(),
+    ...(watched && { watched }),
   };
 }
 

@@ -1,6 +1,7 @@
 // What `GET /v1/status` answers: what runs here, and what state it is in. Described in schema/control.openapi.json.
 
 import manifest from "../../package.json" with { type: "json" };
+import type { FrontEndState } from "../backend/backend.ts";
 import type { Entrance } from "../protocol/entrance.ts";
 import { featureNames, protocolFeatureNames } from "../protocol/feature-names.ts";
 import type { RingState } from "../workers/statistics.ts";
@@ -27,9 +28,20 @@ export interface Status {
   threads: number;
   logLevel: string;
   entrance: Entrance;
-  frontEnd: { connectedSeconds: number; features: string[]; protocolFeatures: string[] } | null;
+  /** The one that is served, or else the one that came first. */
+  frontEnd: FrontEndStatus | null;
+  /** All that are connected, in the order in which they came: two while a machine moves from one to the other. */
+  frontEnds: FrontEndStatus[];
   rings: RingStatus[];
   disk?: DiskStatus;
+}
+
+export interface FrontEndStatus {
+  connectedSeconds: number;
+  /** Whether it is the one whose rings may run. */
+  served: boolean;
+  features: string[];
+  protocolFeatures: string[];
 }
 
 export interface RingStatus {
@@ -45,6 +57,7 @@ export interface RingStatus {
 
 export function statusOf({ name, entrance, backend }: Subject, logLevel: string): Status {
   const { device, workers } = backend;
+  const frontEnds = backend.frontEnds.map((each) => describeFrontEnd(each, device));
   return {
     program: name,
     device: device.type,
@@ -56,15 +69,19 @@ export function statusOf({ name, entrance, backend }: Subject, logLevel: string)
     logLevel,
     ...device.facts?.status,
     entrance,
-    frontEnd: describeFrontEnd(backend),
+    frontEnd: frontEnds.find(({ served }) => served) ?? frontEnds[0] ?? null,
+    frontEnds,
     rings: describeRings(backend),
   };
 }
 
-function describeFrontEnd({ frontEnd: state, device }: Subject["backend"]): Status["frontEnd"] {
-  if (state === undefined) return null;
+function describeFrontEnd(
+  state: FrontEndState,
+  device: Pick<Subject["backend"]["device"], "featureNames">,
+): FrontEndStatus {
   return {
     connectedSeconds: (performance.now() - state.connectedAtMs) / 1000,
+    served: state.isServed,
     features: featureNames(state.features, device.featureNames),
     protocolFeatures: protocolFeatureNames(state.protocolFeatures),
   };

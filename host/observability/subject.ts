@@ -8,11 +8,13 @@ export interface Subject {
   /** The program's, such as "vringd-blk". */
   name: string;
   entrance: Entrance;
+  /** What tells its metrics from those of other devices in the process. Left out: there are none. */
+  labels?: Readonly<Record<string, string>> | undefined;
   backend: {
-    readonly device: Pick<Device, "type" | "facts" | "featureNames">;
+    readonly device: Pick<Device, "type" | "facts" | "featureNames" | "commands" | "terminals" | "screens">;
     readonly workers: Pick<Backend["workers"], "engine" | "threads" | "faults">;
     readonly activity: Activity;
-    /** The front-end that is served now, if one is. */
-    readonly frontEnd: FrontEndState | undefined;
+    /** Those that are connected, in the order in which they came. */
+    readonly frontEnds: readonly FrontEndState[];
   };
 }

@@ -45,8 +45,8 @@ export function option<T>(spec: Spec<T>): Option<T | undefined> {
   return { default: undefined, ...spec } as Option<T | undefined>;
 }
 
-/** An option that must be given, once or several times. */
-export function optionList<T>(spec: Spec<T> & { required: string }): Option<readonly T[]> {
+/** An option that may be given several times. */
+export function optionList<T>(spec: Spec<T> & { required?: string }): Option<readonly T[]> {
   return { default: [], isList: true, ...spec } as unknown as Option<readonly T[]>;
 }
 

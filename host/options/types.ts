@@ -24,6 +24,23 @@ export function wholeNumber(least: number, most: number): OptionType<number> {
   };
 }
 
+const UNITS: Readonly<Record<string, number>> = { "": 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
+
+/** In bytes, or with K, M or G in those of 1024, such as 64M. */
+export function byteSize(least: number, most: number): OptionType<number> {
+  const { accepts } = wholeNumber(least, most);
+  return {
+    takes: `bytes from ${least} to ${most}, such as 64M`,
+    read(text) {
+      const [, digits, unit = ""] = /^(\d{1,12})([kmg]?)$/i.exec(text) ?? [];
+      const bytes = Number(digits) * UNITS[unit.toLowerCase()]!;
+      return accepts(bytes) ? bytes : undefined;
+    },
+    accepts,
+    range: { least, most },
+  };
+}
+
 export function oneOf<const T extends string | number>(choices: readonly T[]): OptionType<T> {
   return {
     takes: `one of ${choices.join(", ")}`,

@@ -1,5 +1,6 @@
 // What a guest or a front-end can cause, it can cause without end: this bounds the lines of each kind. A kind is a level and a
 // sentence, so sentences must be constants, and what changes belongs into the fields.
+import { type NameOfChoice, nameInLibrary, sayChoices } from "./choices.ts";
 import type { Log, LogLevel, LogLine } from "./log.ts";
 
 const VERBOSITY: Readonly<Record<string, number>> = { error: 0, warn: 1, info: 2, debug: 3 } satisfies Record<
@@ -43,7 +44,7 @@ type Target = Log & { level?: string };
 
 /**
  * Passes the first lines of each kind on, and then one in ten seconds, which says in `leftOut` how many there were since the
- * one before. The last one is told in any case, a little later.
+ * one before. The last one is told in any case, a little later. What can be chosen is called as whoever reads the log knows it.
  */
 export class LimitedLog implements Log {
   readonly error = this.lineOf("error");
@@ -56,8 +57,14 @@ export class LimitedLog implements Log {
 
   constructor(
     private readonly target: Target,
+    private readonly nameOf: NameOfChoice = nameInLibrary,
     private readonly now = () => performance.now(),
   ) {}
+
+  /** The same log, if it is limited already. */
+  static over(log: Log): LimitedLog {
+    return log instanceof LimitedLog ? log : new LimitedLog(log);
+  }
 
   /** Empty: the log has none, and takes all. */
   get level(): string {
@@ -68,6 +75,11 @@ export class LimitedLog implements Log {
     this.target.level = level;
   }
 
+  /** The same log for lines that have these fields too. They are limited for themselves, and observed for themselves. */
+  with(fields: Fields): LimitedLog {
+    return new LimitedLog(withFields(this.target, fields), this.nameOf, this.now);
+  }
+
   /** Tells now what was left out. */
   flush(): void {
     for (const kind of this.kinds.values()) this.tellLatest(kind);
@@ -75,13 +87,26 @@ export class LimitedLog implements Log {
 
   private lineOf(level: LogLevel): LogLine {
     return (first: object | string, second?: string) => {
-      const entry =
-        typeof first === "string"
-          ? { level, sentence: first, fields: {} }
-          : { level, sentence: second ?? "", fields: first as Fields };
+      const isWanted = this.isWanted(level);
+      if (!isWanted && (level === "debug" || this.observe === undefined)) return;
+      const [sentence, fields] = typeof first === "string" ? [first, {}] : [second ?? "", first as Fields];
+      const entry = { level, sentence: this.said(sentence), fields: this.saidIn(fields) };
       if (level !== "debug") this.observe?.(entry);
-      if (this.isWanted(level)) this.limit(entry);
+      if (isWanted) this.limit(entry);
     };
+  }
+
+  private said(text: string): string {
+    return sayChoices(text, this.nameOf);
+  }
+
+  private saidIn(fields: Fields): Fields {
+    const isMarked = (value: unknown) => typeof value === "string" && this.said(value) !== value;
+    if (!Object.values(fields).some(isMarked)) return fields;
+    const entries = Object.entries(fields);
+    return Object.fromEntries(
+      entries.map(([name, value]) => [name, isMarked(value) ? this.said(value as string) : value]),
+    );
   }
 
   private limit(entry: LogEntry): void {
@@ -138,4 +163,25 @@ export class LimitedLog implements Log {
   private isWanted(level: LogLevel): boolean {
     return VERBOSITY[level]! <= (VERBOSITY[this.level] ?? Number.POSITIVE_INFINITY);
   }
+}
+
+function withFields(target: Target, more: Fields): Target {
+  const line =
+    (level: LogLevel): LogLine =>
+    (first: object | string, second?: string) => {
+      if (typeof first === "string") target[level](more, first);
+      else target[level]({ ...more, ...first }, second ?? "");
+    };
+  return {
+    error: line("error"),
+    warn: line("warn"),
+    info: line("info"),
+    debug: line("debug"),
+    get level(): string {
+      return target.level ?? "";
+    },
+    set level(level: string) {
+      target.level = level;
+    },
+  };
 }

@@ -1,7 +1,9 @@
 // Log lines on stderr: for people, or as JSON for machines. No line is written for a request of the guest that ends well.
-import { constants, openSync, writeSync } from "node:fs";
+import { constants, openSync } from "node:fs";
 import { isatty } from "node:tty";
+import { type NameOfChoice, nameInLibrary } from "./choices.ts";
 import { LimitedLog } from "./log-limiter.ts";
+import { LogOutput } from "./log-output.ts";
 import { printable } from "./paths.ts";
 
 /** Takes a sentence, and what belongs to it: pino's loggers fit. */
@@ -33,12 +35,27 @@ export const LOG_FORMATS = ["text", "json"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
-/** pino takes as long to load as the rest of the start, so only those load it who are going to log. */
-export async function createLog(level: LogLevel, format: LogFormat): Promise<LimitedLog> {
+/**
+ * pino takes as long to load as the rest of the start, so only those load it who are going to log. `nameOf`: how whoever reads the
+ * log knows what can be chosen.
+ */
+export async function createLog(
+  level: LogLevel,
+  format: LogFormat,
+  nameOf: NameOfChoice = nameInLibrary,
+): Promise<LimitedLog> {
   const { default: pino } = await import("pino");
-  const write = (line: string) => writeLine(format === "json" ? withoutControls(line) : formatText(line));
+  const formatted = format === "json" ? withoutControls : formatText;
+  const output = new LogOutput(fdOfLog(), (count) => formatted(lostLine(count)));
+  const write = (line: string) => output.write(formatted(line));
   const options = { level, base: null, formatters: { level: (label: string) => ({ level: label }) } };
-  return new LimitedLog(pino(options, { write }));
+  return new LimitedLog(pino(options, { write }), nameOf);
+}
+
+/** As pino has lines. Whatever the level: those that were lost were wanted. */
+function lostLine(lines: number): string {
+  const msg = "log lines are lost: whoever reads the log was too slow";
+  return `${JSON.stringify({ level: "warn", time: Date.now(), lines, msg })}\n`;
 }
 
 /** JSON leaves DEL and the controls of ISO 6429 as they are, which some terminals obey. */
@@ -49,21 +66,12 @@ function withoutControls(line: string): string {
 const STDERR = 2;
 
 /** Pipes and sockets are no longer waited for once Node has looked at them; a terminal that was stopped (^S) would be. */
-const output = isatty(STDERR) ? openTerminal() : STDERR;
-
-function openTerminal(): number {
+function fdOfLog(): number {
+  if (!isatty(STDERR)) return STDERR;
   try {
     return openSync("/proc/self/fd/2", constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch {
     return STDERR;
-  }
-}
-
-function writeLine(line: string): void {
-  try {
-    writeSync(output, line);
-  } catch {
-    // A full pipe or a closed terminal must not end the disk.
   }
 }
 

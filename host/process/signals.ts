@@ -1,7 +1,7 @@
 // What signals mean to our programs. Installed before anything else is loaded, since Node opens a debugger on SIGUSR1
 // until somebody listens to it, and a debugger runs code for every user of this machine.
-import { readFileSync } from "node:fs";
 import { basename } from "node:path";
+import { shownText } from "./shown.ts";
 
 let onAsked: (() => void) | undefined;
 let wasAsked = false;
@@ -63,21 +63,12 @@ export function isHangupIgnored(env: NodeJS.ProcessEnv = process.env): boolean {
 const IGNORED_HANGUP = "VRINGD_SIGHUP_IGNORED";
 
 function ignoresHangup(pid: string): boolean {
-  const ignored = /^SigIgn:\s*([0-9a-f]+)/m.exec(read(`/proc/${pid}/status`))?.[1];
+  const ignored = /^SigIgn:\s*([0-9a-f]+)/m.exec(shownText(`/proc/${pid}/status`))?.[1];
   return ignored !== undefined && (Number.parseInt(ignored.at(-1)!, 16) & 1) !== 0;
 }
 
 /** nohup gives a command that would read from a terminal a descriptor of /dev/null that can't be read. */
 function isInputOfNohup(): boolean {
-  const flags = /^flags:\s*0*([0-7]+)/m.exec(read("/proc/self/fdinfo/0"))?.[1];
+  const flags = /^flags:\s*0*([0-7]+)/m.exec(shownText("/proc/self/fdinfo/0"))?.[1];
   return flags !== undefined && (Number.parseInt(flags, 8) & 3) === 1;
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path, "latin1");
-  } catch {
-    // Not to be seen from here: /proc may be missing.
-    return "";
-  }
 }

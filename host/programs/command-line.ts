@@ -2,7 +2,7 @@
 import manifest from "../../package.json" with { type: "json" };
 import { addOptions } from "../command-line/from-options.ts";
 import { type Command, newProgram, UsageError } from "../command-line/program.ts";
-import type { DeviceProgram } from "../devices/program.ts";
+import type { DeviceProgram, Member } from "../devices/program.ts";
 import type { ObservabilityOptions } from "../observability/observability.ts";
 import { flagOf, type OptionTable } from "../options/option.ts";
 import type { AccessChoice, Entrance } from "../protocol/entrance.ts";
@@ -52,16 +52,33 @@ export function entranceOf({ socketPath, connect, fd }: FrameValues): Entrance {
   return first[1];
 }
 
-/** Who may connect to the entrance. */
-export function accessOf({ socketPath, socketGroup, socketMode }: FrameValues): AccessChoice {
-  return accessTo("--socket", socketGroup, socketMode, "--socket-path", socketPath);
+/** The same of several devices: each has its own. Throws UsageError where there is one beside. */
+export function entrancesOf(
+  members: readonly Member[],
+  { socketPath, connect, fd }: FrameValues,
+): Entrance[] {
+  const given = Object.entries({ socketPath, connect, fd }).find(([, value]) => value !== undefined);
+  if (given !== undefined)
+    throw new UsageError(
+      `${flagOf(given[0])} is of no use here: each of several devices has a socket of its own`,
+    );
+  return members.map((member) => ({ socketPath: member.socketPath }));
+}
+
+/** Who may connect to each entrance. */
+export function accessOf(
+  { socketGroup, socketMode }: FrameValues,
+  entrances: readonly Entrance[],
+): AccessChoice {
+  const paths = entrances.map((each) => ("socketPath" in each ? each.socketPath : undefined));
+  const path = paths.find((each) => each?.startsWith("@")) ?? paths[0];
+  return accessTo("--socket", socketGroup, socketMode, "--socket-path", path);
 }
 
 export function observabilityOf(values: FrameValues): ObservabilityOptions {
   const { controlSocket, controlSocketGroup, controlSocketMode, metrics, metricsGroup, metricsMode } = values;
   const metricsPath = metrics && "path" in metrics ? metrics.path : undefined;
   return {
-    controlSocket,
     metrics,
     controlAccess: accessTo(
       "--control-socket",
@@ -88,4 +105,13 @@ function accessTo(
   if (path.startsWith("@"))
     throw new UsageError(`${name} and ${path} exclude each other: an abstract name has no group and no mode`);
   return { group, mode };
+}
+
+/** Names of control sockets end so (vringd top). */
+const ENDING = ".control";
+
+/** Of one of several devices: "vms.control" becomes "vms-4.control". */
+export function controlSocketOf(path: string | undefined, member: string | undefined): string | undefined {
+  if (path === undefined || member === undefined) return path;
+  return path.endsWith(ENDING) ? `${path.slice(0, -ENDING.length)}-${member}${ENDING}` : `${path}-${member}`;
 }

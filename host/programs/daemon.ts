@@ -1,36 +1,36 @@
-// A device's daemon from start to end: signals, the service manager, those who look, and one front-end after the other.
-import { Service } from "../backend/service.ts";
-import type { AnyDevice } from "../devices/engine-device.ts";
-import type { OpenContext } from "../devices/program.ts";
+// A daemon from start to end: signals, the service manager, those who look, and its devices, each with one front-end after the other.
 import { exitNow } from "../linux/libc.ts";
 import { connectServiceManager, type Tell } from "../linux/service-manager.ts";
 import type { Observability, ObservabilityOptions } from "../observability/observability.ts";
 import { statusOf } from "../observability/status.ts";
-import type { Subject } from "../observability/subject.ts";
 import type { Log } from "../process/log.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
 import { isHangupIgnored, onStatusSignal } from "../process/signals.ts";
 import { leaveDeletedDirectory } from "../process/working-directory.ts";
-import type { AccessChoice, Entrance } from "../protocol/entrance.ts";
+import type { AccessChoice } from "../protocol/entrance.ts";
+import { closeAll, type DeviceChoice, runAll, type Served, startAll } from "./served.ts";
 
 export interface DaemonOptions {
   /** The program's. */
   name: string;
-  entrance: Entrance;
-  /** Who may connect to `entrance`, where that is a socket of our own. */
+  /** One, or several at entrances of their own. */
+  devices: readonly DeviceChoice[];
+  /** Who may connect to each entrance that is a socket of our own. */
   access: AccessChoice;
-  /** End when the first front-end has left. */
+  /** End when the first front-end has left, and no other is connected. */
   once: boolean;
   /** Offer packed virtqueues too. */
   packed: boolean;
   observability: ObservabilityOptions;
   /** What the options name in the file system. */
   paths: readonly string[];
-  openDevice(context: OpenContext): Promise<AnyDevice>;
 }
 
 /** EX_SOFTWARE of sysexits.h. */
 const STATUS_BUG = 70;
+
+/** How long what is left may keep the process after its end, such as a read of a source that does not answer. */
+const EXIT_MS = 200;
 
 /** Requests that the kernel doesn't finish must not hold up a shutdown for ever. */
 const SHUTDOWN_MS = 5000;
@@ -43,23 +43,23 @@ export async function runDaemon(options: DaemonOptions, log: LimitedLog): Promis
   const tell = connectServiceManager();
   stopping.addEventListener("abort", () => tell("STOPPING=1", "STATUS=stopping"));
   try {
-    const service = await start(options, stopping, log);
-    if (service === undefined) return;
-    await serve(service, options, tell, log);
+    const served = await start(options, stopping, log);
+    if (served === undefined) return;
+    await serve(served, options, tell, log);
+    setTimeout(() => exitNow(Number(process.exitCode ?? 0)), EXIT_MS).unref();
   } finally {
     log.flush();
   }
 }
 
-/** Undefined if a signal came while the device was waited for, such as for the lock of its image. */
+/** Undefined if a signal came while a device was waited for, such as for the lock of its image. */
 async function start(
   options: DaemonOptions,
   stopping: AbortSignal,
   log: LimitedLog,
-): Promise<Service | undefined> {
-  const openDevice = () => options.openDevice({ stopping, log });
+): Promise<Served[] | undefined> {
   try {
-    return await Service.start({ ...options, openDevice }, stopping, log);
+    return await startAll(options.devices, options, stopping, log);
   } catch (error) {
     if (stopping.aborted) return undefined;
     throw error;
@@ -67,29 +67,30 @@ async function start(
 }
 
 async function serve(
-  service: Service,
-  { name, entrance, observability: choice }: DaemonOptions,
+  served: readonly Served[],
+  { observability: choice }: DaemonOptions,
   tell: Tell,
   log: LimitedLog,
 ): Promise<void> {
-  const { backend } = service;
-  const subject: Subject = { name, entrance, backend };
   let observability: Observability | undefined;
   try {
-    observability = await observe(choice, subject, log);
-    onStatusSignal(() => logStatus(subject, log));
-    log.info({ ...entrance, ...backend.device.facts?.log }, "ready");
+    observability = await observe(choice, served, log);
+    onStatusSignal(() => {
+      for (const each of served) logStatus(each);
+    });
+    for (const { subject, log } of served)
+      log.info({ ...subject.entrance, ...subject.backend.device.facts?.log }, "ready");
     tell("READY=1");
-    await service.run((status) => tell(`STATUS=${status}`));
+    await runAll(served, (status) => tell(`STATUS=${status}`));
   } finally {
-    // Before the device lets go of its image: a successor that has waited for that needs the name of this socket.
+    // Before a device lets go of its image: a successor that has waited for that needs the name of this socket.
     observability?.close();
-    await service.close();
+    await closeAll(served);
   }
 }
 
 /** What `vringd ctl` calls status, whatever the level: it was asked for. */
-function logStatus(subject: Subject, log: LimitedLog): void {
+function logStatus({ subject, log }: Served): void {
   const { level } = log;
   const status = statusOf(subject, level);
   log.level = "info";
@@ -100,12 +101,13 @@ function logStatus(subject: Subject, log: LimitedLog): void {
 /** Costs nothing if nobody is to look. */
 async function observe(
   options: ObservabilityOptions,
-  subject: Subject,
+  served: readonly Served[],
   log: LimitedLog,
 ): Promise<Observability | undefined> {
-  if (options.controlSocket === undefined && options.metrics === undefined) return undefined;
+  const isSeen = options.metrics !== undefined || served.some((each) => each.controlSocket !== undefined);
+  if (!isSeen) return undefined;
   const { Observability } = await import("../observability/observability.ts");
-  return Observability.open(options, subject, log);
+  return Observability.open(options, served, log);
 }
 
 /** A bug of ours, in a worker or here, ends the process at once: an ordinary exit would wait for workers in the kernel. */

@@ -8,7 +8,7 @@ import {
   UsageError,
   usageSentence,
 } from "../command-line/program.ts";
-import type { DeviceProgram } from "../devices/program.ts";
+import type { DeviceProgram, OpenContext } from "../devices/program.ts";
 import { StartError } from "../errors.ts";
 import type { OptionTable, ValuesOf } from "../options/option.ts";
 import { createLog } from "../process/log.ts";
@@ -16,9 +16,17 @@ import { nameProcess } from "../process/name.ts";
 import { isTooManyFiles, TOO_MANY_FILES } from "../process/open-files.ts";
 import { writeError } from "../process/output.ts";
 import { printable, programArguments } from "../process/paths.ts";
-import { accessOf, commandLineOf, entranceOf, observabilityOf } from "./command-line.ts";
+import {
+  accessOf,
+  commandLineOf,
+  controlSocketOf,
+  entranceOf,
+  entrancesOf,
+  observabilityOf,
+} from "./command-line.ts";
 import type { DaemonOptions } from "./daemon.ts";
-import { FRAME_OPTIONS } from "./frame-options.ts";
+import { FRAME_OPTIONS, type FrameValues } from "./frame-options.ts";
+import type { DeviceChoice } from "./served.ts";
 
 const EXIT_MS = 200;
 
@@ -40,28 +48,52 @@ function pathsAmong(table: OptionTable, values: Readonly<Record<string, unknown>
   return names.map((name) => values[name]).filter((value) => typeof value === "string");
 }
 
+/** One, or several that the program's own options name. */
+async function devicesOf(
+  program: DeviceProgram,
+  values: ValuesOf<OptionTable>,
+  frame: FrameValues,
+): Promise<DeviceChoice[]> {
+  const { controlSocket } = frame;
+  const members = await program.members?.(values);
+  if (members === undefined) {
+    const openDevice = (context: OpenContext) => program.open(values, context);
+    return [{ entrance: entranceOf(frame), controlSocket, openDevice }];
+  }
+  const entrances = entrancesOf(members, frame);
+  return members.map((member, at) => ({
+    entrance: entrances[at]!,
+    labels: member.labels,
+    logFields: member.logFields,
+    controlSocket: controlSocketOf(controlSocket, member.name),
+    openDevice: member.open,
+  }));
+}
+
 async function main(program: DeviceProgram): Promise<void> {
   const given = readCommandLine(program);
   const values: ValuesOf<OptionTable> = valuesOf(program.options, given);
   const frame = valuesOf(FRAME_OPTIONS, given);
   const { metrics } = frame;
+  const devices = await devicesOf(program, values, frame);
+  const entrances = devices.map(({ entrance }) => entrance);
   const options: DaemonOptions = {
     name: program.name,
-    entrance: entranceOf(frame),
-    access: accessOf(frame),
+    devices,
+    access: accessOf(frame, entrances),
     once: frame.once,
     packed: frame.packed,
     observability: observabilityOf(frame),
     paths: [
       ...pathsAmong(program.options, values),
       ...pathsAmong(FRAME_OPTIONS, frame),
+      ...entrances.flatMap((entrance) => ("socketPath" in entrance ? [entrance.socketPath] : [])),
       ...(metrics && "path" in metrics ? [metrics.path] : []),
     ],
-    openDevice: (context) => program.open(values, context),
   };
   nameProcess(program.name);
   const [log, { runDaemon }] = await Promise.all([
-    createLog(frame.logLevel, frame.logFormat),
+    createLog(frame.logLevel, frame.logFormat, optionFor),
     // Loads koffi, which costs as much time as all the rest.
     import("./daemon.ts"),
   ]);

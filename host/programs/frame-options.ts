@@ -37,7 +37,7 @@ export const ENTRANCE_OPTIONS = inGroup("Where the virtual machine connects", {
     value: "N",
     help: "use this open descriptor, of a listening or a connected socket",
   }),
-  once: toggle("end when the first front-end has left"),
+  once: toggle("end when the first front-end has left, and no other is connected"),
 });
 
 export const RING_OPTIONS = inGroup("Queues and threads", { packed: toggle("offer packed virtqueues too") });

@@ -219,7 +219,7 @@ export interface InflightDescription {
 
 const INFLIGHT_SIZE = 20;
 /** sizeof(VhostUserInflight) in C. QEMU sends this many bytes, and accepts a reply of no other length. */
-export const INFLIGHT_PADDED_SIZE = 24;
+const INFLIGHT_PADDED_SIZE = 24;
 
 export function encodeInflight(description: InflightDescription, byteLength = INFLIGHT_PADDED_SIZE): Buffer {
   const payload = Buffer.alloc(byteLength);
@@ -241,22 +241,40 @@ export function decodeInflight(message: Encoded): InflightDescription {
   };
 }
 
-/** "Log description": log size u64, log offset u64. */
+/** "A log description": mmap size u64, mmap offset u64. */
 export interface LogDescription {
-  byteLength: bigint;
+  mmapSize: bigint;
   mmapOffset: bigint;
 }
 
-export function encodeLog({ byteLength, mmapOffset }: LogDescription): Buffer {
-  return Buffer.concat([encodeU64(byteLength), encodeU64(mmapOffset)]);
+export function encodeLog({ mmapSize, mmapOffset }: LogDescription): Buffer {
+  const payload = Buffer.alloc(16);
+  payload.writeBigUInt64LE(mmapSize, 0);
+  payload.writeBigUInt64LE(mmapOffset, 8);
+  return payload;
 }
 
 export function decodeLog(message: Encoded): LogDescription {
   expectSize(message, 16);
-  return {
-    byteLength: message.payload.readBigUInt64LE(0),
-    mmapOffset: message.payload.readBigUInt64LE(8),
-  };
+  return { mmapSize: message.payload.readBigUInt64LE(0), mmapOffset: message.payload.readBigUInt64LE(8) };
+}
+
+/** "Device state transfer parameters": transfer direction u32, migration phase u32. */
+export interface StateTransfer {
+  direction: number;
+  phase: number;
+}
+
+export function encodeStateTransfer({ direction, phase }: StateTransfer): Buffer {
+  const payload = Buffer.alloc(8);
+  payload.writeUInt32LE(direction, 0);
+  payload.writeUInt32LE(phase, 4);
+  return payload;
+}
+
+export function decodeStateTransfer(message: Encoded): StateTransfer {
+  expectSize(message, 8);
+  return { direction: message.payload.readUInt32LE(0), phase: message.payload.readUInt32LE(4) };
 }
 
 function expectSize(message: Encoded, ...allowed: number[]): void {

@@ -16,6 +16,8 @@ const LASTING_MS = 1000;
 const FOREIGN = "another user listens there, which an abstract name can't prevent";
 
 export class Connector implements FrontEnds {
+  /** A front-end that listens is asked for one connection, and would not answer another. */
+  readonly atOnce = 1;
   private readonly closing = new AbortController();
   private retryMs = 0;
   private connectedMs = Number.NEGATIVE_INFINITY;

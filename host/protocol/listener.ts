@@ -1,18 +1,21 @@
 // Where front-ends come in: a socket of our own making, or one that we were started with.
 import { accessSync, constants, lstatSync, statSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { reasonOf, StartError } from "../errors.ts";
 import { close, SystemError } from "../linux/libc.ts";
 import { whenReadable } from "../linux/readiness.ts";
 import { SpareDescriptor } from "../linux/spare-descriptor.ts";
 import * as socket from "../linux/unix-socket.ts";
+import { choice } from "../process/choices.ts";
 import type { Log } from "../process/log.ts";
 import { bytesOfText, filePath } from "../process/paths.ts";
 import { Connection } from "./connection.ts";
 
-/** Front-ends, one after the other. */
+/** Front-ends as they come. */
 export interface FrontEnds {
+  /** How many of them may be connected at a time. */
+  readonly atOnce: number;
   /** The next one, or undefined when no more will come. */
   next(): Promise<Connection | undefined>;
   close(): void;
@@ -21,8 +24,12 @@ export interface FrontEnds {
 /** After an accept that failed, before the next: what is short of now may be there again. */
 const RETRY_MS = 500;
 
-/** Those that connect to a listening socket. Whoever comes while another is served waits in its backlog. */
+/** A machine moves from one front-end to another, which comes before the first has left. */
+const LISTENER_AT_ONCE = 2;
+
+/** Those that connect to a listening socket. More than may be connected wait in its backlog. */
 class Listener implements FrontEnds {
+  readonly atOnce = LISTENER_AT_ONCE;
   private readonly closing = new AbortController();
   private readonly spare = new SpareDescriptor();
 
@@ -38,6 +45,8 @@ class Listener implements FrontEnds {
       const fd = await this.accept();
       if (fd === undefined) await this.wait();
       else if (fd !== REFUSED) return new Connection(fd);
+      // Those who are refused can come again at once, and must not keep all else waiting.
+      else await nextTurn();
     }
     return undefined;
   }
@@ -60,7 +69,10 @@ class Listener implements FrontEnds {
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
       const reason = reasonOf(error);
-      if (this.refuseWithSpare()) this.log.warn({ reason }, "a front-end was refused");
+      const outcome = this.refuseWithSpare();
+      // Without a descriptor accept(2) fails before it looks who is there.
+      if (outcome === "nobody is there") return undefined;
+      if (outcome === REFUSED) this.log.warn({ reason }, "a front-end was refused");
       else {
         this.log.warn({ reason }, "a front-end can't be accepted, and waits");
         await sleep(RETRY_MS, undefined, { signal: this.closing.signal }).catch(() => {});
@@ -69,11 +81,16 @@ class Listener implements FrontEnds {
     return REFUSED;
   }
 
-  /** With no descriptor left, its connection would make the socket readable for ever, and nobody would tell it. */
-  private refuseWithSpare(): boolean {
+  /**
+   * With no descriptor left, its connection would make the socket readable for ever, and nobody would tell it. Undefined: it can't
+   * be refused either.
+   */
+  private refuseWithSpare(): typeof REFUSED | "nobody is there" | undefined {
     return this.spare.lend(() => {
       const fd = socket.acceptUnix(this.fd);
-      if (fd !== undefined) close(fd);
+      if (fd === undefined) return "nobody is there";
+      close(fd);
+      return REFUSED;
     });
   }
 
@@ -110,7 +127,7 @@ export function adopt(fd: number, log: Log): FrontEnds {
   socket.setNonBlocking(fd);
   if (isListening) return new Listener(fd, () => {}, log);
   const connections = [new Connection(fd)];
-  return { next: async () => connections.pop(), close: () => connections.pop()?.close() };
+  return { atOnce: 1, next: async () => connections.pop(), close: () => connections.pop()?.close() };
 }
 
 /** Makes sure that nobody listens there, and removes the socket that a predecessor has left. */
@@ -171,16 +188,17 @@ export function removeSocket(path: string): () => void {
 
 /** Whether it listens. Throws StartError for what neither listens nor is connected, and for what is no such socket. */
 function checkAdopted(fd: number): boolean {
+  const given = choice("fd", fd);
   const advice = "start the program with a Unix stream socket there that listens or is connected";
   try {
-    if (!socket.isUnixStream(fd)) throw new StartError(`--fd=${fd} is no Unix stream socket: ${advice}`);
+    if (!socket.isUnixStream(fd)) throw new StartError(`${given} is no Unix stream socket: ${advice}`);
     if (socket.isListening(fd)) return true;
     if (socket.isConnected(fd)) return false;
-    throw new StartError(`--fd=${fd} is a socket that neither listens nor is connected: ${advice}`);
+    throw new StartError(`${given} is a socket that neither listens nor is connected: ${advice}`);
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
     // A descriptor that was closed at our start may be one of the runtime's by now.
     const what = error.code === "EBADF" ? "is not open" : "is no socket";
-    throw new StartError(`--fd=${fd} ${what}: ${advice}`);
+    throw new StartError(`${given} ${what}: ${advice}`);
   }
 }

@@ -111,6 +111,11 @@ export const VHOST_USER_MAX_CONFIG_SIZE = 256;
 export const VHOST_MEMORY_BASELINE_NREGIONS = 8;
 export const VHOST_USER_MAX_FDS = VHOST_MEMORY_BASELINE_NREGIONS;
 
+/** SET_DEVICE_STATE_FD: transfer direction and migration phase ("Device state transfer parameters"). */
+export const VHOST_TRANSFER_STATE_DIRECTION_SAVE = 0;
+export const VHOST_TRANSFER_STATE_DIRECTION_LOAD = 1;
+export const VHOST_TRANSFER_STATE_PHASE_STOPPED = 0;
+
 const REQUEST_NAMES = [
   "NONE",
   "GET_FEATURES",

@@ -53,6 +53,32 @@ function restore(config: ConfigSpace, offset: number, bytes: Uint8Array): void {
   else config.write?.(offset, known);
 }
 
+/** More fields than any device lets its driver write. */
+const WRITES_KEPT = 32;
+
+/** What a front-end has written, to be written again when it is served again after another. */
+export class ConfigWrites {
+  private readonly last = new Map<string, { offset: number; bytes: Uint8Array; flags: number }>();
+
+  add(offset: number, bytes: Uint8Array, flags: number): void {
+    const place = `${offset} ${bytes.length} ${flags}`;
+    this.last.delete(place);
+    this.last.set(place, { offset, bytes: Uint8Array.from(bytes), flags });
+    if (this.last.size > WRITES_KEPT) this.last.delete(this.last.keys().next().value!);
+  }
+
+  repeat(config: ConfigSpace): void {
+    for (const { offset, bytes, flags } of this.last.values()) {
+      try {
+        writeConfig(config, offset, bytes, flags);
+      } catch (error) {
+        // The device has changed since, and has no such value any more.
+        if (!(error instanceof ProtocolError)) throw error;
+      }
+    }
+  }
+}
+
 /**
  * Cloud Hypervisor up to v50 gives offsets as virtio-mmio has them, where the config space begins at 0x100. No offset of
  * the space itself is that large.

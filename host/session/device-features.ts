@@ -27,16 +27,27 @@ const OF_TRACKED_DEVICES = [
   m.VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT,
 ];
 
+/** Of the protocol, beside PROTOCOL_BIT: that what is written is to be logged. */
+export const LOG_BIT = featureMask([m.VHOST_F_LOG_ALL]);
+
 /** `packed`: whether packed rings are offered too. */
-export function offeredFeatures(device: Pick<Device, "features">, packed: boolean): bigint {
+export function offeredFeatures(device: Pick<Device, "features" | "migrates">, packed: boolean): bigint {
   const ofRings = [VIRTIO_F_VERSION_1, VIRTIO_F_RING_INDIRECT_DESC, VIRTIO_F_RING_EVENT_IDX];
-  return device.features | featureMask(packed ? [...ofRings, VIRTIO_F_RING_PACKED] : ofRings) | PROTOCOL_BIT;
+  const own = device.features | (device.migrates ? LOG_BIT : 0n);
+  return own | featureMask(packed ? [...ofRings, VIRTIO_F_RING_PACKED] : ofRings) | PROTOCOL_BIT;
 }
 
-export function offeredProtocolFeatures({ config, inflight }: Pick<Device, "config" | "inflight">): bigint {
+export function offeredProtocolFeatures({
+  config,
+  inflight,
+  migrates,
+  state,
+}: Pick<Device, "config" | "inflight" | "migrates" | "state">): bigint {
   return featureMask([
     ...OF_EVERY_DEVICE,
     ...(config === undefined ? [] : [m.VHOST_USER_PROTOCOL_F_CONFIG]),
+    ...(migrates ? [m.VHOST_USER_PROTOCOL_F_LOG_SHMFD] : []),
+    ...(state === undefined ? [] : [m.VHOST_USER_PROTOCOL_F_DEVICE_STATE]),
     ...(inflight ? OF_TRACKED_DEVICES : []),
   ]);
 }

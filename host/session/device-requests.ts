@@ -1,16 +1,23 @@
 // Requests about the device itself: what is negotiated, its status, its reset, its config space, and its own messages.
+import { VIRTIO_F_VERSION_1 } from "../../assembly/spec/virtqueue.ts";
 import type { Device, DeviceMessage } from "../devices/device.ts";
+import { DeviceTooSlow, inTime } from "../devices/patience.ts";
 import { ProtocolError } from "../errors.ts";
 import * as codec from "../protocol/codec.ts";
 import type { Message } from "../protocol/connection.ts";
 import { hasFeature } from "../protocol/feature-bits.ts";
 import * as m from "../protocol/messages.ts";
 import { BackendChannel } from "./backend-channel.ts";
-import { readConfig, writeConfig } from "./config-space.ts";
-import { offeredFeatures, offeredProtocolFeatures, PROTOCOL_BIT } from "./device-features.ts";
+import { ConfigNews } from "./config-news.ts";
+import { ConfigWrites, readConfig, writeConfig } from "./config-space.ts";
+import { LOG_BIT, offeredFeatures, offeredProtocolFeatures, PROTOCOL_BIT } from "./device-features.ts";
+import type { LogRequests } from "./log-requests.ts";
 import type { SessionInflight } from "./memory-requests.ts";
 import { asOutOfRange, type Payload, type Request } from "./request.ts";
+import type { SessionSeat } from "./seat.ts";
 import type { Vrings } from "./vrings.ts";
+
+const NOT_THE_DEVICES = PROTOCOL_BIT | LOG_BIT;
 
 export class DeviceRequests {
   /** As negotiated so far. */
@@ -19,7 +26,10 @@ export class DeviceRequests {
   private status = 0n;
   /** A front-end that has not read the config space shows its driver one from before. */
   private hasReadConfig = false;
+  private readonly writes = new ConfigWrites();
   private readonly channel = new BackendChannel();
+  /** Of the config space. */
+  readonly news: ConfigNews;
   private readonly offered: bigint;
   private readonly offeredProtocol: bigint;
 
@@ -28,18 +38,31 @@ export class DeviceRequests {
     packed: boolean,
     private readonly vrings: Vrings,
     private readonly inflight: Pick<SessionInflight, "clear">,
+    private readonly seat: Pick<SessionSeat, "isTaken" | "take">,
+    private readonly log: Pick<LogRequests, "negotiate">,
+    isServing: () => boolean,
   ) {
+    this.news = new ConfigNews(() => this.channel.configChanged(), isServing);
     this.offered = offeredFeatures(device, packed);
     this.offeredProtocol = offeredProtocolFeatures(device);
   }
 
-  /** Nothing that a front-end before this one chose counts. */
-  begin(): void {
-    this.device.connected?.();
-    this.device.negotiated?.(0n);
+  /** Nothing that a front-end before this one chose counts, but what this one has said so far. */
+  seated(): void {
+    const { device } = this;
+    device.connected?.();
+    device.negotiated?.(0n);
+    const features = this.features & ~NOT_THE_DEVICES;
+    if (features !== 0n) device.negotiated?.(features);
+    if (device.config !== undefined) this.writes.repeat(device.config);
+  }
+
+  unseated(): void {
+    this.device.disconnected?.();
   }
 
   end(): void {
+    this.news.end();
     this.channel.close();
   }
 
@@ -52,9 +75,10 @@ export class DeviceRequests {
     return this.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_CONFIG) && !this.hasReadConfig;
   }
 
-  /** "When VHOST_USER_PROTOCOL_F_CONFIG is negotiated": others would not know what it means. */
-  configChanged(): void {
-    if (this.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_CONFIG)) this.channel.configChanged();
+  /** "When VHOST_USER_PROTOCOL_F_CONFIG is negotiated": others would not know what a message about it means. */
+  get hearsOfConfigChanges(): boolean {
+    const needed = [m.VHOST_USER_PROTOCOL_F_BACKEND_REQ, m.VHOST_USER_PROTOCOL_F_CONFIG];
+    return needed.every((bit) => this.hasProtocolFeature(bit));
   }
 
   getFeatures(message: Message): Payload {
@@ -66,6 +90,8 @@ export class DeviceRequests {
   async setFeatures(message: Message): Promise<void> {
     const features = codec.decodeU64(message) & ~(this.device.ignoredFeatures ?? 0n);
     refuseBits("SET_FEATURES", features & ~this.offered);
+    this.refuseWithout(features);
+    await this.log.negotiate((features & LOG_BIT) !== 0n);
     this.vrings.negotiate(features);
     this.negotiate(features);
     // "Ring states": without this bit the front-end doesn't know how to enable a ring.
@@ -90,6 +116,8 @@ export class DeviceRequests {
     this.inflight.clear();
     this.status = 0n;
     this.features = 0n;
+    await this.log.negotiate(false);
+    if (!this.seat.isTaken) return;
     this.device.reset?.();
     this.device.negotiated?.(0n);
   }
@@ -113,14 +141,17 @@ export class DeviceRequests {
   getConfig(message: Message): Payload {
     const { offset, flags, bytes } = codec.decodeConfig(message);
     this.hasReadConfig = true;
+    this.news.read();
     // A device without a space offers no protocol feature that would bring this request.
     const part = readConfig(this.device.config!, offset, bytes.length);
     return codec.encodeConfig({ offset, flags, bytes: part });
   }
 
-  setConfig(message: Message): void {
+  async setConfig(message: Message): Promise<void> {
     const { offset, flags, bytes } = codec.decodeConfig(message);
+    await this.seat.take("SET_CONFIG");
     writeConfig(this.device.config!, offset, bytes, flags);
+    this.writes.add(offset, bytes, flags);
   }
 
   setBackendReqFd(message: Message): void {
@@ -131,22 +162,36 @@ export class DeviceRequests {
   ownRequests(): [number, Request][] {
     return [...(this.device.messages ?? [])].map(([number, own]) => [
       number,
-      { handle: (message) => handOver(own, message), fds: (count) => count === own.fds },
+      { handle: (message) => this.handOver(own, message), fds: (count) => count === own.fds },
     ]);
+  }
+
+  /** Without VERSION_1 there is no driver yet: front-ends forget what one had accepted. */
+  private refuseWithout(features: bigint): void {
+    const missing = (this.device.requiredFeatures ?? 0n) & ~features;
+    if (missing === 0n || !hasFeature(features, VIRTIO_F_VERSION_1)) return;
+    const reason = `the driver has not accepted bits 0x${missing.toString(16)}, without which the device can't be used`;
+    throw new ProtocolError("SET_FEATURES", reason);
   }
 
   private negotiate(features: bigint): void {
     const before = this.features;
     this.features = features;
-    if ((before ^ features) & ~PROTOCOL_BIT) this.device.negotiated?.(features & ~PROTOCOL_BIT);
+    if (this.seat.isTaken && (before ^ features) & ~NOT_THE_DEVICES)
+      this.device.negotiated?.(features & ~NOT_THE_DEVICES);
   }
-}
 
-async function handOver(own: DeviceMessage, message: Message): Promise<Payload> {
-  try {
-    return await own.handle(message.payload, message.fds.splice(0));
-  } catch (error) {
-    throw asOutOfRange(m.requestName(message.request), error);
+  /** What a device makes of its own messages is about the guest that it has. */
+  private async handOver(own: DeviceMessage, message: Message): Promise<Payload> {
+    const name = m.requestName(message.request);
+    await this.seat.take(name);
+    try {
+      return await inTime(own.handle(message.payload, message.fds.splice(0)));
+    } catch (error) {
+      throw error instanceof DeviceTooSlow
+        ? new ProtocolError(name, error.message)
+        : asOutOfRange(name, error);
+    }
   }
 }
 

@@ -9,7 +9,7 @@ import type { Vrings } from "./vrings.ts";
 
 export type SessionMemory = Pick<
   GuestMemory,
-  "replace" | "add" | "remove" | "clear" | "regionCount" | "userToPtr" | "u16At"
+  "replace" | "add" | "remove" | "clear" | "regionCount" | "guestEnd" | "userToPtr" | "userToGpa" | "u16At"
 >;
 export type SessionInflight = Pick<InflightRegion, "set" | "clear" | "forQueue" | "isSet">;
 

@@ -2,21 +2,28 @@
 import * as codec from "../protocol/codec.ts";
 import * as m from "../protocol/messages.ts";
 import type { DeviceRequests } from "./device-requests.ts";
+import type { LogRequests } from "./log-requests.ts";
 import { type MemoryRequests, NO_INFLIGHT } from "./memory-requests.ts";
-import type { Request } from "./request.ts";
+import { NACK, type Request } from "./request.ts";
 import type { RingRequests } from "./ring-requests.ts";
+import type { StateRequests } from "./state-requests.ts";
 
 const NO_PAYLOAD = Buffer.alloc(0);
+/** An error, and no descriptor with it. */
+const STATE_FAILED = codec.encodeU64(0x101n);
 
 export function requestTable(
   device: DeviceRequests,
   memory: MemoryRequests,
   rings: RingRequests,
+  log: LogRequests,
+  state: StateRequests,
 ): ReadonlyMap<number, Request> {
   const config = m.VHOST_USER_PROTOCOL_F_CONFIG;
   const inflight = m.VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD;
   const slots = m.VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS;
   const status = m.VHOST_USER_PROTOCOL_F_STATUS;
+  const deviceState = m.VHOST_USER_PROTOCOL_F_DEVICE_STATE;
   const upTo = (most: number) => (count: number) => count <= most;
   return new Map<number, Request>([
     // First, so that what is the protocol's stays the protocol's.
@@ -76,6 +83,30 @@ export function requestTable(
     [
       m.VHOST_USER_SET_INFLIGHT_FD,
       { handle: (message) => memory.setInflightFd(message), feature: inflight, fds: (count) => count === 1 },
+    ],
+    // "When VHOST_USER_PROTOCOL_F_LOG_SHMFD is negotiated, the back-end must reply".
+    [
+      m.VHOST_USER_SET_LOG_BASE,
+      {
+        handle: (message) => log.setLogBase(message),
+        feature: m.VHOST_USER_PROTOCOL_F_LOG_SHMFD,
+        fds: (count) => count === 1,
+        failure: NACK,
+      },
+    ],
+    [m.VHOST_USER_SET_LOG_FD, { handle: (message) => log.setLogFd(message), fds: upTo(1) }],
+    [
+      m.VHOST_USER_SET_DEVICE_STATE_FD,
+      {
+        handle: (message) => state.setDeviceStateFd(message),
+        feature: deviceState,
+        fds: (count) => count === 1,
+        failure: STATE_FAILED,
+      },
+    ],
+    [
+      m.VHOST_USER_CHECK_DEVICE_STATE,
+      { handle: (message) => state.checkDeviceState(message), feature: deviceState, failure: NACK },
     ],
     [
       m.VHOST_USER_SET_BACKEND_REQ_FD,

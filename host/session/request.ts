@@ -1,7 +1,7 @@
 // A request of the front-end as the session's table has it, and whose fault its failures are.
 import { ProtocolError } from "../errors.ts";
 import { SystemError } from "../linux/libc.ts";
-import { GuestMemoryError } from "../memory/guest-memory.ts";
+import { GuestMemoryError } from "../memory/region-list.ts";
 import * as codec from "../protocol/codec.ts";
 import type { Message } from "../protocol/connection.ts";
 import * as m from "../protocol/messages.ts";

@@ -7,12 +7,16 @@ import type { Payload } from "./request.ts";
 import { NO_FD, type Vring } from "./vring.ts";
 import type { Vrings } from "./vrings.ts";
 
+const LOG_FLAG = 1 << m.VHOST_VRING_F_LOG;
+
 export class RingRequests {
   constructor(
     private readonly vrings: Vrings,
     private readonly queueCount: number,
     /** Whether GET_VRING_BASE leaves requests in flight, recorded. */
     private readonly suspends: () => boolean,
+    /** A ring has stopped, and all that was written for it is logged. */
+    private readonly stopped: () => void,
   ) {}
 
   getQueueNum(message: Message): Payload {
@@ -28,8 +32,8 @@ export class RingRequests {
   async setVringAddr(message: Message): Promise<void> {
     const { index, flags, ...addresses } = codec.decodeVringAddress(message);
     const vring = this.vrings.at(index, "SET_VRING_ADDR");
-    // Writes to the used ring would have to be logged, which VHOST_F_LOG_ALL would offer.
-    if (flags !== 0) throw vring.refusal("SET_VRING_ADDR", `flags 0x${flags.toString(16)}`);
+    // Where to log writes to the ring is known by its addresses. QEMU sends them again with and without the flag while it runs.
+    if ((flags & ~LOG_FLAG) !== 0) throw vring.refusal("SET_VRING_ADDR", `flags 0x${flags.toString(16)}`);
     await this.vrings.setAddresses(vring, addresses);
   }
 
@@ -41,6 +45,7 @@ export class RingRequests {
   async getVringBase(message: Message): Promise<Payload> {
     const { index } = codec.decodeVringState(message);
     const num = await this.vrings.stopForBase(this.vrings.at(index, "GET_VRING_BASE"), this.suspends());
+    this.stopped();
     return codec.encodeVringState({ index, num });
   }
 

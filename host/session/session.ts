@@ -5,16 +5,20 @@ import type { Device } from "../devices/device.ts";
 import { ProtocolError } from "../errors.ts";
 import { close } from "../linux/libc.ts";
 import type { Log } from "../process/log.ts";
+import { Turns } from "../process/turns.ts";
 import * as codec from "../protocol/codec.ts";
 import type { Connection, Message } from "../protocol/connection.ts";
 import * as m from "../protocol/messages.ts";
 import type { VringStart } from "../workers/data-plane.ts";
 import { DeviceRequests } from "./device-requests.ts";
+import { LogRequests, type SessionLog } from "./log-requests.ts";
 import { MemoryRequests, type SessionInflight, type SessionMemory } from "./memory-requests.ts";
 import { ACK, isFrontEndsFault, NACK, type Payload, type Request, unknownRequest } from "./request.ts";
 import { requestTable } from "./request-table.ts";
 import { hasPast } from "./ring-past.ts";
 import { RingRequests } from "./ring-requests.ts";
+import type { Occupant, SessionSeat } from "./seat.ts";
+import { StateRequests } from "./state-requests.ts";
 import { type RingRunner, Vrings } from "./vrings.ts";
 
 /** What outlives a front-end, and each of them finds as new. */
@@ -22,35 +26,67 @@ export interface Served {
   readonly device: Device;
   /** Whether packed rings are offered too. */
   readonly packed: boolean;
-  readonly inflight: SessionInflight;
-  readonly memory: SessionMemory;
   readonly rings: RingRunner;
+  readonly dirtyLog: SessionLog;
 }
 
-export class Session {
+const UNHEARD =
+  "the front-end has no way to be told of a change of the device (BACKEND_REQ): its guest learns of it when it restarts";
+
+/** What is this front-end's own, whoever is served. */
+export interface SessionParts {
+  readonly seat: SessionSeat;
+  readonly inflight: SessionInflight;
+  readonly memory: SessionMemory;
+}
+
+export class Session implements Occupant {
   readonly connectedAtMs = performance.now();
   /** Descriptors that go with the reply being made. */
   private readonly replyFds: number[] = [];
   private readonly vrings: Vrings;
   private readonly requests: DeviceRequests;
+  private readonly log: LogRequests;
+  private readonly state: StateRequests;
   private readonly table: ReadonlyMap<number, Request>;
+  /** Requests, and what must not go on beside them. */
+  private readonly turns = new Turns();
 
   constructor(
     private readonly connection: Connection,
     private readonly served: Served,
-    private readonly log: Log,
+    private readonly own: SessionParts,
+    private readonly logger: Log,
   ) {
-    const { device, packed, inflight, memory, rings } = served;
+    const { device, packed, rings, dirtyLog } = served;
+    const { seat, inflight, memory } = own;
     const { length: queueCount } = device.queues;
-    const beforeFirstStart = (start: VringStart) => this.beforeFirstStart(start);
-    this.vrings = new Vrings(queueCount, memory, inflight, rings, beforeFirstStart, log);
-    this.requests = new DeviceRequests(device, packed, this.vrings, inflight);
+    const events = {
+      firstStart: (start: VringStart) => this.beforeFirstStart(start),
+      started: () => this.requests.news.ringStarted(),
+    };
+    this.vrings = new Vrings(queueCount, memory, inflight, rings, seat, events, logger);
+    this.log = new LogRequests(dirtyLog, rings, memory, seat, () => this.connection.interrupt());
+    this.state = new StateRequests(device.state, seat);
+    const isServing = () => this.turns.isTaken;
+    this.requests = new DeviceRequests(device, packed, this.vrings, inflight, seat, this.log, isServing);
     const suspends = () => this.requests.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT);
     this.table = requestTable(
       this.requests,
       new MemoryRequests(memory, inflight, this.vrings, queueCount, (fd) => this.replyFds.push(fd)),
-      new RingRequests(this.vrings, queueCount, suspends),
+      new RingRequests(this.vrings, queueCount, suspends, () => this.log.signal()),
+      this.log,
+      this.state,
     );
+  }
+
+  /** Whether it is the one whose rings may run. */
+  get isServed(): boolean {
+    return this.own.seat.isTaken;
+  }
+
+  get isAtRest(): boolean {
+    return this.vrings.areAtRest;
   }
 
   /** As negotiated so far. */
@@ -67,27 +103,41 @@ export class Session {
    * what the front-end did wrong, if that is why it ended.
    */
   async run(): Promise<Error | undefined> {
-    this.requests.begin();
     try {
+      this.own.seat.begin(this);
       for (;;) {
         const message = await this.connection.receive();
         if (message === undefined) return undefined;
-        await this.serve(message);
+        await this.turns.run(() => this.serve(message));
+        this.requests.news.served();
         // A front-end that floods us must not keep signals and the reports of workers waiting.
         await nextTurn();
       }
     } catch (error) {
       if (!isFrontEndsFault(error)) throw error;
-      this.log.warn({ reason: error.message }, "connection closed");
+      this.logger.warn({ reason: error.message }, "connection closed");
       return error;
     } finally {
-      await this.end();
+      await this.turns.run(() => this.end());
     }
   }
 
   /** Ends run() after the request at hand. */
   stop(): void {
     this.connection.interrupt();
+    this.own.seat.interrupt();
+  }
+
+  seated(): void {
+    this.vrings.forgetStarts();
+    this.requests.seated();
+    this.state.seated();
+    this.log.seated();
+  }
+
+  unseated(): void {
+    this.log.unseated();
+    this.requests.unseated();
   }
 
   /** A ring takes no more requests. */
@@ -97,7 +147,17 @@ export class Session {
 
   /** The device's config space has changed. */
   configChanged(): void {
-    this.requests.configChanged();
+    if (this.requests.hearsOfConfigChanges) this.requests.news.changed();
+    else if (this.vrings.areRunning) this.logger.info(UNHEARD);
+  }
+
+  /** Changes what requests must not see changing, between two of the front-end's requests. */
+  async whileStopped(change: () => Promise<void>): Promise<void> {
+    try {
+      await this.turns.run(() => this.vrings.whileStopped(change));
+    } finally {
+      this.requests.news.served();
+    }
   }
 
   /**
@@ -105,11 +165,16 @@ export class Session {
    * finishes after that.
    */
   private async end(): Promise<void> {
+    const { seat, memory, inflight } = this.own;
+    seat.ending();
     await this.vrings.close();
+    await this.log.end();
     this.connection.close();
-    this.served.memory.clear();
-    this.served.inflight.clear();
+    memory.clear();
+    inflight.clear();
     this.requests.end();
+    this.state.end();
+    seat.end();
   }
 
   private async serve(message: Message): Promise<void> {
@@ -129,7 +194,7 @@ export class Session {
 
   private async answer(message: Message): Promise<Payload> {
     const request = this.table.get(message.request) ?? unknownRequest(message.request);
-    this.log.debug({ request: m.requestName(message.request), bytes: message.payload.length }, "request");
+    this.logger.debug({ request: m.requestName(message.request), bytes: message.payload.length }, "request");
     try {
       this.check(request, message);
       const payload = await request.handle(message);
@@ -155,7 +220,7 @@ export class Session {
   private refuse(request: Request, message: Message, error: Error): Payload {
     const payload = request.failure ?? (this.needsAck(message) ? NACK : undefined);
     if (payload === undefined && !request.isHarmless) throw error;
-    this.log.warn({ reason: error.message }, "request refused");
+    this.logger.warn({ reason: error.message }, "request refused");
     return payload;
   }
 
@@ -168,6 +233,6 @@ export class Session {
 
   /** Such a driver may have written to the config space before. */
   private beforeFirstStart(start: VringStart): void {
-    if (this.requests.isConfigOld || hasPast(start, this.served.memory)) this.served.device.inherited?.();
+    if (this.requests.isConfigOld || hasPast(start, this.own.memory)) this.served.device.inherited?.();
   }
 }

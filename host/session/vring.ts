@@ -16,8 +16,9 @@ import {
 } from "../../assembly/spec/virtqueue.ts";
 import { ProtocolError } from "../errors.ts";
 import { close } from "../linux/libc.ts";
-import { type GuestMemory, GuestMemoryError } from "../memory/guest-memory.ts";
+import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { InflightRegion } from "../memory/inflight-region.ts";
+import { GuestMemoryError } from "../memory/region-list.ts";
 import type { VringStart } from "../workers/data-plane.ts";
 
 /** What the negotiated features make of every ring. */
@@ -33,9 +34,9 @@ export interface RingAddresses {
   used: bigint;
 }
 
-export type RingMemory = Pick<GuestMemory, "userToPtr">;
+export type RingMemory = Pick<GuestMemory, "userToPtr" | "userToGpa">;
 export type RingInflight = Pick<InflightRegion, "forQueue" | "isSet">;
-type RingPointers = Pick<VringStart, "descPtr" | "driverPtr" | "devicePtr">;
+type RingPointers = Pick<VringStart, "descPtr" | "driverPtr" | "devicePtr" | "descGpa" | "deviceGpa">;
 
 /** No descriptor: the ring is polled, or the driver polls. */
 export const NO_FD = -1;
@@ -95,7 +96,7 @@ export class Vring {
     return { index, size, ...format, ...pointers, base, kickFd, callFd, inflight: recorded };
   }
 
-  /** Where the ring's parts lie in linear memory. */
+  /** Where the ring's parts lie in linear memory, and those that we write for the guest. */
   locate(memory: RingMemory, { packed, eventIdx }: RingFormat): RingPointers {
     const size = this.size!;
     this.checkSize(size, { packed });
@@ -105,6 +106,8 @@ export class Vring {
       descPtr: this.resolve(memory, layout.desc, descriptor),
       driverPtr: this.resolve(memory, layout.driver, available),
       devicePtr: this.resolve(memory, layout.device, used),
+      descGpa: memory.userToGpa(descriptor),
+      deviceGpa: memory.userToGpa(used),
     };
   }
 

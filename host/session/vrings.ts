@@ -6,16 +6,25 @@ import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { Log } from "../process/log.ts";
 import { hasFeature } from "../protocol/feature-bits.ts";
 import type { DataPlane, VringStart } from "../workers/data-plane.ts";
+import type { SessionSeat } from "./seat.ts";
 import {
   initialBase,
   NO_FD,
   type RingAddresses,
   type RingFormat,
   type RingInflight,
+  type RingMemory,
   Vring,
 } from "./vring.ts";
 
-export type RingRunner = Pick<DataPlane, "start" | "stop" | "suspend" | "setCall">;
+export type RingRunner = Pick<DataPlane, "start" | "stop" | "suspend" | "setCall" | "setLogging">;
+
+export interface VringEvents {
+  /** A ring is about to start for the first time. */
+  firstStart(start: VringStart): void;
+  /** A ring runs. */
+  started(): void;
+}
 
 export class Vrings {
   private readonly all: Vring[];
@@ -25,11 +34,11 @@ export class Vrings {
 
   constructor(
     count: number,
-    private readonly memory: Pick<GuestMemory, "userToPtr" | "regionCount">,
+    private readonly memory: RingMemory & Pick<GuestMemory, "regionCount">,
     private readonly inflight: RingInflight,
     private readonly runner: RingRunner,
-    /** Called for each ring before it starts for the first time. */
-    private readonly beforeFirstStart: (start: VringStart) => void,
+    private readonly seat: Pick<SessionSeat, "isTaken" | "take" | "rested">,
+    private readonly events: VringEvents,
     private readonly log: Log,
   ) {
     this.all = Array.from({ length: count }, (_, index) => new Vring(index));
@@ -39,6 +48,16 @@ export class Vrings {
     const vring = this.all[index];
     if (vring === undefined) throw new ProtocolError(request, `ring ${index} of ${this.all.length}`);
     return vring;
+  }
+
+  /** "Ring states": none is started, enabled or not. */
+  get areAtRest(): boolean {
+    return this.all.every((vring) => vring.kickFd === undefined);
+  }
+
+  /** Others may have been served meanwhile: rings start as if for the first time. */
+  forgetStarts(): void {
+    for (const vring of this.all) vring.hasStarted = false;
   }
 
   /** Running rings go on undisturbed, so their format can't change. */
@@ -57,8 +76,13 @@ export class Vrings {
   }
 
   async setEnabled(vring: Vring, isEnabled: boolean): Promise<void> {
+    const before = vring.isEnabled;
     vring.isEnabled = isEnabled;
-    await this.settle(vring);
+    await this.settle(vring).catch((error: unknown) => {
+      // What is refused has no effect: the ring must not start later, with what may be stale by then.
+      vring.isEnabled = before;
+      throw error;
+    });
   }
 
   async setAddresses(vring: Vring, addresses: RingAddresses): Promise<void> {
@@ -76,7 +100,10 @@ export class Vrings {
   async setKick(vring: Vring, fd: number): Promise<void> {
     await this.stop(vring);
     vring.setKick(fd);
-    await this.settle(vring);
+    await this.settle(vring).catch((error: unknown) => {
+      vring.setKick(undefined);
+      throw error;
+    });
   }
 
   async setCall(vring: Vring, fd: number): Promise<void> {
@@ -93,6 +120,7 @@ export class Vrings {
   async stopForBase(vring: Vring, isSuspend: boolean): Promise<number> {
     await this.stop(vring, isSuspend);
     vring.closeNotifiers();
+    this.seat.rested();
     return vring.base ?? initialBase(this.format);
   }
 
@@ -100,13 +128,18 @@ export class Vrings {
   async stopAll(): Promise<void> {
     await Promise.all(this.all.map((vring) => this.stop(vring)));
     for (const vring of this.all) vring.setKick(undefined);
+    this.seat.rested();
   }
 
-  /** Changes guest memory while no ring runs, and lets those that ran go on from where they were. */
-  async whileStopped(change: () => void): Promise<void> {
+  get areRunning(): boolean {
+    return this.all.some((vring) => vring.isRunning);
+  }
+
+  /** Changes guest memory, or the disk, while no ring runs, and lets those that ran go on from where they were. */
+  async whileStopped(change: () => void | Promise<void>): Promise<void> {
     await Promise.all(this.all.map((vring) => this.stop(vring)));
     try {
-      change();
+      await change();
     } finally {
       for (const vring of this.all) await this.resume(vring);
     }
@@ -138,13 +171,25 @@ export class Vrings {
   }
 
   private async start(vring: Vring): Promise<void> {
+    await this.takeSeat(vring);
     const start = vring.describe(this.memory, this.inflight, this.format);
     if (start.inflight === undefined && this.inflight.isSet) this.tellUntracked(vring);
-    if (!vring.hasStarted) this.beforeFirstStart(start);
+    if (!vring.hasStarted) this.events.firstStart(start);
     vring.hasStarted = true;
     await this.runner.start(start);
     vring.isRunning = true;
+    this.events.started();
     this.log.debug({ ring: vring.index, size: vring.size, base: vring.base, ...this.format }, "ring started");
+  }
+
+  /** A ring that has to wait for too long is stopped again. */
+  private async takeSeat(vring: Vring): Promise<void> {
+    try {
+      await this.seat.take(`the start of ring ${vring.index}`);
+    } catch (error) {
+      vring.setKick(undefined);
+      throw error;
+    }
   }
 
   /** Once a front-end: it may start its rings as often as it likes. */
@@ -168,14 +213,15 @@ export class Vrings {
     try {
       await this.settle(vring);
     } catch (error) {
-      if (!(error instanceof ProtocolError)) throw error;
+      // Without the seat nothing is wrong with the ring.
+      if (!(error instanceof ProtocolError) || !this.seat.isTaken) throw error;
       this.reportBroken(vring.index, error.reason);
     }
   }
 
   /** Refuses addresses with the request that brought them, if what they must fit is known by then. */
   private checkAddresses(vring: Vring): void {
-    if (vring.size === undefined || this.memory.regionCount === 0) return;
+    if (vring.size === undefined || this.memory.regionCount === 0 || !this.seat.isTaken) return;
     try {
       vring.locate(this.memory, this.format);
     } catch (error) {

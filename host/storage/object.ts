@@ -7,6 +7,7 @@ import {
   BLOCK_SIZE_MAX,
   type EnginesSetup,
   RANGE_BYTES_MAX,
+  type Sizing,
   type Storage,
   type StorageEngines,
   type StorageFacts,
@@ -34,6 +35,7 @@ export interface ObjectStorageOptions {
 export class ObjectStorage implements Storage {
   readonly facts: StorageFacts;
   readonly isLocal = true;
+  readonly sizing: Sizing | string;
 
   /** Takes the object, which is closed with the storage. Throws StartError if it can't be what it says, and leaves it open. */
   constructor(
@@ -55,6 +57,7 @@ export class ObjectStorage implements Storage {
       serial,
       direct: false,
     };
+    this.sizing = sizingOf(object, this.facts);
   }
 
   openEngines({ onFailure }: EnginesSetup): StorageEngines {
@@ -83,6 +86,21 @@ export class ObjectStorage implements Storage {
   async close(): Promise<void> {
     await this.object.close?.();
   }
+}
+
+const IN_OVERLAY =
+  "is served in an overlay, whose disk can't be resized: an overlay is made for a base of one size";
+const AS_STARTED = "keeps the size that it was started with: start it anew with another one";
+
+function sizingOf(object: BlockDisk, { overlay, blockSize }: StorageFacts): Sizing | string {
+  if (overlay !== undefined) return IN_OVERLAY;
+  if (object.measure === undefined) return AS_STARTED;
+  return {
+    async measure(mayShrink) {
+      const byteLength = await object.measure!(mayShrink);
+      return byteLength - (byteLength % BigInt(blockSize));
+    },
+  };
 }
 
 function check(object: BlockDisk, blockSize: number, serial: string, name: string): void {

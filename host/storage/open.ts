@@ -1,13 +1,15 @@
 // Opens what a name stands for: a file, or a disk of another kind by its scheme, maybe under an overlay.
 import { resolve } from "node:path";
 import type { BlockDisk } from "../engines/block-disk.ts";
-import { choice, StartError } from "../errors.ts";
+import { StartError } from "../errors.ts";
+import { choice } from "../process/choices.ts";
 import type { Log } from "../process/log.ts";
 import { FileDisk } from "./file/file-disk.ts";
 import { FileStorage, type FileStorageOptions } from "./file/file-storage.ts";
 import { SIGNATURE_BYTES } from "./file/format.ts";
 import { type Identity, serialFrom } from "./file/identity.ts";
 import { checkRaw } from "./file/raw-check.ts";
+import { recordServedRaw } from "./file/raw-record.ts";
 import { MemoryDisk } from "./memory.ts";
 import { isNbdUri, parseNbdUri } from "./nbd/uri.ts";
 import { ObjectStorage } from "./object.ts";
@@ -101,11 +103,27 @@ async function openNbd(options: StorageChoice, stopping: AbortSignal, log: Log):
     const identity = exportIdentity(path);
     const start = await readStart(disk);
     checkRaw({ start, byteLength: disk.byteLength, identity }, { ...options, readOnly }, log);
-    return { ...disk, serial: serialFrom(identity.parts) };
+    return { ...disk, serial: serialFrom(identity.parts), measure: recording(disk, identity, readOnly) };
   } catch (error) {
     await disk.close?.();
     throw error;
   }
+}
+
+/** What is served raw is known by its size, too. */
+function recording(
+  disk: BlockDisk,
+  identity: Identity,
+  readOnly: boolean,
+): NonNullable<BlockDisk["measure"]> {
+  let known = disk.byteLength;
+  return async (mayShrink) => {
+    const byteLength = await disk.measure!(mayShrink);
+    if (readOnly || byteLength === known || (byteLength < known && !mayShrink)) return byteLength;
+    known = byteLength;
+    recordServedRaw({ byteLength, identity });
+    return byteLength;
+  };
 }
 
 /** An export is where it is and what it is called, however it is reached. */

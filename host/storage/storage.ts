@@ -4,7 +4,7 @@ import type { OnDiskFailure } from "../engines/disk-failure.ts";
 import type { EngineRecipe, FileEngine } from "../engines/recipe.ts";
 import type { LinearMemory } from "../memory/linear-memory.ts";
 
-/** What the storage is. Nothing of it changes while it is open. */
+/** What the storage was when it was opened. Nothing of it changes while it is open, but for its size where `sizing` says so. */
 export interface StorageFacts {
   /** As it was named, for messages, the log and status. */
   readonly name: string;
@@ -65,8 +65,25 @@ export interface StorageEngines {
   close(): void;
 }
 
+/** Of storage whose size may change while it is served. Sizes are in bytes, in whole blocks. */
+export interface Sizing {
+  /**
+   * How large it is now. It can be served so from then on, unless it is smaller and `mayShrink` is false. Rejects with a RangeError
+   * that says why this can't be told.
+   */
+  measure(mayShrink: boolean): Promise<bigint>;
+  /** The same at once, where that costs next to nothing. */
+  look?(): bigint;
+  /** It is served at the size that it has now. */
+  taken?(): void;
+  /** Makes it so large, or so small. Left out: that is somebody else's to do. */
+  set?(byteLength: bigint): Promise<void>;
+}
+
 export interface Storage {
   readonly facts: StorageFacts;
+  /** A string says why the size stays as it is, after the name. */
+  readonly sizing: Sizing | string;
   /** Served in the thread that has opened it, by one worker. */
   readonly isLocal: boolean;
   /** Once, before the first worker starts. */

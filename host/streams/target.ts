@@ -1,13 +1,30 @@
-// How options name a host side: KIND:WHERE.
+// How options name a host side, KIND:WHERE, and who ends there, NAME=KIND:WHERE.
 import { isIP } from "node:net";
+import type { OptionType } from "../options/types.ts";
 
-export const TARGET_KINDS = ["unix", "pty", "file", "tcp", "stdio"] as const;
+export const TARGET_KINDS = ["unix", "pty", "file", "tcp", "stdio", "none"] as const;
 
-/** `where`: a path; HOST:PORT; empty for the program's own standard streams. */
+/** Those that are nowhere else. */
+const WITHOUT_PLACE: readonly string[] = ["stdio", "none"];
+
+/** `where`: a path; HOST:PORT; empty for the program's own standard streams, and for nothing. */
 export interface HostTarget {
   readonly kind: (typeof TARGET_KINDS)[number];
   readonly where: string;
 }
+
+/** The target of something that has a name. */
+export type NamedTarget = HostTarget & { readonly name: string };
+
+export const namedTarget: OptionType<NamedTarget> = {
+  takes: "NAME=unix:PATH, NAME=pty:LINK, NAME=file:PATH, NAME=tcp:127.0.0.1:PORT, NAME=stdio or NAME=none",
+  read(text) {
+    const [, name, target] = /^([^=]{1,64})=(.*)$/s.exec(text) ?? [];
+    const parsed = parseTarget(target ?? "");
+    return name && parsed ? { name, ...parsed } : undefined;
+  },
+  accepts: (value): value is NamedTarget => typeof value === "object",
+};
 
 const PORT_MAX = 65535;
 
@@ -15,7 +32,7 @@ const PORT_MAX = 65535;
 export function parseTarget(text: string): HostTarget | undefined {
   const [, name = "", where = ""] = /^([a-z]+)(?::(.*))?$/s.exec(text) ?? [];
   const kind = TARGET_KINDS.find((each) => each === name);
-  if (kind === undefined || (kind === "stdio") !== (where === "")) return undefined;
+  if (kind === undefined || WITHOUT_PLACE.includes(kind) !== (where === "")) return undefined;
   return kind === "tcp" && !isLoopback(where) ? undefined : { kind, where };
 }
 

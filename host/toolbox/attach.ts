@@ -18,6 +18,7 @@ export interface Place {
 export class NoBlockDevice extends Error {}
 
 const RETRY_MS = 20;
+const OTHERS = "; another front-end may be served";
 const ONE_AT_A_TIME = "a back-end serves one at a time";
 
 /**
@@ -85,11 +86,13 @@ function explained(error: unknown, { socketPath, timeoutMs }: Place, hasAnswered
   if (error instanceof NoBlockDevice)
     return new StartError(`the back-end at ${socketPath} has no block device: ${message}`);
   if (error instanceof Refused)
-    return new StartError(`the back-end at ${socketPath} won't be used as a block device: ${message}`);
+    return new StartError(
+      `the back-end at ${socketPath} won't be used: ${message}${/^SET_VRING_/.test(message) ? OTHERS : ""}`,
+    );
   if (error instanceof TooLate) {
     return new StartError(
       hasAnswered
-        ? `the back-end at ${socketPath} answered, but not all of it within ${seconds} s (--timeout): ${message}`
+        ? `the back-end at ${socketPath} answered, but not all of it within ${seconds} s (--timeout): ${message}${OTHERS}`
         : `connected to ${socketPath}, but got no answer in ${seconds} s: another front-end may be connected, and ${ONE_AT_A_TIME}`,
     );
   }

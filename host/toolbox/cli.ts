@@ -20,6 +20,7 @@ import { addDoctor } from "./doctor/command.ts";
 import { addCtl, addTop } from "./observe.ts";
 import { addProbe } from "./probe/command.ts";
 import { complain, NAME } from "./terminal.ts";
+import { addVsock } from "./vsock/command.ts";
 
 /** All subcommands and their options, for whoever reads them: this program, its manual pages, and shells. */
 export function commandLine(): Command {
@@ -36,6 +37,7 @@ export function commandLine(): Command {
   addCompletion(program);
   addCtl(program);
   addTop(program);
+  addVsock(program);
   return program;
 }
 

@@ -4,6 +4,8 @@ import { Socket } from "node:net";
 import { reasonOf } from "../errors.ts";
 
 const ANSWER_MAX = 16 << 20;
+/** Of a picture of the largest screen, which compresses badly. */
+const PICTURE_MAX = 1 << 30;
 
 /** Whom to ask, and how long all of the exchange may take. */
 export interface Peer {
@@ -22,16 +24,24 @@ export async function askControl<T>(
   body?: object,
 ): Promise<T> {
   const text = body === undefined ? "" : JSON.stringify(body);
-  const { status, answer } = await exchange({ socketPath, timeoutMs }, method, path, text);
+  const { status, bytes } = await exchange({ socketPath, timeoutMs }, method, path, text, ANSWER_MAX);
+  const answer = bytes.toString();
   const value = parse(answer);
   if (value === undefined || status >= 400) throw new ControlError(sentenceOf(socketPath, status, answer));
   return value as T;
 }
 
+/** What it answers that is no JSON, such as a picture. Throws ControlError. */
+export async function fetchControl(peer: Peer, path: string): Promise<Buffer> {
+  const { status, bytes } = await exchange(peer, "GET", path, "", PICTURE_MAX);
+  if (status !== 200) throw new ControlError(sentenceOf(peer.socketPath, status, bytes.toString()));
+  return bytes;
+}
+
 /** What an answer says that is none. */
 export function sentenceOf(socketPath: string, status: number, answer: string): string {
   const value = parse(answer) as { error?: string } | undefined;
-  if (value === undefined || status < 400) return `${socketPath} is no control socket of vringd-blk`;
+  if (value === undefined || status < 400) return `${socketPath} is no control socket of ours`;
   return `${socketPath}: ${value.error ?? status}`;
 }
 
@@ -40,18 +50,21 @@ async function exchange(
   method: string,
   path: string,
   body: string,
-): Promise<{ status: number; answer: string }> {
-  const way = socketPath.startsWith("@") ? await wayToName(socketPath) : { socketPath, agent: false };
+  most: number,
+): Promise<{ status: number; bytes: Buffer }> {
+  const way = await wayTo(socketPath);
   return new Promise((resolve, reject) => {
     const fail = (reason: string) => reject(new ControlError(`${socketPath}: ${reason}`));
     const headers = { "content-length": Buffer.byteLength(body) };
     const sent = request({ method, path, headers, ...way }, (response) => {
-      let answer = "";
-      response.setEncoding("utf8").on("data", (part: string) => {
-        answer += part;
-        if (answer.length > ANSWER_MAX) sent.destroy(new Error("the answer does not end"));
+      const parts: Buffer[] = [];
+      let byteLength = 0;
+      response.on("data", (part: Buffer) => {
+        parts.push(part);
+        byteLength += part.length;
+        if (byteLength > most) sent.destroy(new Error("the answer does not end"));
       });
-      response.on("end", () => resolve({ status: response.statusCode!, answer }));
+      response.on("end", () => resolve({ status: response.statusCode!, bytes: Buffer.concat(parts) }));
       response.on("error", (error) => fail(reasonOf(error)));
     });
     // Of the whole exchange: a peer that sends a byte now and then is never idle.
@@ -63,6 +76,11 @@ async function exchange(
     sent.on("error", (error) => fail(reasonFor(error)));
     sent.end(body);
   });
+}
+
+/** What a request needs to get there. Throws ControlError. */
+export async function wayTo(socketPath: string): Promise<RequestOptions> {
+  return socketPath.startsWith("@") ? wayToName(socketPath) : { socketPath, agent: false };
 }
 
 /** Node 20 itself fills abstract names up with zeroes, which makes them other names. */

@@ -1,4 +1,4 @@
-// Where the control sockets of this machine's daemons are, and what their disks are called.
+// Where the control sockets of this machine's daemons are, and what their devices are called.
 import { existsSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 
@@ -25,13 +25,13 @@ export function findControlSockets(directories = controlDirectories()): string[]
   );
 }
 
-/** The socket meant by a path, or by a disk's name where it is one of those that are found. */
+/** The socket meant by a path, or by a device's name where it is one of those that are found. */
 export function resolveControlSocket(pathOrName: string, directories = controlDirectories()): string {
   if (pathOrName.includes("/") || existsSync(pathOrName)) return pathOrName;
-  return findControlSockets(directories).find((path) => diskName(path) === pathOrName) ?? pathOrName;
+  return findControlSockets(directories).find((path) => deviceName(path) === pathOrName) ?? pathOrName;
 }
 
-export function diskName(socketPath: string): string {
+export function deviceName(socketPath: string): string {
   return basename(socketPath, ENDING);
 }
 

@@ -1,6 +1,6 @@
 // Server-sent events of one control socket, for as long as its daemon runs.
 import { type ClientRequest, type IncomingMessage, request } from "node:http";
-import { ControlError, type Peer, reasonFor, sentenceOf } from "./control-client.ts";
+import { ControlError, type Peer, reasonFor, sentenceOf, wayTo } from "./control-client.ts";
 
 /** The daemon says every 5 s that it is still there. */
 const SILENCE_MS = 20_000;
@@ -29,15 +29,16 @@ export async function* eventsOf(
   }
 }
 
-function begin(
+async function begin(
   socketPath: string,
   timeoutMs: number,
   path: string,
   signal: AbortSignal,
 ): Promise<{ sent: ClientRequest; response: IncomingMessage }> {
+  const way = await wayTo(socketPath);
   return new Promise((resolve, reject) => {
     const headers = { accept: "text/event-stream" };
-    const sent = request({ socketPath, path, headers, agent: false, signal });
+    const sent = request({ ...way, path, headers, signal });
     const timer = setTimeout(
       () => sent.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)),
       timeoutMs,
@@ -53,7 +54,8 @@ function begin(
   });
 }
 
-async function refused(socketPath: string, response: IncomingMessage): Promise<never> {
+/** Throws ControlError: what a response says that is not what was asked for. */
+export async function refused(socketPath: string, response: IncomingMessage): Promise<never> {
   const lines: string[] = [];
   for await (const line of linesOf(response)) lines.push(line);
   throw new ControlError(sentenceOf(socketPath, response.statusCode!, lines.join("\n")));

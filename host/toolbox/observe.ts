@@ -1,14 +1,53 @@
 // `vringd ctl` and `vringd top`: their options. What they do is loaded when they are called.
-import { type Command, oneOf, timeoutOption, UsageError, wholeNumber } from "../command-line/program.ts";
+import {
+  type Command,
+  timeoutOption,
+  UsageError,
+  type ValueReader,
+  wholeNumber,
+} from "../command-line/program.ts";
+import { controlKey } from "./ctl/escape-key.ts";
 
 const INTERVAL_MAX = 60;
 const TIMEOUT_MAX = 60;
 
-const COMMANDS = ["status", "stats", "events", "log-level", "quit"];
+/** Those that every device has, by how many arguments they take: from, to. */
+const COMMANDS: Readonly<Record<string, readonly [number, number]>> = {
+  status: [0, 0],
+  stats: [0, 0],
+  events: [0, 0],
+  "log-level": [1, 1],
+  attach: [0, 1],
+  resize: [0, 0],
+  screenshot: [1, 2],
+  commands: [0, 0],
+  quit: [0, 0],
+};
+
+const MISTAKES: Readonly<Record<string, string>> = {
+  "log-level": "log-level takes a level: error, warn, info or debug",
+  attach: "attach takes the name of one port",
+  resize: "resize takes --size and --shrink",
+  screenshot: "screenshot takes the file to write, or - for standard output, and then the number of a screen",
+};
+
+function escapeKey(text: string): string {
+  if (text === "none" || controlKey(text)) return text;
+  throw new UsageError(`--escape takes a key as ^] or ctrl-a, or none, not "${text}"`);
+}
+
+/** Only the daemon knows the names that its device adds. */
+const anyCommand: ValueReader<string> = Object.assign((text: string) => text, {
+  choices: Object.keys(COMMANDS),
+});
 
 export interface CtlOptions {
   timeout: number;
   json?: true;
+  escape: string;
+  force?: true;
+  size?: string;
+  shrink?: true;
 }
 
 export interface TopOptions {
@@ -30,23 +69,37 @@ export function addCtl(program: Command): void {
     .argument("<SOCKET>", "its path; or NAME, for a NAME.control where vringd top looks")
     .argument(
       "<COMMAND>",
-      "status: what runs; stats: what it did; events: what happens, until ^C; log-level LEVEL: what it logs; quit: end, as on SIGTERM",
-      oneOf(COMMANDS, "vringd ctl"),
+      "status: what runs; stats: what it did; events: what happens, until ^C; log-level LEVEL: what it logs; " +
+        "attach [PORT]: be the terminal of a console's port; resize: have a disk take over the size of its file or device; screenshot FILE [SCREEN]: what a guest's screen shows, as PNG; " +
+        "commands: what its device can be told beside these; " +
+        "quit: end, as on SIGTERM",
+      anyCommand,
     )
-    .argument("[LEVEL]", "for log-level: error, warn, info or debug")
+    .argument(
+      "[ARGUMENT...]",
+      "for log-level: error, warn, info or debug; for attach: the port, where there are several; for screenshot: the file, or -, and the screen; for a command of the device: its own",
+    )
     .option(...timeout)
     .option("--json", "print the answer as JSON, for programs; events one a line")
-    .addHelpText("after", "\nExit status: 0 if it answered, 1 if not, 2 for wrong usage.")
-    .action(async (socket, command, level, options) => {
-      if ((level === undefined) === (command === "log-level")) {
-        throw new UsageError(
-          level === undefined
-            ? "log-level takes a level: error, warn, info or debug"
-            : `${command} takes no more`,
-        );
-      }
+    .option(
+      "--escape <KEY>",
+      "for attach: the key before q, which detaches, as ^] or ctrl-a; none: there is none",
+      escapeKey,
+      "^]",
+    )
+    .option("--force", "for attach: detach whoever is attached there")
+    .option("--size <BYTES>", "for resize: make the file so large first, such as 20G")
+    .option("--shrink", "for resize: also if the disk becomes smaller, and loses what lies behind")
+    .addHelpText(
+      "after",
+      "\nExit status: 0 if it answered, or attach was ended by its user; 1 if not; 2 for wrong usage.",
+    )
+    .action(async (socket, command, args, options) => {
+      const [least, most] = Object.hasOwn(COMMANDS, command) ? COMMANDS[command]! : [0, Infinity];
+      if (args.length < least || args.length > most)
+        throw new UsageError(MISTAKES[command] ?? `${command} takes no more`);
       const { ctl } = await import("./ctl/ctl.ts");
-      process.exitCode = await ctl(socket, command, level, options);
+      process.exitCode = await ctl(socket, command, args, options);
     });
 }
 

@@ -23,17 +23,30 @@ export interface ThreadSetup extends WorkerSetup {
   recipe: FilesRecipe;
 }
 
-export interface QueueStart {
+/** Where a ring is, and where it begins. */
+export interface RingPlace {
   size: number;
+  descPtr: number;
+  /** Avail ring, or driver event suppression. */
+  driverPtr: number;
+  /** Used ring, or device event suppression. */
+  devicePtr: number;
+  /** Where the descriptors, and what the device writes, lie for the guest. */
+  descGpa: bigint;
+  deviceGpa: bigint;
+  /** As in VHOST_USER_SET_VRING_BASE. */
+  base: number;
+  /** -1: none, so the ring is polled. */
+  kickFd: number;
+  /** -1: none. */
+  callFd: number;
+  /** Where requests in flight are recorded, and left by a predecessor. */
+  inflight: QueueInflight | undefined;
+}
+
+export interface QueueStart extends RingPlace {
   /** QUEUE_F_*: the ring's format, and how the core is to take its chains. */
   flags: number;
-  descPtr: number;
-  driverPtr: number;
-  devicePtr: number;
-  base: number;
-  kickFd: number;
-  callFd: number;
-  inflight: QueueInflight | undefined;
 }
 
 /** Each is answered by a Done with the same id; a stop when the queue has stopped, with its base. */
@@ -41,6 +54,7 @@ export type Command =
   | { type: "start"; id: number; queue: number; start: QueueStart; windows: WindowPlan | undefined }
   | { type: "stop"; id: number; queue: number; isSuspend: boolean }
   | { type: "set-call"; id: number; queue: number; callFd: number }
+  | { type: "set-logging"; id: number; isOn: boolean }
   | { type: "quit"; id: number };
 
 export type Report =

@@ -1,16 +1,18 @@
 // The workers as the control plane sees them: rings are started and stopped here, and answered for later.
 import { EventEmitter } from "node:events";
-import * as layout from "../../assembly/abi/layout.ts";
+import { DEVICE_MEMORY_HOST_ADDRESS } from "../../assembly/abi/device-block.ts";
+import { DEVICE_PTR } from "../../assembly/abi/memory.ts";
+import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../../assembly/abi/queue.ts";
 import { compileCore } from "../core/core.ts";
 import type { EngineName } from "../engines/engine.ts";
 import type { EngineRecipe } from "../engines/recipe.ts";
 import { closePeerSignals, openPeerSignals } from "../linux/peer-notifier.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
-import type { QueueInflight } from "../memory/inflight-region.ts";
 import { placeOf, queueIndexAt, queuesOf, workerCountFor } from "../memory/worker-part.ts";
 import type { Log } from "../process/log.ts";
+import type { RingPlace } from "./commands.ts";
 import { describeFault } from "./faults.ts";
-import { type QueueCounters, Statistics, sumOf } from "./statistics.ts";
+import { Statistics } from "./statistics.ts";
 import { allReady, WorkerHandle } from "./worker-handle.ts";
 
 /** What the workers are, and what they serve. */
@@ -25,35 +27,14 @@ export interface DataPlanePlan {
 }
 
 /** A ring to start. The caller keeps the descriptors open until stop() has resolved. */
-export interface VringStart {
+export interface VringStart extends RingPlace {
   index: number;
-  size: number;
   packed: boolean;
   eventIdx: boolean;
-  descPtr: number;
-  /** Avail ring, or driver event suppression. */
-  driverPtr: number;
-  /** Used ring, or device event suppression. */
-  devicePtr: number;
-  /** As in VHOST_USER_SET_VRING_BASE. */
-  base: number;
-  /** -1: none, so the ring is polled. */
-  kickFd: number;
-  /** -1: none. */
-  callFd: number;
-  /** Where requests in flight are recorded, and left by a predecessor. */
-  inflight: QueueInflight | undefined;
 }
-
-/** What was done, over all queues since the data plane was opened, and rings that broke. */
-export type Counters = QueueCounters & { brokenRings: number };
 
 /** What workers say unasked. */
 export interface DataPlaneEvents {
-  /** A ring runs. */
-  started: [index: number];
-  /** It has stopped. */
-  stopped: [index: number];
   /** A ring broke: it takes nothing more until it is stopped and started again. */
   broken: [index: number, reason: string];
   /** The engine of a worker has failed operations, for the first time since its FailureBell was reset. */
@@ -66,26 +47,20 @@ export interface DataPlaneEvents {
   error: [error: Error];
 }
 
-/** Who tells of rings that broke. */
-export interface RingFaults {
-  on(event: "broken", listener: (index: number, reason: string) => void): unknown;
-  off(event: "broken", listener: (index: number, reason: string) => void): unknown;
-}
-
 export class DataPlane extends EventEmitter<DataPlaneEvents> {
   /** Of each ring that is broken or was: why it broke last. */
   readonly faults = new Map<number, string>();
   readonly statistics: Statistics;
-  private brokenRings = 0;
+  private brokenCount = 0;
 
   private constructor(
     private readonly memory: GuestMemory,
-    private readonly plan: DataPlanePlan,
+    queueCount: number,
     private readonly workers: readonly WorkerHandle[],
     private currentEngine: EngineName,
   ) {
     super();
-    this.statistics = new Statistics(memory.linear.view, plan.queueCount, workers.length);
+    this.statistics = new Statistics(memory.linear.view, queueCount, workers.length);
     workers.forEach((worker, w) => {
       worker.on("broken", (queue, fault) => this.noteBroken(w, queue, fault));
       worker.on("failed", () => this.emit("operationsFailed", w));
@@ -102,7 +77,7 @@ export class DataPlane extends EventEmitter<DataPlaneEvents> {
     const count = recipe.place === "this-thread" ? 1 : workerCountFor(threads, queueCount);
     const { wasm, hostAddress, view } = memory.linear;
     // Of the device block, this is what the core needs of any device.
-    view.setBigUint64(layout.DEVICE_PTR + layout.DEVICE_MEMORY_HOST_ADDRESS, BigInt(hostAddress), true);
+    view.setBigUint64(DEVICE_PTR + DEVICE_MEMORY_HOST_ADDRESS, BigInt(hostAddress), true);
     const shared = { memory: wasm, memoryHostAddress: hostAddress, core, pollUs };
     const workers = Array.from(
       { length: count },
@@ -113,7 +88,7 @@ export class DataPlane extends EventEmitter<DataPlaneEvents> {
     // For the session, which signals in this thread.
     openPeerSignals();
     log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "workers started");
-    return new DataPlane(memory, plan, workers, engine);
+    return new DataPlane(memory, queueCount, workers, engine);
   }
 
   /** That of the worker which was the last to change it, if any did. */
@@ -126,11 +101,10 @@ export class DataPlane extends EventEmitter<DataPlaneEvents> {
   }
 
   async start({ index, packed, eventIdx, ...ring }: VringStart): Promise<void> {
-    const flags = (packed ? layout.QUEUE_F_PACKED : 0) | (eventIdx ? layout.QUEUE_F_EVENT_IDX : 0);
+    const flags = (packed ? QUEUE_F_PACKED : 0) | (eventIdx ? QUEUE_F_EVENT_IDX : 0);
     const { worker, queue } = this.locate(index);
     this.memory.holdRing(index, [ring.descPtr, ring.driverPtr, ring.devicePtr]);
     await worker.send({ type: "start", queue, start: { ...ring, flags }, windows: this.memory.windowPlan });
-    this.emit("started", index);
   }
 
   /** Takes nothing more from the ring and completes what is in flight. Resolves with the vring base. */
@@ -147,7 +121,6 @@ export class DataPlane extends EventEmitter<DataPlaneEvents> {
     const { worker, queue } = this.locate(index);
     const { base } = await worker.send({ type: "stop", queue, isSuspend });
     this.memory.releaseRing(index);
-    this.emit("stopped", index);
     return base!;
   }
 
@@ -157,11 +130,14 @@ export class DataPlane extends EventEmitter<DataPlaneEvents> {
     await worker.send({ type: "set-call", queue, callFd });
   }
 
-  counters(): Counters {
-    const counters = Array.from({ length: this.plan.queueCount }, (_, index) =>
-      this.statistics.counters(index),
-    );
-    return { ...sumOf(counters), brokenRings: this.brokenRings };
+  /** Resolves when every worker logs what it writes from then on, or no longer does. The log must be there as long as one may. */
+  async setLogging(isOn: boolean): Promise<void> {
+    await Promise.all(this.workers.map((worker) => worker.send({ type: "set-logging", isOn })));
+  }
+
+  /** Rings that broke since the data plane was opened. */
+  get brokenRings(): number {
+    return this.brokenCount;
   }
 
   /** Ends the workers. All rings must have been stopped. */
@@ -173,7 +149,7 @@ export class DataPlane extends EventEmitter<DataPlaneEvents> {
   private noteBroken(worker: number, queue: number, fault: number): void {
     const index = queueIndexAt({ worker, queue }, this.workers.length);
     const reason = describeFault(fault);
-    this.brokenRings++;
+    this.brokenCount++;
     this.faults.set(index, reason);
     this.emit("broken", index, reason);
   }

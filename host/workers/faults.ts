@@ -12,7 +12,7 @@ import {
   FAULT_READABLE_AFTER_WRITABLE,
   FAULT_TOO_MANY_IN_FLIGHT,
   FAULT_TOO_SCATTERED,
-} from "../../assembly/abi/layout.ts";
+} from "../../assembly/abi/faults.ts";
 
 const words = new Map([
   [FAULT_AVAIL_RAN_AHEAD, "the avail index is more than the queue size ahead"],

@@ -1,5 +1,5 @@
 // How long a worker looks at its rings before it sleeps: as long as that has paid lately, and not at all when idle.
-import { NEWS_ENTER, NEWS_NONE } from "../../assembly/abi/layout.ts";
+import { NEWS_ENTER, NEWS_NONE } from "../../assembly/abi/step.ts";
 import type { Core } from "../core/core.ts";
 
 /** The first try, once a sleep was short enough that looking would have been quicker. */

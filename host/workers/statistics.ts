@@ -1,5 +1,41 @@
 // What the workers count and record, read from linear memory while they go on. Nothing here makes them wait.
-import * as layout from "../../assembly/abi/layout.ts";
+import { DEVICE_TIMED } from "../../assembly/abi/device-block.ts";
+import { DEVICE_PTR } from "../../assembly/abi/memory.ts";
+import {
+  KINDS_MAX,
+  QUEUE_BROKEN,
+  QUEUE_BYTES_IN,
+  QUEUE_BYTES_OUT,
+  QUEUE_CALLS,
+  QUEUE_F_EVENT_IDX,
+  QUEUE_F_PACKED,
+  QUEUE_FAILURES,
+  QUEUE_FLAGS,
+  QUEUE_IN_FLIGHT,
+  QUEUE_KICKS,
+  QUEUE_KINDS,
+  QUEUE_RUNNING,
+  QUEUE_SIZE,
+  QUEUE_STATE,
+  QUEUE_STOPPED,
+  QUEUE_STOPPING,
+  QUEUE_WAITED_NS,
+} from "../../assembly/abi/queue.ts";
+import {
+  BUCKET_SPLIT_SHIFT,
+  BUCKET_UNIT_SHIFT,
+  BUCKETS,
+  COUNT_POLLS_IN_VAIN,
+  COUNT_POLLS_PAID,
+  COUNT_SLEEPS,
+  COUNT_TURNS,
+  HISTOGRAM_COUNTS,
+  HISTOGRAM_STRIDE,
+  HISTOGRAM_SUM,
+  KINDS_TIMED,
+} from "../../assembly/abi/statistics.ts";
+import { LATENCIES_STRIDE, WORKER_COUNTS, WORKER_LATENCIES } from "../../assembly/abi/worker.ts";
+import { type Bucket, bucketStart } from "../histogram.ts";
 import { placeOf, queuePtrOf, workerPtrOf } from "../memory/worker-part.ts";
 
 /** What a queue has done, and how often either side was notified. */
@@ -14,13 +50,12 @@ export interface QueueCounters {
   failures: number;
   kicks: number;
   calls: number;
+  /** Nanoseconds that the chain which was next has waited for a limit. */
+  waitedNs: number;
 }
 
 /** Where the core counts operations, by kind. */
-const KIND_COUNTERS = Array.from({ length: layout.KINDS_MAX }, (_, kind) => layout.QUEUE_KINDS + 8 * kind);
-
-/** Buckets that hold something: where each begins and ends, in nanoseconds, and how many requests took that long. */
-export type Bucket = [fromNs: number, toNs: number, count: number];
+const KIND_COUNTERS = Array.from({ length: KINDS_MAX }, (_, kind) => QUEUE_KINDS + 8 * kind);
 
 export interface Latency {
   sumNs: number;
@@ -50,10 +85,10 @@ export interface WorkerStatistics {
 }
 
 const STATES: Record<number, RingState> = {
-  [layout.QUEUE_STOPPED]: "stopped",
-  [layout.QUEUE_RUNNING]: "running",
-  [layout.QUEUE_STOPPING]: "stopping",
-  [layout.QUEUE_BROKEN]: "broken",
+  [QUEUE_STOPPED]: "stopped",
+  [QUEUE_RUNNING]: "running",
+  [QUEUE_STOPPING]: "stopping",
+  [QUEUE_BROKEN]: "broken",
 };
 
 const LISTED_LEAST = 16;
@@ -81,40 +116,41 @@ export class Statistics {
     const count = (field: number) => this.readU64(ptr + field);
     return {
       operations: KIND_COUNTERS.map(count),
-      bytesIn: count(layout.QUEUE_BYTES_IN),
-      bytesOut: count(layout.QUEUE_BYTES_OUT),
-      failures: count(layout.QUEUE_FAILURES),
-      kicks: count(layout.QUEUE_KICKS),
-      calls: count(layout.QUEUE_CALLS),
+      bytesIn: count(QUEUE_BYTES_IN),
+      bytesOut: count(QUEUE_BYTES_OUT),
+      failures: count(QUEUE_FAILURES),
+      kicks: count(QUEUE_KICKS),
+      calls: count(QUEUE_CALLS),
+      waitedNs: count(QUEUE_WAITED_NS),
     };
   }
 
   /** Whether workers are to time requests. They look at it before each turn. */
   setTimed(isTimed: boolean): void {
-    this.view.setUint32(layout.DEVICE_PTR + layout.DEVICE_TIMED, Number(isTimed), true);
+    this.view.setUint32(DEVICE_PTR + DEVICE_TIMED, Number(isTimed), true);
   }
 
   get isTimed(): boolean {
-    return this.view.getUint32(layout.DEVICE_PTR + layout.DEVICE_TIMED, true) !== 0;
+    return this.view.getUint32(DEVICE_PTR + DEVICE_TIMED, true) !== 0;
   }
 
   /** 0 until it is started for the first time. */
   private size(index: number): number {
-    return this.view.getUint32(this.queuePtr(index) + layout.QUEUE_SIZE, true);
+    return this.view.getUint32(this.queuePtr(index) + QUEUE_SIZE, true);
   }
 
   private queue(index: number): QueueStatistics {
     const ptr = this.queuePtr(index);
     const u32 = (field: number) => this.view.getUint32(ptr + field, true);
-    const flags = u32(layout.QUEUE_FLAGS);
+    const flags = u32(QUEUE_FLAGS);
     const counters = this.counters(index);
     return {
       index,
-      state: STATES[u32(layout.QUEUE_STATE)]!,
-      size: u32(layout.QUEUE_SIZE),
-      isPacked: (flags & layout.QUEUE_F_PACKED) !== 0,
-      hasEventIdx: (flags & layout.QUEUE_F_EVENT_IDX) !== 0,
-      inFlight: u32(layout.QUEUE_IN_FLIGHT),
+      state: STATES[u32(QUEUE_STATE)]!,
+      size: u32(QUEUE_SIZE),
+      isPacked: (flags & QUEUE_F_PACKED) !== 0,
+      hasEventIdx: (flags & QUEUE_F_EVENT_IDX) !== 0,
+      inFlight: u32(QUEUE_IN_FLIGHT),
       counters,
       latencies: this.latencies(index, counters),
     };
@@ -122,32 +158,32 @@ export class Statistics {
 
   private latencies(index: number, { operations }: QueueCounters): Latency[] {
     const { worker, queue } = placeOf(index, this.workerCount);
-    const first = workerPtrOf(worker) + layout.WORKER_LATENCIES + queue * layout.LATENCIES_STRIDE;
-    return operations.slice(0, layout.KINDS_TIMED).map((count, kind) => {
+    const first = workerPtrOf(worker) + WORKER_LATENCIES + queue * LATENCIES_STRIDE;
+    return operations.slice(0, KINDS_TIMED).map((count, kind) => {
       // What was never touched has no memory behind it yet, and needs none.
       return count === 0 ? { sumNs: 0, buckets: [] } : this.latency(first, kind);
     });
   }
 
   private latency(first: number, kind: number): Latency {
-    const ptr = first + kind * layout.HISTOGRAM_STRIDE;
+    const ptr = first + kind * HISTOGRAM_STRIDE;
     const buckets: Bucket[] = [];
-    for (let i = 0; i < layout.BUCKETS; i++) {
-      const count = this.readU64(ptr + layout.HISTOGRAM_COUNTS + 8 * i);
+    for (let i = 0; i < BUCKETS; i++) {
+      const count = this.readU64(ptr + HISTOGRAM_COUNTS + 8 * i);
       if (count > 0) buckets.push([bucketStartNs(i), bucketStartNs(i + 1), count]);
     }
-    return { sumNs: this.readU64(ptr + layout.HISTOGRAM_SUM), buckets };
+    return { sumNs: this.readU64(ptr + HISTOGRAM_SUM), buckets };
   }
 
   private worker(index: number): WorkerStatistics {
-    const ptr = workerPtrOf(index) + layout.WORKER_COUNTS;
+    const ptr = workerPtrOf(index) + WORKER_COUNTS;
     const count = (at: number) => this.view.getFloat64(ptr + 8 * at, true);
     return {
       index,
-      turns: count(layout.COUNT_TURNS),
-      sleeps: count(layout.COUNT_SLEEPS),
-      pollsPaid: count(layout.COUNT_POLLS_PAID),
-      pollsInVain: count(layout.COUNT_POLLS_IN_VAIN),
+      turns: count(COUNT_TURNS),
+      sleeps: count(COUNT_SLEEPS),
+      pollsPaid: count(COUNT_POLLS_PAID),
+      pollsInVain: count(COUNT_POLLS_IN_VAIN),
     };
   }
 
@@ -160,25 +196,7 @@ export class Statistics {
   }
 }
 
-/** Of several queues together. */
-export function sumOf(counters: readonly QueueCounters[]): QueueCounters {
-  const sum = (count: (counters: QueueCounters) => number) =>
-    counters.reduce((total, each) => total + count(each), 0);
-  return {
-    operations: KIND_COUNTERS.map((_, kind) => sum(({ operations }) => operations[kind]!)),
-    bytesIn: sum(({ bytesIn }) => bytesIn),
-    bytesOut: sum(({ bytesOut }) => bytesOut),
-    failures: sum(({ failures }) => failures),
-    kicks: sum(({ kicks }) => kicks),
-    calls: sum(({ calls }) => calls),
-  };
-}
-
-/** Where a bucket of the core's histograms begins, in nanoseconds: bucketOf() of assembly/io/latency.ts the other way. */
+/** Where a bucket of the core's histograms begins, in nanoseconds: bucketOf() of assembly/io/statistics.ts the other way. */
 export function bucketStartNs(index: number): number {
-  const split = 2 ** layout.BUCKET_SPLIT_SHIFT;
-  const unitNs = 2 ** layout.BUCKET_UNIT_SHIFT;
-  if (index < 2 * split) return index * unitNs;
-  const shift = Math.floor(index / split) - 1;
-  return (split + (index % split)) * 2 ** shift * unitNs;
+  return bucketStart(index, BUCKET_SPLIT_SHIFT) * 2 ** BUCKET_UNIT_SHIFT;
 }

@@ -7,10 +7,8 @@ import {
   ENTRY_TARGET,
   GUEST_WRITES_MAX,
   TABLE_ENTRY_SIZE,
-  WORKER_COPIES,
-  WORKER_GUEST_WRITES,
-  WORKER_WINDOW_TABLE,
-} from "../../assembly/abi/layout.ts";
+} from "../../assembly/abi/guest-memory.ts";
+import { WORKER_COPIES, WORKER_GUEST_WRITES, WORKER_WINDOW_TABLE } from "../../assembly/abi/worker.ts";
 import { memcpy, SystemError } from "../linux/libc.ts";
 import { mapSharedAt } from "../linux/mapping.ts";
 import { COPIES_SIZE, COPY_SIZE, type WindowPlan, type WindowRegion } from "../memory/guest-memory.ts";

@@ -10,9 +10,10 @@ import {
   STEP_STOPPED,
   STEP_SUBMIT_MASK,
   STEP_SYNC_FAILED,
+  STEP_THROTTLED,
   STEP_WAIT,
   STEP_WINDOW_MISS,
-} from "../../assembly/abi/layout.ts";
+} from "../../assembly/abi/step.ts";
 import type { Core } from "../core/core.ts";
 import type { Engine, Patience } from "../engines/engine.ts";
 import { FailureBell } from "../memory/failure-bell.ts";
@@ -79,7 +80,9 @@ export class Worker {
     if ((turn & STEP_WAIT) === 0) return engine.enter(count, patienceOf(turn));
     if (!isAwake) {
       counts.countSleep();
-      return poller.timed(() => engine.enter(count, "wait"));
+      // A queue that a limit holds back is looked at again by then.
+      const patience = turn & STEP_THROTTLED ? this.core.throttleUs() : "wait";
+      return poller.timed(() => engine.enter(count, patience));
     }
     if (count > 0) engine.enter(count, "go-on");
     const found = poller.look();
@@ -114,6 +117,7 @@ export class Worker {
     switch (command.type) {
       case "start": {
         const { size, flags, descPtr, driverPtr, devicePtr, base, kickFd, callFd, inflight } = command.start;
+        core.placeRing(command.queue, command.start.descGpa, command.start.deviceGpa);
         core.trackInflight(command.queue, inflight?.ptr ?? 0, inflight?.entries ?? 0);
         this.windows.use(command.windows);
         this.engine.forgetMemory?.();
@@ -132,6 +136,10 @@ export class Worker {
       }
       case "set-call":
         core.setCallFd(command.queue, command.callFd);
+        this.report({ type: "done", id: command.id });
+        break;
+      case "set-logging":
+        core.setLogging(command.isOn);
         this.report({ type: "done", id: command.id });
         break;
       case "quit":

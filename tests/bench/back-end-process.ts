@@ -32,18 +32,20 @@ export class BackEndProcess {
     child.once("close", () => live.delete(child));
   }
 
-  /** Resolves once it listens. Without cores it runs where it likes. */
+  /** Resolves once it listens, or is ready as told. Without cores it runs where it likes. */
   static async start(
     command: readonly string[],
     socketPath: string,
     cores: readonly number[],
+    isReady?: () => boolean,
   ): Promise<BackEndProcess> {
     const pin = cores.length > 0 ? ["taskset", "-c", cores.join(",")] : [];
     const [program, ...args] = [...(hasGuard ? guard : []), ...pin, ...command];
     // In a process group of its own: a Ctrl-C is ours to act on.
     const child = spawn(program!, args, { stdio: ["ignore", "ignore", "pipe"], detached: true });
     const backEnd = new BackEndProcess(child, socketPath);
-    await until(() => backEnd.isListening() || backEnd.hasEnded, `${command[0]} listens`, START_TIMEOUT_MS);
+    const isUp = isReady ?? (() => backEnd.isListening());
+    await until(() => isUp() || backEnd.hasEnded, `${command[0]} listens`, START_TIMEOUT_MS);
     if (backEnd.hasEnded) throw new Error(`${command.join(" ")} ended: ${backEnd.stderr.trim()}`);
     return backEnd;
   }

@@ -2,9 +2,10 @@
 import { join } from "node:path";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import { Attachment } from "../../host/front-end/load/attachment.ts";
-import { percentile } from "../../host/front-end/load/histogram.ts";
+import { bucketsOf } from "../../host/front-end/load/histogram.ts";
 import type { RingDriver } from "../../host/front-end/load/ring-driver.ts";
 import { nowNs, Rounds } from "../../host/front-end/load/rounds.ts";
+import { type Bucket, percentileNs } from "../../host/histogram.ts";
 import { ownThreadTimeNs, processTimeNs } from "../support/cpu-clock.ts";
 import { BackEndProcess } from "./back-end-process.ts";
 import type { BackEnd } from "./back-ends.ts";
@@ -88,14 +89,14 @@ export class Contender {
     const before = this.reading();
     this.rounds.runFor(seconds);
     const after = this.reading();
-    const latencies = this.attachment.guest.latencies().all;
+    const latencies = bucketsOf(this.attachment.guest.latencies().all);
     this.rounds.finish();
     const requests = after.finished - before.finished;
     const elapsedNs = after.atNs - before.atNs;
     return {
       iops: (requests * 1e9) / elapsedNs,
-      p50Us: percentile(latencies, 50) / 1000,
-      p99Us: percentile(latencies, 99) / 1000,
+      p50Us: percentileUs(latencies, 50),
+      p99Us: percentileUs(latencies, 99),
       cpuUs: (after.backEndNs - before.backEndNs) / 1000 / requests,
       kicks: (after.kicks - before.kicks) / requests,
       frontEndShare: (after.frontEndNs - before.frontEndNs) / elapsedNs,
@@ -130,4 +131,8 @@ export class Contender {
     this.attachment.close();
     await this.process.stop();
   }
+}
+
+function percentileUs(latencies: readonly Bucket[], percent: number): number {
+  return (percentileNs(latencies, percent) ?? 0) / 1000;
 }

@@ -15,16 +15,24 @@ import { fioVersion } from "./fio.ts";
 import { nameOf } from "./grid.ts";
 import { headlineText } from "./headline.ts";
 import { Images } from "./images.ts";
+import { measureInput } from "./input.ts";
+import { measureLimits } from "./limits.ts";
 import { describeMachine, type Machine } from "./machine.ts";
 import { SharedNbdServer } from "./nbd.ts";
-import { type Options, readOptions } from "./options.ts";
+import { INPUT, LIMITS, type Options, RNG, readOptions, VSOCK } from "./options.ts";
+import { compareRandomNumbers } from "./rng.ts";
 import { syscallTool } from "./syscall-counter.ts";
 import { cellText, machineText } from "./tables.ts";
+import { compareSockets } from "./vsock/grid.ts";
 
 const FRONT_END_CORE = 0;
 
 async function main(): Promise<void> {
   const options = readOptions();
+  if (options.grid === RNG) return compareRandomNumbers(options);
+  if (options.grid === INPUT) return measureInput(options);
+  if (options.grid === VSOCK) return compareSockets(options);
+  if (options.grid === LIMITS) return measureLimits(options);
   const machine = describeMachine();
   const field = findBackEnds(options.pollUs, ["qemu-storage-daemon", ...options.storageDaemon]);
   const wanted = new RegExp(options.backEnds ?? "");

@@ -29,11 +29,12 @@ export interface CellValues {
 }
 
 interface Values extends CellValues {
-  grid: GridName | typeof ONE;
+  grid: GridName | typeof ONE | typeof RNG | typeof INPUT | typeof VSOCK | typeof LIMITS;
   filter?: string;
   backEnds?: string;
   pollUs: number[];
   storageDaemon: string[];
+  peer?: string;
   rounds: number;
   seconds: number;
   size: number;
@@ -48,6 +49,14 @@ export type Options = Values & { cells: Cell[] };
 
 /** The grid of one cell, which is made of options. */
 const ONE = "one";
+/** No cells: random numbers, in a guest. */
+export const RNG = "rng";
+/** No cells: how long events take to a guest. */
+export const INPUT = "input";
+/** No cells: sockets of a guest, and of a driver without one. */
+export const VSOCK = "vsock";
+/** How exact the limits of a disk are. */
+export const LIMITS = "limits";
 
 const HELP_WIDTH = 80;
 
@@ -58,11 +67,16 @@ function command(): Command {
     .configureOutput({ getOutHelpWidth: () => HELP_WIDTH });
   command
     .optionsGroup("What is measured:")
-    .addOption(new Option("--grid <NAME>", "cells").choices([...GRID_NAMES, ONE]).default("headline"))
+    .addOption(
+      new Option("--grid <NAME>", "cells")
+        .choices([...GRID_NAMES, ONE, RNG, INPUT, VSOCK, LIMITS])
+        .default("headline"),
+    )
     .option("--filter <REGEX>", "only cells whose names match")
     .option("--back-ends <REGEX>", "only back-ends whose names match")
     .option("--poll-us <LIST>", "also vringd with these values of --poll-us", list, [0])
     .option("--storage-daemon <PATH>", "also this qemu-storage-daemon; may be repeated", collect, [])
+    .option("--peer <PATH>", "the vhost-device-vsock of --grid vsock; left out: that of Debian sid's root")
     .addOption(new Option("--front-end <HOW>", "in all cells").choices(["poll", "sleep"]))
     .option("--no-fio", "leave out fio on the bare file")
     .option("--no-syscalls", "don't count system calls");
@@ -119,7 +133,9 @@ export function readOptions(): Options {
   const program = command();
   const values = program.parse().opts<Values>();
   const { filter = "", frontEnd } = values;
-  const cells = values.grid === ONE ? [ownCell(values)] : cellsOf(values.grid);
+  const { grid } = values;
+  if (grid === RNG || grid === INPUT || grid === VSOCK || grid === LIMITS) return { ...values, cells: [] };
+  const cells = grid === ONE ? [ownCell(values)] : cellsOf(grid);
   const manned = cells.map((cell) => ({ ...cell, manner: frontEnd ?? cell.manner }));
   const wanted = manned.filter((cell) => new RegExp(filter).test(nameOf(cell)));
   if (wanted.length === 0) program.error(`no cell of the grid "${values.grid}" matches "${filter}"`);

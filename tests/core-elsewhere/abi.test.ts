@@ -1,19 +1,16 @@
 // The core's interface: assembly/ABI.md tells the truth about it, and no change of it goes unseen.
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { describe, test } from "node:test";
-import * as chain from "../../assembly/abi/chain.ts";
-import * as layout from "../../assembly/abi/layout.ts";
+import * as layout from "../../assembly/abi/index.ts";
 import * as uring from "../../assembly/spec/io-uring.ts";
 import { abiExports, abiNumbers } from "../support/abi-document.ts";
 import { interfaceOf } from "../support/core-interface.ts";
+import { compareGolden } from "../support/golden.ts";
 
-const NUMBERS: Record<string, number> = { ...layout, ...chain, ...uring };
+const NUMBERS: Record<string, number> = { ...layout, ...uring };
 const ARTEFACTS = ["core.wasm", "core.plain.wasm"];
-
-/** `npm run golden` sets this. */
-const isUpdate = process.env.VRINGD_GOLDEN === "update";
 
 describe("assembly/ABI.md", () => {
   test("Each number in its tables is that of the source.", () => {
@@ -27,6 +24,13 @@ describe("assembly/ABI.md", () => {
     assert.deepEqual(names.sort(), Object.keys(NUMBERS).sort(), "give each a row in assembly/ABI.md");
   });
 
+  test("abi/index.ts has each file beside it, but the driver's: none goes unseen by these tables.", () => {
+    const files = readdirSync(resolve("assembly/abi")).filter((name) => !/^(index|driver)\.ts$/.test(name));
+    const index = readFileSync(resolve("assembly/abi/index.ts"), "utf8");
+    const exported = [...index.matchAll(/^export \* from "\.\/(.*)";$/gm)].map(([, name]) => name!);
+    assert.deepEqual(exported.sort(), files.sort());
+  });
+
   for (const name of ARTEFACTS) {
     test(`The exports in it are those of ${name}, with their types.`, () => {
       assert.deepEqual(abiExports().sort(), interfaceOf(resolve("build", name)).exports);
@@ -36,7 +40,7 @@ describe("assembly/ABI.md", () => {
 
 describe("Golden files of the core", () => {
   test("core.d.ts is as it was.", () => {
-    compareGolden("core.d.ts", readFileSync("build/core.d.ts", "utf8"));
+    compare("core.d.ts", readFileSync("build/core.d.ts", "utf8"));
   });
 
   test("Imports and exports are as they were.", () => {
@@ -48,16 +52,11 @@ describe("Golden files of the core", () => {
         ...exports.map((line) => `  export ${line}`),
       ];
     });
-    compareGolden("core-interface.txt", `${artefacts.flat().join("\n")}\n`);
+    compare("core-interface.txt", `${artefacts.flat().join("\n")}\n`);
   });
 });
 
-function compareGolden(name: string, actual: string): void {
-  const path = resolve("tests/golden", name);
-  if (isUpdate) {
-    mkdirSync(resolve("tests/golden"), { recursive: true });
-    writeFileSync(path, actual);
-  }
+function compare(name: string, actual: string): void {
   const hint = `The core's interface has changed. If it was meant to: see "Versions" in assembly/ABI.md, then npm run golden.`;
-  assert.equal(actual, readFileSync(path, "utf8"), hint);
+  compareGolden(name, actual, hint);
 }

@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { before, describe, test } from "node:test";
-import { DEVICE_PTR, MEMORY_PAGES } from "../../assembly/abi/layout.ts";
+import { DEVICE_PTR, MEMORY_PAGES } from "../../assembly/abi/memory.ts";
 
 /** Whoever drives the core depends on these. A change here is a change of its interface. */
 const EXPORTS = [
@@ -15,15 +15,18 @@ const EXPORTS = [
   "missedGpa",
   "news",
   "openWorker",
+  "placeRing",
   "queueBase",
   "queueFault",
   "setCallFd",
   "setCredit",
+  "setLogging",
   "startQueue",
   "step",
   "stepAwake",
   "stopQueue",
   "suspendQueue",
+  "throttleUs",
   "trackInflight",
 ];
 
@@ -36,9 +39,11 @@ const ATOMICS: [string, number, number, string][] = [
   ["i32.atomic.load16_u", 0, 2, "avail.flags, used_event"],
   ["i32.atomic.load16_u", 14, 1, "flags of a packed descriptor"],
   ["i32.atomic.load", 0, 4, "SQ head, CQ tail, driver event suppression, write-through"],
+  ["i64.atomic.load", 0, 1, "capacity"],
   ["i32.atomic.store16", 2, 2, "used.idx, flags of device event suppression"],
   ["i32.atomic.store16", 0, 2, "used.flags, avail_event"],
   ["i32.atomic.store16", 14, 1, "flags of the first used descriptor"],
+  ["i32.atomic.rmw.or", 0, 1, "bits of the dirty log"],
   ["i32.atomic.store", 0, 3, "SQ tail, CQ head, device event suppression"],
 ];
 

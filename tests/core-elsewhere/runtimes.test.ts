@@ -4,8 +4,11 @@ import { describe, test } from "node:test";
 import { allRuntimes } from "../support/core-runs.ts";
 import { skipWithout } from "../support/skip.ts";
 
-/** What tests/runtimes/scenario.ts tells of a ring. Four writes, the third of which is done when the device crashes. */
-const storyOf = (format: string, lastBase: string) => [
+/**
+ * What tests/runtimes/scenario.ts tells of a ring. Four writes, the third of which is done when the device crashes; then a queue of
+ * chains, which a device gives back from their end.
+ */
+const storyOf = (format: string, lastBase: string, [parkedBase, chainsBase]: [string, string]) => [
   `${format}: write: status 0, 1 bytes written, the same on the disk`,
   `${format}: read: status 0, 4097 bytes written, the same in the guest`,
   `${format}: flush: status 0, 1 bytes written, 1 reached the disk`,
@@ -18,10 +21,22 @@ const storyOf = (format: string, lastBase: string) => [
   `${format}: blocks 2 to 5: the same, the same, the same, the same`,
   `${format}: another successor finds 0 in flight`,
   `${format}: stopped, base ${lastBase}`,
+  `${format}: a chain: chains (flags 0), used: sniahc`,
+  `${format}: without credit: none`,
+  `${format}: credit for one: first (flags 0)`,
+  `${format}: credit for one: second (flags 0)`,
+  `${format}: used: tsrif, dnoces`,
+  `${format}: parked: base ${parkedBase}, used: none`,
+  `${format}: started again: third (flags 0), used: driht`,
+  `${format}: the successor: begun (flags 3), new (flags 0), used: nothing, wen`,
+  `${format}: chains stopped, base ${chainsBase}`,
 ];
 
-/** Eight requests: eight heads, or 24 descriptors. */
-const STORY = [...storyOf("split", "0x8"), ...storyOf("packed", "0x80188018")];
+/** Eight requests: eight heads, or 24 descriptors. Of chains there are four, and then six. */
+const STORY = [
+  ...storyOf("split", "0x8", ["0x4", "0x6"]),
+  ...storyOf("packed", "0x80188018", ["0x8009800c", "0x80128012"]),
+];
 
 for (const { name, needs, run } of allRuntimes()) {
   describe(`The core in ${name}`, () => {

@@ -4,7 +4,7 @@
 const MEMORY_PAGES = 16384;
 
 export default {
-  entries: [`tests/core/${process.env.CORE_SPEC ?? "*"}.spec.ts`],
+  entries: [`tests/core/${process.env.CORE_UNIT ?? "*"}.unit.ts`],
   reporter: "tests/core/reporter.mjs",
 
   instantiate(_memory, createImports, instantiate, binary) {

@@ -1,4 +1,4 @@
-// The unit tests of the core: node tests/core/run.mjs. CORE_SPEC=uring runs tests/core/uring.spec.ts alone.
+// The unit tests of the core: node tests/core/run.mjs. CORE_UNIT=uring runs tests/core/uring.unit.ts alone.
 import { chdir } from "node:process";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";

@@ -2,7 +2,6 @@
 
 import { OP_CHAIN } from "../../assembly/abi/chain.ts";
 import {
-  COPIES_MAX,
   DEVICE_BLOCK_SECTORS,
   DEVICE_CAPACITY_SECTORS,
   DEVICE_DISCARD_UNMAPS,
@@ -11,32 +10,31 @@ import {
   DEVICE_MAX_RANGES,
   DEVICE_MAX_WRITE_ZEROES_SECTORS,
   DEVICE_MEMORY_HOST_ADDRESS,
-  DEVICE_PTR,
   DEVICE_SIZE,
   DEVICE_TURN_REQUESTS,
   DEVICE_UNALIGNED_FD,
+} from "../../assembly/abi/device-block.ts";
+import {
+  COPIES_MAX,
   ENTRY_GPA,
   ENTRY_LENGTH,
   ENTRY_TARGET,
-  GUEST_PTR,
   GUEST_WRITES_MAX,
-  QUEUE_F_EVENT_IDX,
-  QUEUE_F_PACKED,
-  QUEUE_STRIDE,
-  QUEUES_MAX,
-  REGION_TABLE_PTR,
   REGIONS_MAX,
-  REQUEST_STRIDE,
-  REQUESTS_MAX,
   TABLE_ENTRY_SIZE,
   WINDOWS_MAX,
+} from "../../assembly/abi/guest-memory.ts";
+import { DEVICE_PTR, GUEST_PTR, REGION_TABLE_PTR, WORKERS_PTR } from "../../assembly/abi/memory.ts";
+import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED, QUEUE_STRIDE, QUEUES_MAX } from "../../assembly/abi/queue.ts";
+import {
+  REQUEST_STRIDE,
+  REQUESTS_MAX,
   WORKER_COPIES,
   WORKER_GUEST_WRITES,
   WORKER_QUEUES,
   WORKER_REQUESTS,
   WORKER_WINDOW_TABLE,
-  WORKERS_PTR,
-} from "../../assembly/abi/layout.ts";
+} from "../../assembly/abi/worker.ts";
 import { attachRings, openWorker, startQueue, step } from "../../assembly/index.ts";
 import {
   CQE_RES,
@@ -793,11 +791,13 @@ export function expectUsed(queue: Driver, status: u8, byteLength: u32): void {
   expect(queue.usedLength).toBe(byteLength, "used length");
 }
 
+/** Stands for as many chains as are in flight. */
 const someChain = changetype<Chain>(memory.data(offsetof<Chain>()));
 
 /** Takes a chain of `count` descriptors, whatever it is. */
 export function takeAny(queue: Virtqueue, count: u32): void {
   someChain.count = count;
+  someChain.isTaken = 0;
   takeChain(queue, someChain);
 }
 
@@ -805,5 +805,6 @@ export function takeAny(queue: Virtqueue, count: u32): void {
 export function giveBack(queue: Virtqueue, id: u16, count: u32, byteLength: u32): void {
   someChain.id = id;
   someChain.count = count;
+  someChain.isTaken = 1;
   pushUsed(queue, someChain, byteLength);
 }

@@ -71,13 +71,25 @@ test("a driver writes writeback, 0 or 1, and nothing else", () => {
   assert.ok(cache.isWriteThrough);
   for (const [offset, bytes] of [
     [blk.BLK_CONFIG_WRITEBACK, [2]],
-    [blk.BLK_CONFIG_WRITEBACK, [1, 0]],
+    [blk.BLK_CONFIG_WRITEBACK, [1, 1]],
     [blk.BLK_CONFIG_WRITEBACK, []],
     [blk.BLK_CONFIG_CAPACITY, [1]],
   ] as const) {
     assert.throws(() => config.write(offset, Buffer.from(bytes)), RangeError);
   }
   assert.equal(writebackOf(config), 0);
+});
+
+test("a driver's front-end may write all of the space for writeback, with the rest as it was", () => {
+  const { config } = configOf(FLUSH | CONFIG_WCE);
+  const sent = Buffer.from(config.read()).subarray(0, 60);
+  config.write(0, sent);
+  assert.equal(writebackOf(config), 1);
+  sent[blk.BLK_CONFIG_WRITEBACK] = 0;
+  config.write(0, sent);
+  assert.equal(writebackOf(config), 0);
+  sent[blk.BLK_CONFIG_CAPACITY] = 1;
+  assert.throws(() => config.write(0, sent), RangeError);
 });
 
 test("a migration restores writeback among the fields that it sends", () => {

@@ -63,10 +63,12 @@ const FORMATS = [
   { name: "packed", packed: true },
 ];
 
-async function rig(t: TestContext, { packed = false, queueSize = 16, inflight = false } = {}) {
+async function rig(
+  t: TestContext,
+  { packed = false, queueSize = 16, inflight = false, device = new Mirror() } = {},
+) {
   const directory = mkdtempSync(join(tmpdir(), "vringd-chains-"));
   const socketPath = join(directory, "socket");
-  const device = new Mirror();
   const lines: string[] = [];
   const keep = (fields: object | string, sentence?: string) => lines.push(sentence ?? String(fields));
   const log = { error: keep, warn: keep, info: () => {}, debug: () => {} };
@@ -215,3 +217,59 @@ for (const { name, packed } of FORMATS) {
     });
   });
 }
+
+/** Says so when it fails. */
+class Complainer extends Mirror {
+  override readonly queues: readonly QueueSpec[] = [
+    {
+      name: "requestq",
+      credit: "all",
+      recover: "repeat",
+      fail(chain) {
+        chain.out.u8(0xee);
+        chain.use();
+      },
+    },
+    { name: "eventq", credit: "asked", recover: "forget" },
+  ];
+
+  override answer(): void {
+    assert.fail("not today");
+  }
+}
+
+test("a failure that the driver is told of is no success in the statistics", async (t) => {
+  const { requests, server } = await rig(t, { device: new Complainer() });
+  for (let i = 0; i < 3; i++) assert.deepEqual(await requests.exchange([Buffer.of(1)], [4]), Buffer.of(0xee));
+  const { chains, failures, bytesIn, bytesOut } = server.stats();
+  assert.deepEqual(
+    { chains, failures, bytesIn, bytesOut },
+    { chains: 0, failures: 3, bytesIn: 0, bytesOut: 0 },
+  );
+});
+
+/** Neither ends its stop, nor gives back what it holds. */
+class Sleeper extends Mirror {
+  override stop(): Promise<void> {
+    return new Promise(() => {});
+  }
+}
+
+test("a device that never stops holds up its front-end for a while only, and gets its chains again", async (t) => {
+  const { device, requests, frontEnd, lines } = await rig(t, { device: new Sleeper() });
+  device.isHolding = true;
+  const posted = [1, 2].map((i) => requests.post([Uint8Array.of(i)], [1]));
+  await until(() => device.held.size === 2, "they are held");
+  const lost = [...device.held];
+  const base = await frontEnd.stopQueue(REQUESTS);
+  assert.deepEqual(lines, [
+    "the device could not stop a queue",
+    "the device held chains when its queue had to stop",
+  ]);
+  for (const chain of lost) chain.use(0);
+  assert.equal(requests.outstanding, 2, "it was too late for that");
+  device.held.clear();
+  device.isHolding = false;
+  await frontEnd.startQueue(REQUESTS, base);
+  for (const [i, each] of posted.entries()) assert.deepEqual([...(await requests.used(each)).bytes], [i + 1]);
+});

@@ -4,10 +4,11 @@ import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { CHAIN_PARKED } from "../../assembly/abi/chain.ts";
+import { CHAIN_FAILED, CHAIN_PARKED } from "../../assembly/abi/chain.ts";
 import type { HeldChain } from "../../host/chains/chain.ts";
 import { type Arrival, ChainQueue } from "../../host/chains/queue.ts";
 import { type Chain, type QueueSpec, QueueStopped } from "../../host/devices/device.ts";
+import { PATIENCE_MS } from "../../host/devices/patience.ts";
 import { type Log, SILENT } from "../../host/process/log.ts";
 
 const SPEC: QueueSpec = { name: "requestq", credit: "all", recover: "repeat" };
@@ -194,7 +195,7 @@ test("a failure looks as the queue says, from the beginning of the buffers", () 
     throw new Error("half-way");
   });
   const { writable } = arrive([0x42, 2]);
-  assert.deepEqual(answers, [1]);
+  assert.deepEqual(answers, [CHAIN_FAILED + 1], "it is counted as one");
   assert.equal(writable[0], 0x42);
 });
 
@@ -275,4 +276,40 @@ test("a chain is not taken back from a device that has its buffers in place: gue
   view!.fill(7);
   chains[0]!.use();
   assert.deepEqual(answers, [2]);
+});
+
+test("what a device still holds when its time is up is parked for it, and what it does then is in vain", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { queue, arrive, answers, lines } = rig();
+  const chains: Chain[] = [];
+  queue.serve((chain) => void chains.push(chain), { concurrency: 4 });
+  arrive();
+  const { writable } = arrive();
+  arrive();
+  queue.stop();
+  queue.awaitRest();
+  chains[0]!.use(1);
+  const [view] = chains[2]!.out.views(1);
+  t.mock.timers.tick(PATIENCE_MS);
+  assert.deepEqual(answers, [1, CHAIN_PARKED], "not one of which it may be writing into guest memory");
+  assert.equal(lines.length, 2);
+  chains[1]!.use();
+  assert.throws(() => chains[1]!.out.u8(1), QueueStopped);
+  assert.equal(writable[0], 0);
+  view!.fill(7);
+  chains[2]!.use();
+  assert.deepEqual(answers, [1, CHAIN_PARKED, 1]);
+});
+
+test("a device that has let go in time hears no more of its stop", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { queue, arrive, answers, lines } = rig();
+  const chains: Chain[] = [];
+  queue.serve((chain) => void chains.push(chain));
+  arrive();
+  queue.stop();
+  queue.awaitRest();
+  chains[0]!.park();
+  t.mock.timers.tick(PATIENCE_MS);
+  assert.deepEqual([answers, lines], [[CHAIN_PARKED], []]);
 });

@@ -4,6 +4,7 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VIRTIO_BLK_S_OK, VIRTIO_BLK_T_OUT } from "../../assembly/spec/virtio-blk.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
+import { Memory } from "../../host/front-end/memory.ts";
 import { FaultRig } from "../support/fault-rig.ts";
 import { whyNoFuse } from "../support/fuse.ts";
 import { skipWithout } from "../support/skip.ts";
@@ -16,7 +17,7 @@ const MANY = 100;
 for (const engine of ["io_uring", "threads"] as const) {
   describe(`storage that doesn't answer, with ${engine},`, {
     skip: skipWithout(whyNoFuse()),
-    timeout: 60_000,
+    timeout: 120_000,
   }, () => {
     for (const threads of [1, 2]) {
       test(`holds up its own request and no other, with ${threads} workers`, async () => {
@@ -77,17 +78,23 @@ for (const engine of ["io_uring", "threads"] as const) {
       await until(() => storage.held.length === 1, "a read is held");
       frontEnd.disconnect();
       await using successor = await FrontEnd.open(daemon.socketPath);
+      successor.replyTimeoutMs = 60_000;
+      await successor.negotiate();
+      await successor.shareMemory(new Memory());
       let isServed = false;
-      const features = successor.getFeatures().finally(() => {
+      const queue = successor.addQueue().finally(() => {
         isServed = true;
       });
-      await sleep(200);
+      // Longer than it would wait for one that is still connected.
+      await sleep(6000);
       assert.ok(isGuestMapped(daemon) && !isServed);
       storage.release();
       // Memory that nobody else has any more has its data all the same.
       assert.deepEqual(await reading, Buffer.alloc(4096, 7));
-      await features;
-      assert.ok(!isGuestMapped(daemon));
+      await queue;
+      assert.equal((await successor.disk().read(0, 8)).readUInt8(0), 7);
+      successor.close();
+      await until(() => !isGuestMapped(daemon), "no guest's memory is mapped");
     });
 
     test("is waited for at SIGTERM, and the request completes", async () => {

@@ -1,7 +1,7 @@
 // How a worker decides between looking at its rings and sleeping.
 import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
-import { NEWS_ENTER, NEWS_NONE, NEWS_STEP } from "../../assembly/abi/layout.ts";
+import { NEWS_ENTER, NEWS_NONE, NEWS_STEP } from "../../assembly/abi/step.ts";
 import type { Core } from "../../host/core/core.ts";
 import { Poller } from "../../host/workers/poller.ts";
 

@@ -5,6 +5,7 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { describe, test } from "node:test";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
+import manifest from "../../package.json" with { type: "json" };
 import { LimitedUser, whyNoLimitedUser } from "../support/limited-user.ts";
 import { PidsLimit, whyNoPidsLimit } from "../support/pids-limit.ts";
 import { skipWithout } from "../support/skip.ts";
@@ -70,6 +71,26 @@ describe("a user's limit of processes (RLIMIT_NPROC)", {
   skip: skipWithout(whyNoLimitedUser()),
   timeout: 240_000,
 }, () => {
+  for (const limit of [3, 10]) {
+    test(`of ${limit}, with which Node itself can't start, is told in a sentence by what starts Node`, () => {
+      using user = new LimitedUser();
+      const [command, ...args] = [...user.command(limit), user.program[1]!, ...user.args];
+      const { status, stderr } = spawnSync(command!, args, { encoding: "utf8" });
+      assert.equal(
+        stderr,
+        `vringd-blk: only ${limit} processes and threads are allowed, and Node alone takes 11: raise the limit (ulimit -u, LimitNPROC=)\n`,
+      );
+      assert.equal(status, 1);
+    });
+  }
+
+  test("of root's own holds for nobody", () => {
+    const { status, stdout } = spawnSync("prlimit", ["--nproc=3", PROGRAM, "--version"], {
+      encoding: "utf8",
+    });
+    assert.deepEqual([status, stdout], [0, `${manifest.version}\n`]);
+  });
+
   test("that is too low to start ends in a sentence, unless Node itself can't start", async () => {
     using user = new LimitedUser();
     const endings = new Map<number, string>();
@@ -87,6 +108,7 @@ describe("a user's limit of processes (RLIMIT_NPROC)", {
       using user = new LimitedUser();
       await using daemon = await Vringd.start({
         under: user.command(),
+        program: user.program,
         args: [...user.args, `--engine=${engine}`, "--threads=2"],
       });
       await using frontEnd = await FrontEnd.connect(user.socketPath, { queues: 2 });
@@ -111,7 +133,7 @@ describe("a user's limit of processes (RLIMIT_NPROC)", {
 
 /** What comes of a start: "served", "sentence", or "Node" for an end that Node or libuv brought about. */
 async function startWith(user: LimitedUser, limit: number): Promise<string> {
-  const [program, ...args] = [...user.command(limit), process.execPath, PROGRAM, ...user.args, "--threads=2"];
+  const [program, ...args] = [...user.command(limit), ...user.program, ...user.args, "--threads=2"];
   const child = spawn(program!, args, { stdio: ["ignore", "ignore", "pipe"] });
   let errors = "";
   child.stderr.on("data", (part) => {

@@ -32,7 +32,9 @@ export interface Patch {
 
 export interface Variant {
   directory: string;
-  /** Of asc: the plain artefact's, or none, so that each function of the source is one. */
+  /** Of asconfig.json: with the core's assertions, or without. */
+  target: "debug" | "plain";
+  /** As in the artefacts, or not at all, so that each function of the source is one. */
   optimize: boolean;
   /** Compiler flags for the core, for what is around it, and for the program. */
   coreFlags: readonly string[];
@@ -46,6 +48,7 @@ export interface Variant {
 /** The core's accesses have a hook that checks each, so this finds what the core does wrong. */
 export const FUZZER: Variant = {
   directory: BUILD,
+  target: "debug",
   optimize: true,
   coreFlags: ["-fsanitize=fuzzer-no-link"],
   harnessFlags: [],
@@ -55,6 +58,7 @@ export const FUZZER: Variant = {
 /** Three times slower: finds what C makes of the core, and the harness, do wrong. */
 export const CHECKED_FUZZER: Variant = {
   directory: join(BUILD, "checked"),
+  target: "debug",
   optimize: true,
   coreFlags: ["-fsanitize=address,fuzzer-no-link"],
   harnessFlags: ["-fsanitize=address"],
@@ -102,18 +106,22 @@ export async function buildFuzzer(variant: Variant): Promise<string> {
 }
 
 async function compileCore(variant: Variant): Promise<void> {
-  const { directory, patch } = variant;
+  const { directory, patch, target } = variant;
   const source = patch === undefined ? resolve("assembly") : await patchedSource(directory, patch);
   const config = join(directory, "asconfig.json");
   await writeFile(config, await configFor(variant));
-  const args = ["--config", config, "--target", "plain", "--debug", "-o", join(directory, "core.wasm")];
-  runTool(resolve("."), resolve("node_modules/.bin/asc"), [join(source, "index.ts"), ...args]);
+  const args = ["--config", config, "--target", target, "-o", join(directory, "core.wasm")];
+  runTool(resolve("."), resolve("node_modules/.bin/asc"), [
+    join(source, "index.ts"),
+    join(source, "debug.ts"),
+    ...args,
+  ]);
 }
 
-/** The core's own options, but for its entry. */
+/** The core's own options, but for its entry; where its functions are to be told apart, with their names. */
 async function configFor({ optimize }: Variant): Promise<string> {
   const { targets, options } = JSON.parse(await readFile("asconfig.json", "utf8"));
-  const level = optimize ? {} : { optimizeLevel: 0, converge: false };
+  const level = optimize ? {} : { optimizeLevel: 0, converge: false, debug: true };
   return JSON.stringify({ targets, options: { ...options, ...level } });
 }
 

@@ -221,6 +221,10 @@ uint32_t news() {
   return bounded([&] { return Z_coreZ_news(&instance); });
 }
 
+void allowStray() {
+  bounded([&] { Z_coreZ_allowStray(&instance); });
+}
+
 uint64_t missedGpa() {
   return bounded([&] { return Z_coreZ_missedGpa(&instance); });
 }

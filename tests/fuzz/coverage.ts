@@ -7,6 +7,7 @@ import { BUILD, buildFuzzer, runTool, type Variant } from "./build.ts";
 /** Without optimisation, so that the functions of the source are those of the binary. */
 const VARIANT: Variant = {
   directory: join(BUILD, "coverage"),
+  target: "plain",
   optimize: false,
   coreFlags: ["-fprofile-instr-generate", "-fcoverage-mapping"],
   harnessFlags: [],

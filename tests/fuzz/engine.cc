@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <deque>
 
+#include "core.h"
 #include "device.h"
 
 static_assert(sizeof(Sqe) == SQE_SIZE);
@@ -211,6 +212,8 @@ void forge(uint64_t userData, int32_t result) {
   });
   // Behind other completions it may wait until there is something in flight that it fits.
   if (isInFlight || hasUnseen()) isForged = true;
+  // Either this one, or the one that it forestalls, comes for a request that is over.
+  if (userData >> 32 == TAG_REQUEST) core::allowStray();
   backlog.push_back({userData, result});
   flush();
 }

@@ -285,7 +285,10 @@ void Expectation::advance(const Sqe& sqe, int32_t result) {
   if (kind == Kind::Chain) {
     isParked = mayPark && result == CHAIN_PARKED;
     if (!isParked) status = STATUS_NONE;
-    if (result > 0) usedBytes = static_cast<uint32_t>(std::min<uint64_t>(result, inBytes));
+    // A failure of which the driver was told has its length, too.
+    const int64_t told = int64_t{result} - CHAIN_FAILED;
+    const int64_t length = told < CHAIN_FAILED_LIMIT ? told : result;
+    if (length > 0) usedBytes = static_cast<uint32_t>(std::min<uint64_t>(length, inBytes));
     return;
   }
   if (kind == Kind::Ranges) {

@@ -19,11 +19,21 @@ export const PLANTED_BUGS: Record<string, Patch> = {
   },
   "a completion for a request that is over": {
     file: "turn.ts",
-    from: "if (slot.isFree !== 0) return;",
+    from: "  if (slot.hasOperation === 0) {\n    passStray();\n    return;\n  }\n",
     to: "",
   },
+  "a slot that is given back twice": {
+    file: "turn.ts",
+    from: "pushUsed(slot.queue, slot, slot.usedBytes);",
+    to: "pushUsed(slot.queue, slot, slot.usedBytes);\n      release(slot);",
+  },
+  "an entry in a ring that is full": {
+    file: "turn.ts",
+    from: "if (budget === 0 || !hasSqeRoom()) {",
+    to: "if (budget === 0) {",
+  },
   "a read into what the device may not write": {
-    file: "block/parse.ts",
+    file: "block/request.ts",
     from: "return addSegments(request, gpa, byteLength, request.type === VIRTIO_BLK_T_OUT);",
     to: "return addSegments(request, gpa, byteLength, request.type < 2);",
   },
@@ -49,7 +59,7 @@ export const PLANTED_BUGS: Record<string, Patch> = {
   },
   "more copied out of a bounce buffer than was read": {
     file: "block/transfer.ts",
-    from: "request.bounceLength = moved;",
+    from: "request.bounceLength = result;",
     to: "",
   },
   "a readable buffer that the device is told to write": {
@@ -59,8 +69,8 @@ export const PLANTED_BUGS: Record<string, Patch> = {
   },
   "more written than a chain has room for": {
     file: "chain-operation.ts",
-    from: "operation.usedBytes = <u32>min<u64>(result, operation.writableBytes);",
-    to: "operation.usedBytes = <u32>result;",
+    from: "return <u32>min<u64>(byteLength, operation.writableBytes);",
+    to: "return <u32>byteLength;",
   },
   "a chain that nobody has asked for": {
     file: "virtqueue/queue.ts",

@@ -18,7 +18,7 @@ const HOOKS = `
 const ACCESS = /\((i32|i64)\.(atomic\.)?(load|store)(\d*)(_[su])?( offset=(\d+))?( align=\d+)?(?=\s)/g;
 
 /** Atomic operations that are more than an access, and their offset. */
-const UPDATE = /\(i32\.atomic\.rmw\.(cmpxchg|add|sub)( offset=(\d+))?(?=\s)/g;
+const UPDATE = /\((i32|i64)\.atomic\.rmw\.(cmpxchg|add|sub|or)( offset=(\d+))?(?=\s)/g;
 
 export async function rewrite(path: string): Promise<Uint8Array> {
   const binaryen = await loadBinaryen();
@@ -59,24 +59,24 @@ async function loadBinaryen(): Promise<typeof import("binaryen").default> {
 /** Into a load and a store, which is the same on one thread. */
 function splitUpdates(text: string): string {
   const functions = new Map<string, string>();
-  const calls = text.replace(UPDATE, (_, operation: string, __, offset = "0") => {
-    const name = `${operation}.${offset}`;
-    functions.set(name, updateFunction(name, operation, offset));
+  const calls = text.replace(UPDATE, (_, type: string, operation: string, __, offset = "0") => {
+    const name = `${operation}.${type}.${offset}`;
+    functions.set(name, updateFunction(name, type, operation, offset));
     return `(call $${name}`;
   });
   return `${calls.slice(0, calls.lastIndexOf(")"))}${[...functions.values()].join("")})`;
 }
 
-function updateFunction(name: string, operation: string, offset: string): string {
-  const expected = operation === "cmpxchg" ? "(param $expected i32) " : "";
-  const store = (value: string) => `(i32.atomic.store offset=${offset} (local.get $ptr) ${value})`;
+function updateFunction(name: string, type: string, operation: string, offset: string): string {
+  const expected = operation === "cmpxchg" ? `(param $expected ${type}) ` : "";
+  const store = (value: string) => `(${type}.atomic.store offset=${offset} (local.get $ptr) ${value})`;
   const update =
     operation === "cmpxchg"
-      ? `(if (i32.eq (local.get $found) (local.get $expected)) (then ${store("(local.get $value)")}))`
-      : store(`(i32.${operation} (local.get $found) (local.get $value))`);
+      ? `(if (${type}.eq (local.get $found) (local.get $expected)) (then ${store("(local.get $value)")}))`
+      : store(`(${type}.${operation} (local.get $found) (local.get $value))`);
   return `
-  (func $${name} (param $ptr i32) ${expected}(param $value i32) (result i32) (local $found i32)
-    (local.set $found (i32.atomic.load offset=${offset} (local.get $ptr)))
+  (func $${name} (param $ptr i32) ${expected}(param $value ${type}) (result ${type}) (local $found ${type})
+    (local.set $found (${type}.atomic.load offset=${offset} (local.get $ptr)))
     ${update}
     (local.get $found))`;
 }

@@ -35,6 +35,18 @@ declare namespace __AdaptedExports {
    */
   export function suspendQueue(index: number): void;
   /**
+   * assembly/index/placeRing
+   * @param index `u32`
+   * @param descGpa `u64`
+   * @param deviceGpa `u64`
+   */
+  export function placeRing(index: number, descGpa: bigint, deviceGpa: bigint): void;
+  /**
+   * assembly/index/setLogging
+   * @param isOn `bool`
+   */
+  export function setLogging(isOn: boolean): void;
+  /**
    * assembly/index/isStopped
    * @param index `u32`
    * @returns `bool`
@@ -111,6 +123,11 @@ declare namespace __AdaptedExports {
    * @returns `u32`
    */
   export function stepAwake(): number;
+  /**
+   * assembly/io/throttle/throttleUs
+   * @returns `u32`
+   */
+  export function throttleUs(): number;
 }
 /** Instantiates the compiled WebAssembly module with the given imports. */
 export declare function instantiate(module: WebAssembly.Module, imports: {

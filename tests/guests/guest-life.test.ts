@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { limitTests } from "../support/bounded-test.ts";
 import {
   lifeOnDisk,
   makeRootImage,
@@ -19,6 +20,7 @@ import { Vringd } from "../support/vringd.ts";
 const DISK_MIB = 192;
 /** On a machine that has much else to do. */
 const LIFE_MS_MAX = 600_000;
+limitTests(LIFE_MS_MAX);
 const RECONNECT_TIMEOUT_MS = 60_000;
 /** Without a message from QEMU. */
 const SETTLED_MS = 300;

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { MemoryDisk, serve } from "vringd";
+import { limitTests } from "../support/bounded-test.ts";
 import {
   discardCheck,
   ext4RoundTrip,
@@ -17,6 +18,9 @@ import {
 import { readOverlay } from "../support/overlay-contents.ts";
 import { skipWithout } from "../support/skip.ts";
 import { Vringd } from "../support/vringd.ts";
+
+/** On a machine that has much else to do. */
+limitTests(600_000);
 
 const DISK_SIZE = 256 << 20;
 /** Guest and back-end share the machine, and with a disk in memory the back-end shares a thread with the test. */

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { describe, test } from "node:test";
 import { VIRTIO_F_RING_PACKED } from "../../assembly/spec/virtqueue.ts";
+import { limitTests } from "../support/bounded-test.ts";
 import {
   bootFromDisk,
   discardCheck,
@@ -15,6 +16,9 @@ import {
 } from "../support/guest.ts";
 import { skipWithout } from "../support/skip.ts";
 import { Vringd } from "../support/vringd.ts";
+
+/** On a machine that has much else to do. */
+limitTests(600_000);
 
 const skip = skipWithout(qemuUnavailable());
 const DISK_SIZE = 256 << 20;

@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { limitTests } from "../support/bounded-test.ts";
 import {
   ext4RoundTrip,
   qemuUnavailable,
@@ -14,6 +15,9 @@ import {
 import { NbdServer, type NbdServerOptions, nbdUnavailable } from "../support/nbd-server.ts";
 import { skipWithout, whyNoProgram } from "../support/skip.ts";
 import { Vringd } from "../support/vringd.ts";
+
+/** On a machine that has much else to do. */
+limitTests(600_000);
 
 const skip = skipWithout(qemuUnavailable(), nbdUnavailable(), whyNoProgram("fio"));
 const DISK_SIZE = 256 << 20;

@@ -1,19 +1,41 @@
-// Each device is a folder, and a program: what follows from the list of devices is there, and nothing else names them.
+// Each device is a folder, and a program: what follows from the list of devices is there, and nothing else names them. A folder is
+// small, so that a new device is an evening's work.
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, test } from "node:test";
-import { validateCapabilities } from "../../build/schemas.js";
+import { validateCapabilities, validateDescription } from "../../build/schemas.js";
 import { DEFAULT_TYPE, DEVICES } from "../../host/devices/index.ts";
 import { flagOf } from "../../host/options/option.ts";
 import { FRAME_OPTIONS } from "../../host/programs/frame-options.ts";
 import manifest from "../../package.json" with { type: "json" };
-import { PROGRAM } from "../support/vringd.ts";
+import schema from "../../schema/backend-description.schema.json" with { type: "json" };
+import { ROOT, sourcesIn, withoutComments } from "../support/sources.ts";
 
-const ROOT = join(dirname(PROGRAM), "..");
+/** Lines of a device's folder at the most. A disk, whose requests the core takes apart and engines serve, may have any number. */
+const LINES_MAX = 300;
+const OWN_LINES_MAX: Readonly<Record<string, number>> = {
+  rng: 100,
+  gpu: 700,
+  vsock: 2500,
+  block: Number.POSITIVE_INFINITY,
+};
 
-/** Clients of disks in other processes, and disks in other programs. */
-const KNOW_DISKS = /^host\/(library|toolbox\/probe|workers\/data-plane\.ts)/;
+/** Disks in programs of others, what other programs say of theirs, and the one file that holds all programs. */
+const KNOW_DISKS = /^host\/(library|toolbox\/probe|packaging\/sea)\//;
+
+/** What runs in a browser, whose own words may be those of types. */
+const PAGE = "host/demo/page/";
+
+/** What reaches sockets of any vendor's guests. */
+const KNOW_SOCKETS = /^host\/toolbox\/vsock\//;
+
+const sources = sourcesIn("host", "assembly", "");
+
+/** Its folder, its program, or its type as a string; comments may name it as an example. */
+function naming(type: string, program: string): RegExp {
+  return new RegExp(`devices/${type}/|\\b${program}\\b|(["'\`])${type}\\1`);
+}
 
 test("what is meant by no type is a type that there is", () => {
   assert.ok(DEFAULT_TYPE in DEVICES);
@@ -36,18 +58,51 @@ for (const [type, { name, capabilities, options }] of programs) {
       assert.ok(validateCapabilities(capabilities), JSON.stringify(validateCapabilities.errors));
     });
 
+    test("has a description file for packages, if management software knows its type", () => {
+      const path = join(ROOT, `schema/50-${name}.json`);
+      const isKnown = schema.$defs.type.enum.includes(type);
+      assert.equal(existsSync(path), isKnown, path);
+      if (!isKnown) return;
+      const description = JSON.parse(readFileSync(path, "utf8"));
+      assert.ok(validateDescription(description), JSON.stringify(validateDescription.errors));
+      assert.deepEqual([description.type, description.binary], [type, `/usr/bin/${name}`]);
+      assert.equal(description.description, name.replace("-", " vhost-user-"));
+    });
+
+    test("has units for systemd", () => {
+      for (const kind of ["service", "socket"])
+        assert.ok(existsSync(join(ROOT, `build/systemd/${name}@.${kind}`)), kind);
+    });
+
     test("has no option by the name of one that every program has", () => {
       for (const own of Object.keys(options)) assert.ok(!(own in FRAME_OPTIONS), flagOf(own));
     });
 
-    test("is imported by its folder and by the list of devices", () => {
-      const folder = new RegExp(`from "[^"]*/devices/${type}/`);
-      const others = readdirSync(join(ROOT, "host"), { recursive: true, encoding: "utf8" })
-        .map((path) => `host/${path}`)
-        .filter((path) => path.endsWith(".ts") && !path.startsWith(`host/devices/${type}/`))
-        .filter((path) => !KNOW_DISKS.test(path) || type !== "block")
-        .filter((path) => folder.test(readFileSync(join(ROOT, path), "utf8")));
-      assert.deepEqual(others, []);
+    test("is named by its folder, its program and the list of devices alone", () => {
+      const named = naming(type, name);
+      const mayName = ["host/devices/index.ts", `host/programs/${name}.ts`];
+      const others = [...sources]
+        .filter(([path]) => !path.startsWith(`host/devices/${type}/`) && !mayName.includes(path))
+        .filter(([path]) => !path.startsWith(PAGE))
+        .filter(([path]) => type !== DEFAULT_TYPE || !KNOW_DISKS.test(path))
+        .filter(([path]) => type !== "vsock" || !KNOW_SOCKETS.test(path))
+        .filter(([, code]) => named.test(withoutComments(code)));
+      assert.deepEqual(
+        others.map(([path]) => path),
+        [],
+      );
+    });
+
+    test("is a small folder", (t) => {
+      const own = [...sources].filter(([path]) => path.startsWith(`host/devices/${type}/`));
+      const lines = own.reduce((sum, [, code]) => sum + code.split("\n").length - 1, 0);
+      t.diagnostic(`${lines} lines in ${own.length} files`);
+      assert.ok(own.length > 0 && lines <= (OWN_LINES_MAX[type] ?? LINES_MAX), `${lines} lines`);
     });
   });
 }
+
+test("ARCHITECTURE.md is read in ten minutes", () => {
+  const lines = readFileSync(join(ROOT, "ARCHITECTURE.md"), "utf8").split("\n").length - 1;
+  assert.ok(lines <= 150, `${lines} lines`);
+});

@@ -46,8 +46,6 @@ const nothing = () => {};
 describe.skip = (...args) => { outer.push(true); describe(...args); outer.pop(); };
 test.skip = (...args) => { outer.push(true); test(...args); outer.pop(); };
 test.todo = test.skip;
-describe.only = describe;
-test.only = test;
 export const it = test, suite = describe;
 export const after = nothing, before = nothing, beforeEach = nothing, afterEach = nothing;
 export const mock = { timers: { enable: nothing, reset: nothing, tick: nothing }, fn: nothing, method: nothing };

@@ -1,7 +1,7 @@
 // Inflight regions that no honest back-end would leave: a clean start or a broken ring, never a trap, a hang or a wild store.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { FAULT_ADDRESS, FAULT_INFLIGHT_REGION } from "../../assembly/abi/layout.ts";
+import { FAULT_ADDRESS, FAULT_INFLIGHT_REGION } from "../../assembly/abi/faults.ts";
 import {
   INFLIGHT_DESC_NUM,
   INFLIGHT_REGION_VERSION,
@@ -31,7 +31,6 @@ import {
   SPLIT_USED_IDX,
 } from "../../assembly/spec/inflight.ts";
 import { VIRTQ_DESC_F_INDIRECT } from "../../assembly/spec/virtqueue.ts";
-import { compileInstrumentedCore } from "../../host/demo/instrumented-core.ts";
 import {
   CoreHarness,
   DATA_PTR,
@@ -43,6 +42,7 @@ import {
   REGION_PTR,
   SHARED_PTR,
 } from "../support/core-harness.ts";
+import { compileDebugCore } from "../support/debug-core.ts";
 import { type Random, tellSeed } from "../support/random.ts";
 import {
   createDriver,
@@ -68,7 +68,7 @@ const GUARD = 0xa7;
 const GUARD_SIZE = 64;
 const GUEST_END = GUEST_PTR + GUEST_WINDOW_SIZE;
 
-const core = await compileInstrumentedCore();
+const core = await compileDebugCore();
 
 /** A ring with requests in flight and available, and its region: everything before a crash. */
 class Scene {

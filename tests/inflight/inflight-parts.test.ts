@@ -1,7 +1,7 @@
 // Where each queue's part of an inflight region lies, whoever made it: an earlier release, another back-end, or us.
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
-import { INFLIGHT_SIZE_MAX } from "../../assembly/abi/layout.ts";
+import { INFLIGHT_SIZE_MAX } from "../../assembly/abi/memory.ts";
 import {
   INFLIGHT_DESC_NUM,
   INFLIGHT_REGION_VERSION,

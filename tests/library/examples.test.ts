@@ -1,4 +1,5 @@
-// The examples of the library, run as their readers would: each serves a front-end of ours.
+// The examples of the library that are disks, run as their readers would: each serves a front-end of ours. The device among them:
+// project.test.ts.
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -9,7 +10,6 @@ import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from "../../assembly/spec/virtio-blk.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
-import { ChainDriver, connectDevice } from "../support/chain-driver.ts";
 import { until } from "../support/until.ts";
 
 const MIB = 2 ** 20;
@@ -77,30 +77,6 @@ describe("the example", () => {
         assert.match(output(), /a guest has come\nit has left: 1 reads, 1 writes/);
       },
     ));
-
-  test("dice-device fills what a driver of entropy devices asks for", async () => {
-    const directory = mkdtempSync(join(tmpdir(), "vringd-test-"));
-    const socketPath = join(directory, "dice.sock");
-    const child = start("dice-device", [socketPath]);
-    const ended = once(child, "close");
-    try {
-      let output = "";
-      child.stdout!.on("data", (chunk) => {
-        output += chunk;
-      });
-      await until(() => output.includes("listening"), "dice-device listens", 20_000);
-      const frontEnd = await connectDevice(socketPath, { queues: 1, queueSize: 16 });
-      const throws = await new ChainDriver(frontEnd, 0).exchange([], [40, 24]);
-      assert.ok(throws.length === 64 && throws.every((value) => value >= 1 && value <= 6), String(throws));
-      frontEnd.close();
-      await until(() => output.includes("64 throws in 1 requests"), "the throws are counted");
-      child.kill("SIGINT");
-      assert.deepEqual(await ended, [0, null]);
-    } finally {
-      child.kill("SIGKILL");
-      rmSync(directory, { recursive: true });
-    }
-  });
 
   test("computed-disk says where one is, a terabyte out too", () =>
     withExample(

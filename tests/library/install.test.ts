@@ -16,6 +16,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { DEVICES } from "../../host/devices/index.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import manifest from "../../package.json" with { type: "json" };
 import { Installation, unprivileged } from "../support/installation.ts";
@@ -25,9 +26,10 @@ import { Vringd } from "../support/vringd.ts";
 /** Nobody else may read what is written under it. */
 const UMASK_077 = ["sh", "-c", 'umask 077; exec "$@"', "sh"];
 const NOBODY = 65534;
-const DESCRIPTION = "qemu/vhost-user/50-vringd-blk.json";
+/** For programs to say what they can do, on a busy machine. */
+const PATIENT = ["--timeout=60"];
 
-describe("the installed package", { timeout: 300_000 }, () => {
+describe("the installed package", { timeout: 900_000 }, () => {
   let installation: Installation;
   let home: string;
 
@@ -44,7 +46,7 @@ describe("the installed package", { timeout: 300_000 }, () => {
     rmSync(home, { recursive: true });
   });
 
-  function run(program: "vringd" | "vringd-blk", ...args: string[]) {
+  function run(program: string, ...args: string[]) {
     const command = [...unprivileged(), ...UMASK_077, installation.program(program), ...args];
     const { status, stdout, stderr } = spawnSync(command[0]!, command.slice(1), {
       cwd: home,
@@ -61,19 +63,24 @@ describe("the installed package", { timeout: 300_000 }, () => {
     assert.deepEqual([status, JSON.parse(stdout).type], [0, "block"]);
   });
 
-  test("makes itself known, is found, and is sound", () => {
-    const installed = run("vringd", "backends", "install");
-    assert.deepEqual([installed.status, installed.stderr], [0, ""]);
-    const { binary } = JSON.parse(readFileSync(join(home, DESCRIPTION), "utf8"));
-    assert.equal(binary, installation.program("vringd-blk"));
+  for (const type of ["block", "console", "input", "rng", "vsock"]) {
+    test(`makes its ${type} known, is found, and is sound`, async () => {
+      const { name, capabilities } = await DEVICES[type]!();
+      const installed = run("vringd", "backends", "install", type);
+      assert.deepEqual([installed.status, installed.stderr], [0, ""]);
+      const path = join(home, `qemu/vhost-user/50-${name}.json`);
+      const { binary } = JSON.parse(readFileSync(path, "utf8"));
+      assert.equal(binary, installation.program(name));
 
-    const { status, stdout } = run("vringd", "backends", "list", "--json");
-    assert.equal(status, 0);
-    assert.ok(stdout.includes(binary));
-    assert.equal(run("vringd", "backends", "check", "--binary").status, 0);
-    assert.equal(run("vringd", "backends", "uninstall").status, 0);
-    assert.ok(!existsSync(join(home, DESCRIPTION)));
-  });
+      const { status, stdout } = run("vringd", "backends", "show", "--json", `--type=${type}`, ...PATIENT);
+      assert.equal(status, 0);
+      const shown = JSON.parse(stdout);
+      assert.deepEqual([shown.path, shown.capabilities], [path, capabilities]);
+      assert.equal(run("vringd", "backends", "check", "--binary", path, ...PATIENT).status, 0);
+      assert.equal(run("vringd", "backends", "uninstall", type).status, 0);
+      assert.ok(!existsSync(path));
+    });
+  }
 
   test("completes its options", () => {
     const { status, stdout } = run("vringd", "completion", "bash");
@@ -109,18 +116,18 @@ describe("the installed package", { timeout: 300_000 }, () => {
   test("has units that systemd understands", { skip: skipWithout(whyNoProgram("systemd-analyze")) }, () => {
     const units = join(home, "units");
     mkdirSync(units);
-    cpSync(installation.path("host/systemd"), units, { recursive: true });
-    const service = join(units, "vringd-blk@.service");
-    const text = readFileSync(service, "utf8");
-    // systemd looks for it in /usr/local/bin and /usr/bin, where it is not installed here.
-    assert.match(text, /^ExecStart=vringd-blk /m);
-    writeFileSync(
-      service,
-      text.replace("ExecStart=vringd-blk", `ExecStart=${installation.program("vringd-blk")}`),
-    );
-    const args = ["verify", "--man=no", service, join(units, "vringd-blk@.socket")];
-    const { status, stderr } = spawnSync("systemd-analyze", args, { encoding: "utf8" });
-    const complaints = stderr.split("\n").filter((line) => line.includes("vringd"));
-    assert.deepEqual([status, complaints], [0, []]);
+    cpSync(installation.path("build/systemd"), units, { recursive: true });
+    for (const program of Object.keys(manifest.bin).filter((name) => name !== "vringd")) {
+      const service = join(units, `${program}@.service`);
+      const text = readFileSync(service, "utf8");
+      // systemd looks for it in /usr/local/bin and /usr/bin, where it is not installed here.
+      assert.match(text, new RegExp(`^ExecStart=${program} `, "m"));
+      const installed = `ExecStart=${installation.program(program)} `;
+      writeFileSync(service, text.replace(`ExecStart=${program} `, installed));
+      const args = ["verify", "--man=no", service, join(units, `${program}@.socket`)];
+      const { status, stderr } = spawnSync("systemd-analyze", args, { encoding: "utf8" });
+      const complaints = stderr.split("\n").filter((line) => line.includes("vringd"));
+      assert.deepEqual([status, complaints], [0, []]);
+    }
   });
 });

@@ -1,7 +1,6 @@
-// The package as another program has it: what its names lead to, what its types say, and what it leaves alone.
+// The package as another program has it: what its names lead to, and what it leaves alone.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -39,45 +38,7 @@ describe("vringd", () => {
     }
     rmSync(directory, { recursive: true });
   });
-
-  test("has types that the examples compile with, as a program's own", { timeout: 180_000 }, () => {
-    const directory = mkdtempSync(join(tmpdir(), "vringd-test-"));
-    try {
-      makeProject(directory);
-      const tsc = join(root, "node_modules/typescript/bin/tsc");
-      const { status, stdout } = spawnSync(process.execPath, [tsc, "-p", directory], { encoding: "utf8" });
-      assert.equal(status, 0, stdout);
-    } finally {
-      rmSync(directory, { recursive: true });
-    }
-  });
 });
-
-/** Another package, which has this one among its modules, and no settings of ours. */
-function makeProject(directory: string): void {
-  mkdirSync(join(directory, "node_modules/@types"), { recursive: true });
-  symlinkSync(root, join(directory, "node_modules/vringd"));
-  symlinkSync(join(root, "node_modules/@types/node"), join(directory, "node_modules/@types/node"));
-  cpSync(join(root, "tests/examples"), join(directory, "src"), { recursive: true });
-  writeFileSync(join(directory, "package.json"), JSON.stringify({ type: "module" }));
-  writeFileSync(join(directory, "src/core.ts"), CORE_USER);
-  const compilerOptions = {
-    target: "es2022",
-    module: "nodenext",
-    strict: true,
-    noEmit: true,
-    lib: ["es2024", "dom", "esnext.disposable"],
-    types: ["node"],
-  };
-  writeFileSync(join(directory, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["src"] }));
-}
-
-const CORE_USER = `
-import { type Core, layout, loadCore } from "vringd/core";
-const memory = new WebAssembly.Memory({ initial: 1024, maximum: 65536, shared: true });
-const core: Core = await loadCore({ memory, source: fetch("core.wasm") });
-export const isWaiting: boolean = (core.step() & layout.STEP_WAIT) !== 0;
-`;
 
 describe("vringd/core", () => {
   test("knows nothing of koffi, nor of Node where there is none", () => {

@@ -10,6 +10,9 @@ const TYPES = "9p balloon block caif console crypto gpu input net rng rpmsg rpro
   " ",
 );
 
+/** What back-ends print beside them: management software that meets one of these in a description file gives up its whole search. */
+const FURTHER_TYPES = ["gpio", "i2c"];
+
 /** VHostUserBackendBlockFeature, ...InputFeature, ...GPUFeature. */
 const FEATURES = {
   block: ["read-only", "blk-file"],
@@ -49,6 +52,12 @@ test("our own description and capabilities name the same type", () => {
 test("every type is known, and no other", () => {
   for (const type of TYPES) accepts(validateDescription, { ...EXAMPLE, type });
   for (const type of ["foo", "Block", "", null, 1]) refuses(validateDescription, { ...EXAMPLE, type });
+});
+
+test("capabilities know every type of description files, further ones, and no other", () => {
+  for (const type of [...TYPES, ...FURTHER_TYPES]) accepts(validateCapabilities, { type, features: [] });
+  for (const type of FURTHER_TYPES) refuses(validateDescription, { ...EXAMPLE, type });
+  for (const type of ["foo", "I2C", "", null, 1]) refuses(validateCapabilities, { type, features: [] });
 });
 
 test("tags are optional, and nothing else is", () => {

@@ -1,7 +1,8 @@
 // Guest memory as byte arrays: the very bytes, whatever borders of regions and chunks they lie over.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ENTRY_LENGTH, ENTRY_TARGET, REGION_TABLE_PTR, TABLE_ENTRY_SIZE } from "../../assembly/abi/layout.ts";
+import { ENTRY_LENGTH, ENTRY_TARGET, TABLE_ENTRY_SIZE } from "../../assembly/abi/guest-memory.ts";
+import { REGION_TABLE_PTR } from "../../assembly/abi/memory.ts";
 import { addressOf } from "../../host/linux/libc.ts";
 import { MemoryViews } from "../../host/memory/memory-views.ts";
 

@@ -1,14 +1,9 @@
 // Which worker has which queue, and where both lie in linear memory.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import {
-  INFLIGHT_PTR,
-  QUEUE_STRIDE,
-  QUEUES_MAX,
-  WORKER_IOVECS,
-  WORKER_QUEUES,
-  WORKERS_MAX,
-} from "../../assembly/abi/layout.ts";
+import { INFLIGHT_PTR, WORKERS_MAX } from "../../assembly/abi/memory.ts";
+import { QUEUE_STRIDE, QUEUES_MAX } from "../../assembly/abi/queue.ts";
+import { WORKER_IOVECS, WORKER_QUEUES } from "../../assembly/abi/worker.ts";
 import {
   placeOf,
   queueIndexAt,

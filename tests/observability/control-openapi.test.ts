@@ -10,7 +10,20 @@ import { Observed, type Reply } from "../support/observed.ts";
 const METHODS = ["GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS"];
 
 /** What a request of each operation may have for a body. */
-const BODIES: Record<string, string> = { setLogLevel: '{"level":"debug"}' };
+const BODIES: Record<string, string> = {
+  setLogLevel: '{"level":"debug"}',
+  runCommand: '{"command":"dance"}',
+  resizeTerminal: '{"cols":80,"rows":24}',
+};
+
+/** A disk has no commands of its own, no console and no screen. Others are 200. */
+const STATUS: Record<string, number> = {
+  runCommand: 404,
+  attachTerminal: 404,
+  resizeTerminal: 404,
+  detachTerminal: 404,
+  screenPicture: 404,
+};
 
 /** It ends the daemon, or has no end itself: tested elsewhere. */
 const ENDLESS = ["quit", "events"];
@@ -21,7 +34,8 @@ interface Described {
 }
 
 const operations = Object.entries(openapi.paths).flatMap(([path, methods]) =>
-  Object.entries(methods).map(([method, operation]) => {
+  Object.entries(methods).flatMap(([method, operation]) => {
+    if (!METHODS.includes(method.toUpperCase())) return [];
     return { path, method: method.toUpperCase(), operation: operation as Described };
   }),
 );
@@ -86,7 +100,7 @@ describe("the control socket", { timeout: 180_000 }, () => {
     const { path, method, operation } = described;
     test(`answers ${method} ${path} as described`, async () => {
       const reply = await observed.ask(method, path, BODIES[operation.operationId]);
-      assert.equal(reply.status, 200, reply.text);
+      assert.equal(reply.status, STATUS[operation.operationId] ?? 200, reply.text);
       validated(described, reply);
     });
   }
@@ -105,7 +119,7 @@ describe("the control socket", { timeout: 180_000 }, () => {
 
   test("answers to nothing that is not described", () => {
     const nothing = {} as never;
-    const routes = controlRoutes(nothing, nothing, nothing, nothing, nothing, () => {});
+    const routes = controlRoutes(nothing, nothing, nothing, nothing, nothing, nothing, () => {});
     const served = Object.entries(routes).flatMap(([path, methods]) =>
       Object.keys(methods).map((method) => `${method} ${path}`),
     );

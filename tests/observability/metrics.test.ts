@@ -175,7 +175,15 @@ describe("the metrics of a daemon", { timeout: 180_000 }, () => {
 });
 
 /** Of no use as a curve. */
-const NOT_ON_DASHBOARD = ["vringd_blk_read_only"];
+const NOT_ON_DASHBOARD = [
+  "vringd_blk_bps_total_limit",
+  "vringd_blk_bps_read_limit",
+  "vringd_blk_bps_write_limit",
+  "vringd_blk_iops_total_limit",
+  "vringd_blk_iops_read_limit",
+  "vringd_blk_iops_write_limit",
+  "vringd_blk_read_only",
+];
 
 function expressions(): string[] {
   const { panels, templating } = dashboard;

@@ -7,6 +7,9 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
+import type { Status } from "../../host/observability/status.ts";
+import { statsLines } from "../../host/toolbox/ctl/stats.ts";
+import { statusLines } from "../../host/toolbox/ctl/status.ts";
 import type { QueueRates } from "../../host/toolbox/top/rates.ts";
 import { viewLines } from "../../host/toolbox/top/view.ts";
 import { formatMib, formatSpan } from "../../host/toolbox/units.ts";
@@ -104,13 +107,22 @@ describe("the toolbox and a running daemon", { timeout: 240_000 }, () => {
     assert.match(stderr, /^vringd: .*the body must be \{"level": one of error, warn, info, debug\}\n$/);
   });
 
+  test("ctl lists the commands of a disk, and refuses others", async () => {
+    const { status, stdout } = await run(["ctl", socket, "commands"]);
+    assert.equal(status, 0);
+    assert.match(stdout, /^resize .*\nlimits .*\n$/);
+    const { status: refused, stderr } = await run(["ctl", socket, "dance"]);
+    assert.equal(refused, 1);
+    assert.match(stderr, /^vringd: [^\n]*there is no command "dance"[^\n]*\n$/);
+  });
+
   test("top prints one interval's numbers where there is no terminal", async () => {
     const working = keepReading();
     const { status, stdout, stderr } = await run(["top"], environment());
     await working.stop();
     assert.deepEqual([status, stderr], [0, ""]);
     const [head, all, first] = stdout.split("\n");
-    assert.match(head!, /^DISK +QUEUE +IOPS +MiB\/s +P50 +P99 +FLIGHT +POLLS /);
+    assert.match(head!, /^DEVICE +QUEUE +IOPS +MiB\/s +P50 +P99 +FLIGHT +POLLS /);
     assert.match(all!, /^vm1 +all +[1-9][\d.]*k? /);
     assert.match(first!, /^ +0 +[1-9][\d.]*k? /);
   });
@@ -119,8 +131,8 @@ describe("the toolbox and a running daemon", { timeout: 240_000 }, () => {
     const working = keepReading();
     const { status, stdout } = await run(["top", "--json", socket]);
     await working.stop();
-    const [{ disk, rates }] = JSON.parse(stdout) as [{ disk: string; rates: QueueRates[] }];
-    assert.deepEqual([status, disk, rates.length], [0, "vm1", 2]);
+    const [{ device, rates }] = JSON.parse(stdout) as [{ device: string; rates: QueueRates[] }];
+    assert.deepEqual([status, device, rates.length], [0, "vm1", 2]);
     assert.ok(rates[0]!.read.requests > 0 && rates[0]!.read.p50Ns! > 0);
     assert.equal(rates[1]!.queue, 0);
   });
@@ -275,8 +287,8 @@ describe("a wrong call", { timeout: 120_000 }, () => {
   for (const [args, complaint] of [
     [["ctl"], /missing required argument 'SOCKET'/],
     [["ctl", "x"], /missing required argument 'COMMAND'/],
-    [["ctl", "x", "dance"], /takes one of status, stats, events, log-level, quit, not "dance"/],
     [["ctl", "x", "log-level"], /log-level takes a level/],
+    [["ctl", "x", "log-level", "info", "debug"], /log-level takes a level/],
     [["ctl", "x", "quit", "now"], /quit takes no more/],
     [["top", "--interval=0"], /--interval takes a whole number from 1 to 60/],
   ] as [string[], RegExp][]) {
@@ -314,24 +326,84 @@ describe("a view", () => {
   };
   const looks = [
     {
-      disk: "a-disk-with-a-very-long-name",
+      device: "a-disk-with-a-very-long-name",
       socket: "x",
       rates: [
         { ...rates, queue: undefined, pollsPaid: 0.97 },
         { ...rates, queue: 0, pollsPaid: null },
         { ...rates, queue: 15, state: "broken", pollsPaid: null },
       ],
+      watched: {
+        led: "out 1",
+        button: "in 0 (rising, armed)",
+        "the long name of a line": "in 1 (both, masked)",
+      },
     },
-    { disk: "b", socket: "/run/vringd/b.control", problem: "/run/vringd/b.control: no answer within 2 s" },
+    { device: "b", socket: "/run/vringd/b.control", problem: "/run/vringd/b.control: no answer within 2 s" },
   ];
 
-  for (const width of [80, 120, 200]) {
+  for (const width of [60, 80, 120, 200]) {
     test(`fits ${width} columns`, () => {
       const lines = viewLines(looks, width);
       for (const line of lines) assert.ok(line.length <= width, line);
-      assert.match(lines[1]!, /^a-disk-with.* all +123k +477 +2\.5 us +12 ms +32 +97 %/);
+      assert.match(lines[1]!, /^a-disk-with.* all +123k +477 +2\.5 us +12 ms +32/);
+      if (width >= 80) assert.match(lines[1]!, / 32 +97 %/);
       assert.match(lines[3]!, /^ +15 +broken +- +- +- /);
+      assert.match(lines[4]!, /^ {2}led out 1, button in 0 \(rising, armed\), the/);
       assert.equal(lines.at(-1), "/run/vringd/b.control: no answer within 2 s");
+    });
+  }
+});
+
+describe("a table", () => {
+  const latency = {
+    count: 123_456_789,
+    sumNs: 1e12,
+    p50Ns: 12_345,
+    p90Ns: 23_456,
+    p99Ns: 999_999,
+    p999Ns: 1.2e7,
+    buckets: [],
+  };
+  const queue = {
+    index: 255,
+    state: "running" as const,
+    inFlight: 1024,
+    operations: { writeZeroes: { requests: 123_456_789, bytes: 2 ** 50, latency } },
+    failures: 1,
+    kicks: 1e9,
+    calls: 1e9,
+  };
+  const worker = { index: 12, turns: 1e12, sleeps: 1e9, pollsPaid: 1e9, pollsInVain: 1e9 };
+  const stats = { uptimeSeconds: 1e6, wasTimed: false, brokenRings: 1e6, queues: [queue], workers: [worker] };
+  const ring = { index: 255, size: 32768, format: "packed" as const, eventIdx: true, inFlight: 1024 };
+  const frontEnd = { connectedSeconds: 1, features: ["VIRTIO_CONSOLE_F_SIZE"], protocolFeatures: [] };
+  const status: Status = {
+    program: "vringd-console",
+    device: "console",
+    version: "0.1.0",
+    pid: 4194304,
+    uptimeSeconds: 1e6,
+    engine: "chains",
+    threads: 1,
+    logLevel: "info",
+    entrance: { socketPath: "/run/user/1000/vringd/console-of-a-guest.sock" },
+    frontEnd: { ...frontEnd, served: true },
+    frontEnds: [
+      { ...frontEnd, served: true },
+      { ...frontEnd, served: false },
+    ],
+    rings: [
+      { ...ring, state: "running", brokenBecause: null },
+      { ...ring, state: "broken", brokenBecause: "an indirect table's length is not a multiple of 16, or 0" },
+    ],
+  };
+  for (const width of [60, 80, 200]) {
+    test(`of ctl fits ${width} columns`, () => {
+      const lines = [...statsLines(stats, width), ...statusLines(status, width)];
+      for (const line of lines) assert.ok(line.length <= width, line);
+      assert.ok(lines.some((line) => / zero +123456789 +1 PiB /.test(line)));
+      assert.ok(lines.some((line) => /^ 255 {2}broken +32768 {2}packed .*an indirect tabl/.test(line)));
     });
   }
 });

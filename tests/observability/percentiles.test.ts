@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { BUCKETS } from "../../assembly/abi/layout.ts";
-import { countIn, percentileNs, since, together } from "../../host/observability/percentiles.ts";
-import { type Bucket, bucketStartNs } from "../../host/workers/statistics.ts";
+import { BUCKETS } from "../../assembly/abi/statistics.ts";
+import { type Bucket, countIn, percentileNs, since, together } from "../../host/histogram.ts";
+import { bucketStartNs } from "../../host/workers/statistics.ts";
 
 /** The buckets that hold these times, each found by looking at all bounds. */
 function histogramOf(times: readonly number[]): Bucket[] {

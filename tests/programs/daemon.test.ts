@@ -4,6 +4,7 @@ import { existsSync, rmSync, statSync, writeSync } from "node:fs";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
+import { Memory } from "../../host/front-end/memory.ts";
 import { close } from "../../host/linux/libc.ts";
 import { connectUnix, listenUnix, unixPair } from "../../host/linux/unix-socket.ts";
 import { until } from "../support/until.ts";
@@ -15,7 +16,8 @@ async function listening({ socketPath }: Vringd): Promise<void> {
 
 for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
   test(`${signal} ends it with status 0, and removes the socket`, async () => {
-    await using daemon = await Vringd.start();
+    // These tests may run below nohup(1), whose ignored SIGHUP would stay ignored.
+    await using daemon = await Vringd.start({ under: ["env", `--default-signal=${signal.slice(3)}`] });
     await listening(daemon);
     assert.equal(await daemon.stop(signal), 0);
     assert.ok(!existsSync(daemon.socketPath));
@@ -39,19 +41,22 @@ test("after one front-end has left it serves the next", async () => {
   await daemon.waitForLog(/front-end left/);
 });
 
-test("a second front-end waits until the first has left", async () => {
+test("a second front-end may ask, and has its rings served once the first has left", async () => {
   await using daemon = await Vringd.start();
   const first = await FrontEnd.connect(daemon.socketPath);
   await using second = await FrontEnd.open(daemon.socketPath);
+  await second.negotiate();
+  await second.shareMemory(new Memory());
   let isServed = false;
-  const features = second.getFeatures().finally(() => {
+  const queue = second.addQueue().finally(() => {
     isServed = true;
   });
   await sleep(100);
   assert.ok(!isServed);
   await first.disk().read(0, 1);
   first.close();
-  await features;
+  await queue;
+  await second.disk().read(0, 1);
 });
 
 test("the socket of a killed predecessor is replaced", async () => {

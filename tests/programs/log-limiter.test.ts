@@ -1,6 +1,8 @@
 // The limiter of log lines: first ones at once, then few, and what was left out is counted.
 import assert from "node:assert/strict";
 import { beforeEach, describe, mock, test } from "node:test";
+import { optionFor } from "../../host/command-line/option-name.ts";
+import { choice, type NameOfChoice } from "../../host/process/choices.ts";
 import type { LogLevel } from "../../host/process/log.ts";
 import { LimitedLog, type LogEntry } from "../../host/process/log-limiter.ts";
 
@@ -32,7 +34,7 @@ let nowMs = 0;
 
 function limited(level: LogLevel = "info"): { log: LimitedLog; target: Target } {
   const target = new Target(level);
-  return { log: new LimitedLog(target, () => nowMs), target };
+  return { log: new LimitedLog(target, undefined, () => nowMs), target };
 }
 
 function pass(milliseconds: number): void {
@@ -160,6 +162,37 @@ describe("the limiter", () => {
     log.debug("request");
     assert.equal(seen.length, 100);
     assert.deepEqual(seen[99], { level: "info", sentence: "connected", fields: { i: 99 } });
+  });
+
+  test("calls choices as whoever reads it knows them, in sentences and in fields", () => {
+    const sentence = `served through the page cache; ${choice("direct")} needs larger blocks`;
+    const fields = { alignment: 4096, advice: `give ${choice("blockSize", 4096)}` };
+    const spoken = (nameOf?: NameOfChoice) => {
+      const target = new Target("info");
+      const log = new LimitedLog(target, nameOf);
+      const seen: LogEntry[] = [];
+      log.observe = (entry) => seen.push(entry);
+      log.warn(fields, sentence);
+      const [[, said, saidFields]] = target.lines as [Written];
+      assert.deepEqual(seen, [{ level: "warn", sentence: said, fields: saidFields }]);
+      return [said, saidFields.advice, saidFields.alignment];
+    };
+    assert.deepEqual(spoken(), [
+      "served through the page cache; direct needs larger blocks",
+      "give blockSize: 4096",
+      4096,
+    ]);
+    assert.deepEqual(spoken(optionFor), [
+      "served through the page cache; --direct needs larger blocks",
+      "give --block-size=4096",
+      4096,
+    ]);
+  });
+
+  test("is not limited twice", () => {
+    const { log } = limited();
+    assert.equal(LimitedLog.over(log), log);
+    assert.notEqual(LimitedLog.over(new Target("info")), log);
   });
 
   test("works over a log that has no level", () => {

@@ -26,8 +26,9 @@ const plain = (name: string) => source(name).replace(/\\f./g, "").replaceAll("\\
 
 test("each program and each subcommand of the toolbox has a page", () => {
   const subcommands = toolbox.subcommands.map(({ name }) => `vringd-${name}`);
-  const wanted = ["vringd", ...daemons.map(({ name }) => name), ...subcommands];
-  assert.deepEqual(readdirSync(MAN).sort(), wanted.map((name) => `${name}.1`).sort());
+  // One that is called as a program is on the program's.
+  const wanted = new Set(["vringd", ...daemons.map(({ name }) => name), ...subcommands]);
+  assert.deepEqual(readdirSync(MAN).sort(), [...wanted].map((name) => `${name}.1`).sort());
 });
 
 test("every option is explained, on the page of its command", () => {

@@ -5,42 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
-import { bind, checked, close, socket } from "../../host/linux/libc.ts";
-import { receive } from "../../host/linux/unix-socket.ts";
-import { until } from "../support/until.ts";
+import { Manager } from "../support/service-manager.ts";
 import { Vringd } from "../support/vringd.ts";
-
-const AF_UNIX = 1;
-/** SOCK_DGRAM, SOCK_NONBLOCK, SOCK_CLOEXEC. */
-const TYPE = 2 | 0o4000 | 0o2000000;
-
-/** The manager's end: a datagram socket, by path or, with "@", by an abstract name. */
-class Manager {
-  private readonly fd = checked("socket", socket(AF_UNIX, TYPE, 0));
-  private readonly heard: string[] = [];
-
-  constructor(name: string) {
-    const address = Buffer.concat([Buffer.from([AF_UNIX, 0]), Buffer.from(name.replace(/^@/, "\0"))]);
-    checked("bind", bind(this.fd, address, address.length));
-  }
-
-  async hears(pattern: RegExp): Promise<string> {
-    return until(() => this.all().find((text) => pattern.test(text)), `the manager hears ${pattern}`);
-  }
-
-  all(): string[] {
-    const buffer = Buffer.alloc(4096);
-    for (;;) {
-      const received = receive(this.fd, buffer);
-      if (received === undefined) return this.heard;
-      this.heard.push(buffer.toString("utf8", 0, received.byteLength));
-    }
-  }
-
-  close(): void {
-    close(this.fd);
-  }
-}
 
 describe("a daemon that a service manager has started", { timeout: 180_000 }, () => {
   const directory = mkdtempSync(join(tmpdir(), "vringd-test-"));

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { optionFor } from "../../host/command-line/option-name.ts";
-import { choice, StartError } from "../../host/errors.ts";
+import { StartError } from "../../host/errors.ts";
+import { choice } from "../../host/process/choices.ts";
 
 const error = new StartError(
   `/a=b is used; ${choice("readOnly")} may serve it, or ${choice("format", "raw")} after ${choice("lockTimeoutMs")}`,

@@ -1,8 +1,8 @@
 // A core that is stopped before any of its stores to shared memory: its successor loses no request and repeats none.
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
-import { compileInstrumentedCore } from "../../host/demo/instrumented-core.ts";
 import { CrashExplorer, type Scenario } from "../support/crash-explorer.ts";
+import { compileDebugCore } from "../support/debug-core.ts";
 import {
   CHAIN_KINDS,
   INDIRECT_READ,
@@ -12,7 +12,7 @@ import {
   WRITE,
 } from "../support/scripted-requests.ts";
 
-const core = await compileInstrumentedCore();
+const core = await compileDebugCore();
 
 /** One descriptor each: a ring full of them is the largest batch there is. */
 const SINGLES = [INDIRECT_WRITE, INDIRECT_READ];

@@ -5,8 +5,8 @@ import { closeSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { compileInstrumentedCore } from "../../host/demo/instrumented-core.ts";
 import { CoreHarness, GUEST_PTR } from "../support/core-harness.ts";
+import { compileDebugCore } from "../support/debug-core.ts";
 import { dataAt, FaultyEngine, fillImage } from "../support/faulty-engine.ts";
 import { tellSeed } from "../support/random.ts";
 import { createDriver, dataGpa } from "../support/scripted-driver.ts";
@@ -16,7 +16,7 @@ const REQUESTS = 3000;
 const DATA_BYTES = 1024;
 const PACKED_INITIAL_BASE = 0x80008000;
 
-const core = await compileInstrumentedCore();
+const core = await compileDebugCore();
 
 describe("a core whose engine fails it", () => {
   let directory: string;

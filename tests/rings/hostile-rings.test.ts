@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { closeSync, openSync } from "node:fs";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
-import { BLK_HEADER_SIZE, VIRTIO_BLK_T_IN } from "../../assembly/spec/virtio-blk.ts";
+import { VIRTIO_BLK_T_IN } from "../../assembly/spec/virtio-blk.ts";
 import {
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
@@ -14,12 +14,24 @@ import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { DEFAULT_LAYOUT } from "../../host/front-end/memory.ts";
 import type { Virtqueue } from "../../host/front-end/virtqueue.ts";
 import { allHaveLeft } from "../support/footprint.ts";
+import {
+  allocatePlaces,
+  type Bare,
+  BREAKING_CHAINS,
+  ISLAND,
+  ISLAND_END,
+  type Places,
+  REGION_START,
+  readable,
+  writeChain,
+  writeTable,
+} from "../support/hostile-chains.ts";
 import { MixedLoad } from "../support/mixed-load.ts";
 import { tellSeed } from "../support/random.ts";
 import {
   type RawDescriptor,
   type RawPackedRing,
-  RawSplitRing,
+  type RawSplitRing,
   rawPackedRing,
   rawSplitRing,
 } from "../support/raw-ring.ts";
@@ -31,91 +43,6 @@ const WRITE = VIRTQ_DESC_F_WRITE;
 const INDIRECT = VIRTQ_DESC_F_INDIRECT;
 
 const SIZE = 16;
-const [REGION] = DEFAULT_LAYOUT;
-/** A region with a hole on either side. */
-const ISLAND = { gpa: 2 ** 40, byteLength: 65536, userAddress: 2 ** 40 };
-const ISLAND_END = BigInt(ISLAND.gpa + ISLAND.byteLength);
-const MEMORY_END = BigInt(REGION!.gpa + REGION!.byteLength);
-
-/** Guest memory that hostile descriptors point to, as if it were a request. */
-interface Places {
-  header: bigint;
-  data: bigint;
-  table: bigint;
-}
-
-/** A descriptor without the link that its ring's format needs. */
-type Bare = Omit<RawDescriptor, "next" | "id">;
-
-/** Chains as a list of descriptors, which each format links in its own way. */
-const CHAINS: [name: string, chain: (places: Places) => Bare[], reason: RegExp][] = [
-  [
-    "an address outside of guest memory",
-    ({ header }) => [sound(header), { addr: 0x10n, len: 512, flags: WRITE }],
-    /outside guest memory/,
-  ],
-  [
-    "a header outside of guest memory",
-    ({ data }) => [sound(MEMORY_END), { addr: data, len: 1, flags: WRITE }],
-    /outside guest memory/,
-  ],
-  [
-    "a buffer that reaches over the end of guest memory",
-    ({ header }) => [sound(header), { addr: MEMORY_END - 256n, len: 512, flags: WRITE }],
-    /outside guest memory/,
-  ],
-  [
-    "a buffer that wraps around 2^64",
-    ({ header }) => [sound(header), { addr: 2n ** 64n - 256n, len: 512, flags: WRITE }],
-    /outside guest memory/,
-  ],
-  [
-    "a buffer of 4 GiB less a byte",
-    ({ header, data }) => [sound(header), { addr: data, len: 0xffff_ffff, flags: WRITE }],
-    /outside guest memory/,
-  ],
-  [
-    "a buffer that reaches from one region over a hole",
-    ({ header }) => [sound(header), { addr: ISLAND_END - 256n, len: 4096, flags: WRITE }],
-    /outside guest memory/,
-  ],
-  [
-    "a header that ends beyond its region",
-    ({ data }) => [sound(ISLAND_END - 8n), { addr: data, len: 513, flags: WRITE }],
-    /outside guest memory/,
-  ],
-  [
-    "a readable descriptor behind a writable one",
-    ({ header, data }) => [{ addr: data, len: 513, flags: WRITE }, sound(header)],
-    /readable descriptor follows a writable/,
-  ],
-  [
-    "an indirect table of length 0",
-    ({ table }) => [{ addr: table, len: 0, flags: INDIRECT }],
-    /indirect table's length/,
-  ],
-  [
-    "an indirect table of 17 bytes",
-    ({ table }) => [{ addr: table, len: 17, flags: INDIRECT }],
-    /indirect table's length/,
-  ],
-  [
-    "an indirect table outside of guest memory",
-    () => [{ addr: MEMORY_END, len: 32, flags: INDIRECT }],
-    /outside guest memory/,
-  ],
-  [
-    "an indirect table that wraps around 2^64",
-    () => [{ addr: 2n ** 64n - 16n, len: 32, flags: INDIRECT }],
-    /outside guest memory/,
-  ],
-  [
-    "an indirect table with something behind it",
-    ({ table, header }) => [{ addr: table, len: 32, flags: INDIRECT | NEXT }, sound(header)],
-    /indirect descriptor stands where none may be/,
-  ],
-];
-
 for (const engine of ["io_uring", "threads"]) {
   describe(`a hostile driver of ${engine}`, { timeout: 60_000 }, () => {
     let daemon: Vringd;
@@ -140,16 +67,7 @@ for (const engine of ["io_uring", "threads"]) {
     };
     const brokenLines = () => daemon.linesLike(/ring broken/);
 
-    function allocate(): Places {
-      const { memory } = frontEnd;
-      const header = memory.allocate(BLK_HEADER_SIZE);
-      memory.write(header, encodeBlkHeader(VIRTIO_BLK_T_IN, 0));
-      return {
-        header: BigInt(header),
-        data: BigInt(memory.allocate(4096)),
-        table: BigInt(memory.allocate(4096)),
-      };
-    }
+    const allocate = () => allocatePlaces(frontEnd, 0, encodeBlkHeader(VIRTIO_BLK_T_IN, 0));
 
     /** All that must follow from a ring that is broken, and all that must not. */
     async function breaksAlone(reason: RegExp): Promise<void> {
@@ -197,7 +115,7 @@ for (const engine of ["io_uring", "threads"]) {
         queue.kick(true);
       }
 
-      for (const [name, chain, reason] of CHAINS) {
+      for (const [name, chain, reason] of BREAKING_CHAINS) {
         test(`breaks it with ${name}`, async () => {
           publish(...chain(places));
           await breaksAlone(reason);
@@ -319,7 +237,7 @@ for (const engine of ["io_uring", "threads"]) {
       test("is served a table at an odd address", async () => {
         const table = places.table + 3n;
         writeTable(frontEnd, table, [
-          { ...sound(places.header), flags: NEXT, next: 1 },
+          { ...readable(places.header), flags: NEXT, next: 1 },
           { addr: places.data, len: 513, flags: WRITE },
         ]);
         publish({ addr: table, len: 32, flags: INDIRECT });
@@ -329,14 +247,14 @@ for (const engine of ["io_uring", "threads"]) {
 
       test("is served a table behind other descriptors, as only a split ring may have it", async () => {
         writeTable(frontEnd, places.table, [{ addr: places.data, len: 513, flags: WRITE }]);
-        publish(sound(places.header), { addr: places.table, len: 16, flags: INDIRECT });
+        publish(readable(places.header), { addr: places.table, len: 16, flags: INDIRECT });
         await until(() => usedIdxOf(queue) === 1, "the request is used");
         assert.deepEqual(frontEnd.memory.read(Number(places.data), 513), Buffer.alloc(513));
         assert.ok(!queue.takeError());
       });
 
       test("breaks it with a table of 2^28 descriptors that runs through all of memory", async () => {
-        publish({ addr: BigInt(REGION!.gpa), len: 0xffff_fff0, flags: INDIRECT });
+        publish({ addr: REGION_START, len: 0xffff_fff0, flags: INDIRECT });
         await until(() => queue.hasUsed() || brokenLines().length > brokenBefore, "an end of it");
         await frontEnd.disk(1).read(0, 8);
       });
@@ -384,7 +302,7 @@ for (const engine of ["io_uring", "threads"]) {
         places = allocate();
       });
 
-      for (const [name, chain, reason] of CHAINS) {
+      for (const [name, chain, reason] of BREAKING_CHAINS) {
         test(`breaks it with ${name}`, async () => {
           writeChain(ring, chain(places));
           queue.kick(true);
@@ -406,13 +324,13 @@ for (const engine of ["io_uring", "threads"]) {
       });
 
       test("breaks it with a table behind another descriptor", async () => {
-        writeChain(ring, [sound(places.header), { addr: places.table, len: 32, flags: INDIRECT }]);
+        writeChain(ring, [readable(places.header), { addr: places.table, len: 32, flags: INDIRECT }]);
         queue.kick(true);
         await breaksAlone(/where none may be/);
       });
 
       test("is given back the identifier that it made up", async () => {
-        const chain = [sound(places.header), { addr: places.data, len: 513, flags: WRITE }];
+        const chain = [readable(places.header), { addr: places.data, len: 513, flags: WRITE }];
         writeChain(ring, chain, { id: 0xbeef });
         queue.kick(true);
         await until(() => queue.hasUsed(), "the request is used");
@@ -439,40 +357,6 @@ for (const engine of ["io_uring", "threads"]) {
   });
 }
 
-function sound(header: bigint): Bare {
-  return { addr: header, len: BLK_HEADER_SIZE, flags: 0 };
-}
-
 function usedIdxOf({ ring }: Virtqueue): number {
   return (ring as SplitRing).usedIdx;
-}
-
-/** From slot 0, in whichever format. The first descriptor's flags make the rest visible, so it comes last. */
-function writeChain(
-  ring: RawSplitRing | RawPackedRing,
-  chain: readonly Bare[],
-  options: { isOpen?: boolean; id?: number } = {},
-): void {
-  const { isOpen = false, id = 0 } = options;
-  for (let i = chain.length - 1; i >= 0; i--) {
-    const { addr, len, flags } = chain[i]!;
-    const link = i + 1 < chain.length || isOpen ? NEXT : 0;
-    if (ring instanceof RawSplitRing) {
-      ring.writeDescriptor(i, { addr, len, flags: flags | link, next: i + 1 });
-    } else {
-      ring.writeDescriptor(i, { addr, len, flags: flags | link | ring.availFlags, id });
-    }
-  }
-}
-
-/** A split ring's indirect table. */
-function writeTable(frontEnd: FrontEnd, gpa: bigint, descriptors: readonly RawDescriptor[]): void {
-  const bytes = Buffer.alloc(descriptors.length * 16);
-  descriptors.forEach(({ addr, len, flags, next = 0 }, i) => {
-    bytes.writeBigUInt64LE(addr, i * 16);
-    bytes.writeUInt32LE(len, i * 16 + 8);
-    bytes.writeUInt16LE(flags, i * 16 + 12);
-    bytes.writeUInt16LE(next, i * 16 + 14);
-  });
-  frontEnd.memory.write(Number(gpa), bytes);
 }

@@ -1,8 +1,10 @@
-// Random drivers against a plain model of a block device: what they see is the same. VRINGD_TEST_RUNS plays more scripts
+// Random drivers against plain models of a block device and of a queue of chains: what they see is the same. VRINGD_TEST_RUNS plays more scripts
 // than usual; VRINGD_TEST_SEED and VRINGD_TEST_PATH, which a failure names, play one again.
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { compileInstrumentedCore } from "../../host/demo/instrumented-core.ts";
+import { ChainRun } from "../support/chain-run.ts";
+import { type ChainScript, chainScripts } from "../support/chain-script.ts";
+import { compileDebugCore } from "../support/debug-core.ts";
 import { CoreDevice, createCore } from "../support/model-core.ts";
 import { DaemonDevice, startModelDaemon } from "../support/model-daemon.ts";
 import { type Device, ModelRun } from "../support/model-run.ts";
@@ -14,7 +16,7 @@ const RUNS = Number(VRINGD_TEST_RUNS ?? 1500);
 const STEPS = 80;
 const TIMEOUT_MS = 480_000;
 
-function parameters(share: number): fc.Parameters<[Script]> {
+function parameters<T = Script>(share: number): fc.Parameters<[T]> {
   return {
     numRuns: Math.ceil(RUNS * share),
     ...(VRINGD_TEST_SEED !== undefined && { seed: Number(VRINGD_TEST_SEED) }),
@@ -40,9 +42,24 @@ async function play(all: fc.Arbitrary<Script>, share: number, open: Open): Promi
 }
 
 test("the core is to any driver what a block device must be", { timeout: TIMEOUT_MS }, async (t) => {
-  const core = createCore(await compileInstrumentedCore());
+  const core = createCore(await compileDebugCore());
   const requests = await play(scripts(STEPS), 1, async (setup) => new CoreDevice(core, setup));
   t.diagnostic(`${requests} requests`);
+});
+
+test("the core brings each chain to its device, and back once", { timeout: TIMEOUT_MS }, async (t) => {
+  const core = createCore(await compileDebugCore());
+  let chains = 0;
+  const property = fc.property(chainScripts(STEPS), ({ setup, steps }) => {
+    const run = new ChainRun(core, setup);
+    try {
+      chains += run.play(steps);
+    } finally {
+      run.close();
+    }
+  });
+  fc.assert(property, parameters<ChainScript>(2));
+  t.diagnostic(`${chains} chains`);
 });
 
 for (const engine of ["io_uring", "threads"]) {

@@ -1,7 +1,8 @@
-// The least that drives the core: one queue, a disk in memory; no thread, no descriptor, nothing of any runtime.
+// The least that drives the core: one queue, of a disk in memory or of chains; no thread, no descriptor, nothing of any runtime.
 // Made from assembly/ABI.md, and from nothing else.
 
-import * as layout from "../../assembly/abi/layout.ts";
+import { OP_CHAIN } from "../../assembly/abi/chain.ts";
+import * as layout from "../../assembly/abi/index.ts";
 import * as uring from "../../assembly/spec/io-uring.ts";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 
@@ -12,6 +13,7 @@ export interface Core {
   openWorker(index: number, queues: number, requests: number, controlFd: number): void;
   trackInflight(queue: number, region: number, entries: number): void;
   startQueue(queue: number, size: number, flags: number, ...pointersBaseAndFds: number[]): void;
+  addCredit(queue: number, count: number): void;
   step(): number;
   stopQueue(queue: number): void;
   isStopped(queue: number): number;
@@ -48,7 +50,16 @@ export interface Operation {
   offset: number;
   address: number;
   length: number;
+  flags: number;
   userData: bigint;
+}
+
+/** A chain as a device has it: what the driver gives, and the room that it has, in linear memory. */
+export interface Chain {
+  readable: Uint8Array[];
+  writable: Uint8Array[];
+  /** CHAIN_F_*. */
+  flags: number;
 }
 
 /** Pages for the head and one worker; guest memory may lie behind them. */
@@ -75,7 +86,9 @@ const NO_FD = -1;
 
 export class Embedder {
   onCall = () => {};
-  /** Operations on the disk wait in `held` while this is set. */
+  /** What a device makes of a chain: a result, as "Chains as operations" lists them. */
+  onChain = (_chain: Chain): number => -uring.EINVAL;
+  /** Operations on the disk and chains wait in `held` while this is set. */
   isHolding = false;
   readonly held: Operation[] = [];
 
@@ -105,6 +118,11 @@ export class Embedder {
     this.core.trackInflight(0, inflight, inflight === 0 ? 0 : size);
     // Without a kick descriptor the core reads none: whoever kicks calls run().
     this.core.startQueue(0, size, flags, desc, driver, device, base, NO_FD, CALL_FD);
+  }
+
+  /** The device asks for so many chains more. */
+  addCredit(count: number): void {
+    this.core.addCredit(0, count);
   }
 
   /** Completes what is in flight. Returns the base to go on from. */
@@ -143,6 +161,7 @@ export class Embedder {
       offset: Number(this.view.getBigUint64(sqe + uring.SQE_OFF, true)),
       address: Number(this.view.getBigUint64(sqe + uring.SQE_ADDR, true)),
       length: this.load(sqe + uring.SQE_LEN),
+      flags: this.load(sqe + uring.SQE_OP_FLAGS),
       userData: this.view.getBigUint64(sqe + uring.SQE_USER_DATA, true),
     };
   }
@@ -150,9 +169,11 @@ export class Embedder {
   private serve(operation: Operation): void {
     // What has completed can't be cancelled, and what is held needn't be.
     if (operation.opcode === uring.IORING_OP_ASYNC_CANCEL) return;
+    // Of a chain this is the number of its queue.
+    const fd = operation.opcode === OP_CHAIN ? NO_FD : operation.fd;
     // Commands are calls in this program: the read of the control descriptor never completes.
-    if (operation.fd === CONTROL_FD) return;
-    if (operation.fd === CALL_FD) {
+    if (fd === CONTROL_FD) return;
+    if (fd === CALL_FD) {
       this.onCall();
       this.complete(operation.userData, operation.length);
     } else if (this.isHolding) {
@@ -171,8 +192,12 @@ export class Embedder {
   }
 
   /** The result is a number of bytes, 0, or a negated errno. */
-  private perform({ opcode, offset, address, length }: Operation): number {
+  private perform({ opcode, offset, address, length, flags }: Operation): number {
     switch (opcode) {
+      case OP_CHAIN: {
+        const buffers = this.buffersAt(address, length);
+        return this.onChain({ readable: buffers.slice(0, offset), writable: buffers.slice(offset), flags });
+      }
       case uring.IORING_OP_READ:
       case uring.IORING_OP_WRITE:
         return this.transfer(opcode === uring.IORING_OP_WRITE, offset, address, length);
@@ -205,6 +230,14 @@ export class Embedder {
       moved += this.transfer(isWrite, offset + moved, this.load(vector + uring.IOVEC_BASE), length);
     }
     return moved;
+  }
+
+  private buffersAt(vectors: number, count: number): Uint8Array[] {
+    return Array.from({ length: count }, (_, i) => {
+      const vector = vectors + i * uring.IOVEC_SIZE;
+      const base = this.load(vector + uring.IOVEC_BASE);
+      return this.bytes.subarray(base, base + this.load(vector + uring.IOVEC_LEN));
+    });
   }
 
   private writeDeviceBlock(): void {

@@ -1,5 +1,5 @@
-// A guest's block driver in a few lines: one request a slot, in a split or in a packed ring (virtio 1.4, 2.7 and 2.8).
-import * as layout from "../../assembly/abi/layout.ts";
+// A guest's driver of a disk, or of chains, in a few lines: one request a slot, in a split or in a packed ring (virtio 1.4, 2.7 and 2.8).
+import * as layout from "../../assembly/abi/index.ts";
 import * as blk from "../../assembly/spec/virtio-blk.ts";
 import * as virtq from "../../assembly/spec/virtqueue.ts";
 import type { GuestRam, RingStart } from "./embedder.ts";
@@ -25,7 +25,10 @@ const FIRST_SLOT = 0x10000;
 const SLOT_STRIDE = 0x4000;
 const SLOT_STATUS = 16;
 const SLOT_DATA = 0x1000;
-export const DATA_MAX = 0x2000;
+const SLOT_ROOM = 0x3000;
+/** A chain's room is in two buffers, which do not touch. */
+const ROOM_STEP = 0x100;
+export const ROOM_PART = 8;
 export const RAM_SIZE = FIRST_SLOT + SLOTS * SLOT_STRIDE;
 
 /** Both wrap counters 1, both indices 0. */
@@ -44,6 +47,8 @@ export class Guest {
     memory: { buffer: ArrayBuffer },
     private readonly ram: GuestRam,
     private readonly format: RingFormat,
+    /** QUEUE_F_*, beside that of the format. */
+    private readonly queueFlags = 0,
   ) {
     this.view = new DataView(memory.buffer, ram.ptr, ram.byteLength);
     this.bytes = new Uint8Array(memory.buffer, ram.ptr, ram.byteLength);
@@ -54,7 +59,7 @@ export class Guest {
     const isPacked = this.format === "packed";
     return {
       size: RING_SIZE,
-      flags: isPacked ? layout.QUEUE_F_PACKED : 0,
+      flags: (isPacked ? layout.QUEUE_F_PACKED : 0) | this.queueFlags,
       desc: this.ram.ptr + DESC,
       driver: this.ram.ptr + DRIVER,
       device: this.ram.ptr + DEVICE,
@@ -73,6 +78,26 @@ export class Guest {
 
   flush(): number {
     return this.submit(blk.VIRTIO_BLK_T_FLUSH, 0, 0);
+  }
+
+  /** A chain of these bytes, and of room for two times ROOM_PART. Returns the slot. */
+  send(data: Uint8Array): number {
+    const slot = this.takeSlot();
+    const at = slotAt(slot);
+    this.bytes.set(data, at + SLOT_DATA);
+    this.add(slot, [
+      [at + SLOT_DATA, data.length, 0],
+      [at + SLOT_ROOM, ROOM_PART, virtq.VIRTQ_DESC_F_WRITE],
+      [at + SLOT_ROOM + ROOM_STEP, ROOM_PART, virtq.VIRTQ_DESC_F_WRITE],
+    ]);
+    return slot;
+  }
+
+  /** What was written into a chain's room. */
+  answer(slot: number, byteLength: number): Uint8Array {
+    const at = slotAt(slot) + SLOT_ROOM;
+    const room = [at, at + ROOM_STEP].flatMap((part) => [...this.bytes.subarray(part, part + ROOM_PART)]);
+    return Uint8Array.from(room.slice(0, byteLength));
   }
 
   status(slot: number): number {
@@ -95,22 +120,30 @@ export class Guest {
   }
 
   private submit(type: number, sector: number, byteLength: number, data?: Uint8Array): number {
-    const slot = this.free.shift();
-    if (slot === undefined) throw new Error("all slots are in use");
+    const slot = this.takeSlot();
     const at = slotAt(slot);
     this.view.setUint32(at + blk.BLK_HEADER_TYPE, type, true);
     this.view.setBigUint64(at + blk.BLK_HEADER_SECTOR, BigInt(sector), true);
     this.view.setUint8(at + SLOT_STATUS, 0xff);
     if (data) this.bytes.set(data, at + SLOT_DATA);
     const dataFlags = data ? 0 : virtq.VIRTQ_DESC_F_WRITE;
-    const chain: Buffer[] = [
+    this.add(slot, [
       [at, blk.BLK_HEADER_SIZE, 0],
       [at + SLOT_DATA, byteLength, dataFlags],
       [at + SLOT_STATUS, 1, virtq.VIRTQ_DESC_F_WRITE],
-    ];
+    ]);
+    return slot;
+  }
+
+  private takeSlot(): number {
+    const slot = this.free.shift();
+    if (slot === undefined) throw new Error("all slots are in use");
+    return slot;
+  }
+
+  private add(slot: number, chain: Buffer[]): void {
     if (this.format === "packed") this.addPacked(slot, chain);
     else this.addSplit(slot, chain);
-    return slot;
   }
 
   /** Each slot has its own three descriptors, so its head says which it is. */

@@ -1,5 +1,6 @@
-// What every runtime must do with the core alike: a disk in use, and one that outlives its device.
-import { WASM_PAGE_SIZE, WORKER_STRIDE, WORKERS_PTR } from "../../assembly/abi/layout.ts";
+// What every runtime must do with the core alike: a disk in use, and one that outlives its device; and a queue of chains.
+import { WASM_PAGE_SIZE, WORKER_STRIDE, WORKERS_PTR } from "../../assembly/abi/index.ts";
+import { ChainStage } from "./chain-stage.ts";
 import { type Core, type Disk, Embedder, FIRST_FREE_PTR, type GuestRam } from "./embedder.ts";
 import { Guest, RAM_SIZE, type RingFormat } from "./guest.ts";
 
@@ -13,7 +14,7 @@ const INFLIGHT_PTR = FIRST_FREE_PTR + RAM_SIZE;
 
 export const MEMORY_PAGES = Math.ceil((INFLIGHT_PTR + WASM_PAGE_SIZE) / WASM_PAGE_SIZE);
 
-type Memory = { buffer: ArrayBuffer };
+export type Memory = { buffer: ArrayBuffer };
 
 /** Returns what happened, a line each. `instantiate` gives a new instance of the core over the memory. */
 export function play(instantiate: () => Core, memory: Memory): string[] {
@@ -22,7 +23,12 @@ export function play(instantiate: () => Core, memory: Memory): string[] {
     stage.useDisk();
     stage.crashAndRecover();
     stage.stop();
-    return stage.lines;
+    const chains = new ChainStage(instantiate, memory, RAM, INFLIGHT_PTR, format);
+    chains.answer();
+    chains.giveCredit();
+    chains.park();
+    chains.crash();
+    return [...stage.lines, ...chains.lines];
   });
 }
 

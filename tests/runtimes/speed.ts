@@ -1,7 +1,7 @@
 // How fast the core is by itself: reads go through it as fast as it takes them, and an engine that moves nothing
 // completes each at once. So what is measured is step(), with as little around it as a loop in this language needs.
 
-import * as layout from "../../assembly/abi/layout.ts";
+import * as layout from "../../assembly/abi/index.ts";
 import * as uring from "../../assembly/spec/io-uring.ts";
 import { BLK_HEADER_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import * as virtq from "../../assembly/spec/virtqueue.ts";

@@ -22,7 +22,7 @@ import {
 } from "../../host/protocol/codec.ts";
 import { PAYLOAD_MAX } from "../../host/protocol/connection.ts";
 import * as m from "../../host/protocol/messages.ts";
-import { allHaveLeft, type Footprint, footprint } from "../support/footprint.ts";
+import { allHaveLeft, type Footprint, footprint, holdsNoMore, SMALL_HEAP } from "../support/footprint.ts";
 import { type Honest, payloadsOf, REQUESTS, randomMessage } from "../support/hostile-messages.ts";
 import { type Random, tellSeed } from "../support/random.ts";
 import { blockingEventfd, pipe, STRANGE_FILES, semaphoreEventfd } from "../support/strange-files.ts";
@@ -48,11 +48,6 @@ const HONEST: Honest = { queueCount: QUEUES, region: REGION, address: ADDRESS };
 
 /** SCM_MAX_FD: the kernel sends no more with one message. */
 const FDS_MAX = 253;
-
-/** V8 lets garbage lie for tens of MiB otherwise, among which nothing that is left behind would show. */
-const SMALL_HEAP = ["env", "NODE_OPTIONS=--max-semi-space-size=1"];
-/** Heaps and pools may grow by this much all the same. */
-const RSS_GROWTH_KIB = 56 << 10;
 
 const RANDOM_SESSIONS = Number(process.env.VRINGD_TEST_RUNS ?? 150);
 
@@ -103,12 +98,7 @@ for (const engine of ["io_uring", "threads"]) {
       await servesNext();
       await allHaveLeft(daemon);
       assert.equal(daemon.pid, pid);
-      const now = footprint(daemon);
-      assert.equal(now.fds, clean.fds, "descriptors");
-      assert.equal(now.threads, clean.threads, "threads");
-      assert.equal(now.guestMappings, 0, "guest memory");
-      assert.equal(now.fileMappings, clean.fileMappings, "mapped files");
-      assert.ok(now.rssKiB < clean.rssKiB + RSS_GROWTH_KIB, `${now.rssKiB} KiB resident`);
+      holdsNoMore(daemon, clean);
     }
 
     const states: [name: string, enter: () => Promise<FrontEnd>][] = [

@@ -50,7 +50,6 @@ const address = {
 };
 const config = { offset: 32, flags: 1, bytes: Buffer.from([0xaa, 0xbb]) };
 const inflight = { mmapSize: 0x1840n, mmapOffset: 0x1000n, numQueues: 3, queueSize: 128 };
-const log = { byteLength: 0x8000n, mmapOffset: 0x1000n };
 
 const formats: Format[] = [
   {
@@ -108,14 +107,6 @@ const formats: Format[] = [
     golden: "4018000000000000 0010000000000000 0300 8000 00000000",
     encode: () => codec.encodeInflight(inflight),
     decode: codec.decodeInflight,
-  },
-  {
-    name: "log description",
-    request: messages.VHOST_USER_SET_LOG_BASE,
-    value: log,
-    golden: "0080000000000000 0010000000000000",
-    encode: () => codec.encodeLog(log),
-    decode: codec.decodeLog,
   },
 ];
 

@@ -1,9 +1,9 @@
 // The session, request by request, over a real socket; memory and data plane behind it are fakes.
 import assert from "node:assert/strict";
-import { readdirSync, writeSync } from "node:fs";
+import { readdirSync, readSync, writeSync } from "node:fs";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { WRITE_THROUGH_OFF, WRITE_THROUGH_UNTIL_FLUSH } from "../../assembly/abi/layout.ts";
+import { WRITE_THROUGH_OFF, WRITE_THROUGH_UNTIL_FLUSH } from "../../assembly/abi/device-block.ts";
 import {
   BLK_CONFIG_SIZE,
   BLK_CONFIG_WRITEBACK,
@@ -23,6 +23,7 @@ import { unixPair } from "../../host/linux/unix-socket.ts";
 import { createLog } from "../../host/process/log.ts";
 import {
   encodeConfig,
+  encodeLog,
   encodeU64,
   encodeVringState,
   type MemoryRegion,
@@ -38,17 +39,24 @@ import {
   FakeDataPlane,
   FakeInflight,
   FakeLinearMemory,
+  FakeLog,
   FakeMemory,
   fakeBlockDevice,
+  LoneSeat,
 } from "../support/fakes.ts";
+import { pipe } from "../support/strange-files.ts";
 
 /** Far more than the slowest takes: what waits longer waits for ever. */
 limitTests(30_000);
 
 const log = await createLog("silent" as never, "json");
 
-const PROTOCOL_FEATURES = [0, 3, 5, 9, 12, 13, 15, 16, 20];
+const PROTOCOL_FEATURES = [0, 1, 3, 5, 9, 12, 13, 15, 16, 19, 20];
 const RING_FEATURES = featureMask([VIRTIO_F_VERSION_1, m.VHOST_USER_F_PROTOCOL_FEATURES]);
+/** Which nothing here offers. */
+const VIRTIO_F_IN_ORDER = 35;
+const LOG_FEATURES = RING_FEATURES | featureMask([m.VHOST_F_LOG_ALL]);
+const LOG = { mmapSize: 4096n, mmapOffset: 0n };
 const USER_ADDRESS = 0x7f0000000000n;
 const REGION: MemoryRegion = {
   gpa: 0n,
@@ -63,6 +71,7 @@ class Bench extends Requests {
   readonly inflight = new FakeInflight();
   readonly memory = new FakeMemory();
   readonly dataPlane = new FakeDataPlane();
+  readonly dirtyLog = new FakeLog();
   readonly session: Session;
   readonly ended: Promise<unknown>;
   private readonly fds: number[] = [];
@@ -74,9 +83,16 @@ class Bench extends Requests {
     super(new Connection(far));
     const device = fakeBlockDevice();
     const nothing = () => {};
-    device.openEngines({ memory: this.linear.linear, log, configChanged: nothing, requestFailed: nothing });
+    device.openEngines({
+      memory: this.linear.linear,
+      log,
+      configChanged: nothing,
+      whileStopped: (change) => change(),
+      requestFailed: nothing,
+    });
     const { inflight, memory, dataPlane: rings } = this;
-    this.session = new Session(new Connection(near), { device, packed: true, inflight, memory, rings }, log);
+    const served = { device, packed: true, rings, dirtyLog: this.dirtyLog };
+    this.session = new Session(new Connection(near), served, { seat: new LoneSeat(), inflight, memory }, log);
     this.ended = this.session.run();
   }
 
@@ -167,7 +183,7 @@ test("GET_FEATURES offers protocol features beside the device's", async () => {
   for (const bit of [VIRTIO_F_VERSION_1, VIRTIO_BLK_F_FLUSH, m.VHOST_USER_F_PROTOCOL_FEATURES]) {
     assert.ok(hasFeature(features, bit), `bit ${bit}`);
   }
-  assert.ok(!hasFeature(features, m.VHOST_F_LOG_ALL));
+  assert.ok(hasFeature(features, m.VHOST_F_LOG_ALL));
 });
 
 test("the protocol features are the ones that are kept", async () => {
@@ -177,7 +193,7 @@ test("the protocol features are the ones that are kept", async () => {
 
 test("features that were not offered are refused, and the session goes on", async () => {
   await using bench = await Bench.negotiated();
-  assert.notEqual(await bench.setFeatures(RING_FEATURES | featureMask([m.VHOST_F_LOG_ALL])), 0n);
+  assert.notEqual(await bench.setFeatures(RING_FEATURES | featureMask([VIRTIO_F_IN_ORDER])), 0n);
   assert.equal(await bench.setFeatures(RING_FEATURES), 0n);
 });
 
@@ -240,6 +256,8 @@ test("a ring is started with what the front-end said of it", async () => {
     descPtr: 0,
     driverPtr: 0x10000,
     devicePtr: 0x20000,
+    descGpa: 0n,
+    deviceGpa: 0x20000n,
     base: 7,
     kickFd: -1,
     callFd: -1,
@@ -839,3 +857,97 @@ test("a call descriptor that is full doesn't hold up the session", async () => {
   writeSync(call, new BigUint64Array([0xfffffffffffffffen]));
   assert.equal(await bench.setVringCall(0, call), 0n);
 });
+
+test("workers log before VHOST_F_LOG_ALL is acknowledged, and let go of the log before its end is", async () => {
+  await using bench = await Bench.running();
+  assert.notEqual(await bench.setFeatures(LOG_FEATURES), 0n);
+  assert.deepEqual(bench.dataPlane.events, ["start 0"]);
+  assert.equal(await bench.setLogBase(LOG, bench.memfd()), 0n);
+  assert.equal(await bench.setFeatures(LOG_FEATURES), 0n);
+  assert.deepEqual(bench.dataPlane.events, ["start 0", "logging on"]);
+  assert.equal(await bench.setVringAddr({ ...addresses(0), flags: 1, log: 0x1000n }), 0n);
+  assert.equal(await bench.setLogBase({ ...LOG, mmapSize: 8192n }, bench.memfd()), 0n);
+  assert.equal(await bench.setFeatures(RING_FEATURES), 0n);
+  assert.equal(await bench.setVringAddr(addresses(0)), 0n);
+  assert.deepEqual(bench.dataPlane.events, ["start 0", "logging on", "logging off"]);
+  assert.deepEqual(bench.dirtyLog.events, ["set 4096", "set 8192", "clear"]);
+});
+
+test("a reset ends the log", async () => {
+  await using bench = await Bench.running();
+  assert.equal(await bench.setLogBase(LOG, bench.memfd()), 0n);
+  assert.equal(await bench.setFeatures(LOG_FEATURES), 0n);
+  assert.equal(await bench.resetDevice(), 0n);
+  assert.deepEqual(bench.dataPlane.events.slice(1), ["logging on", "stop 0", "logging off"]);
+  assert.notEqual(await bench.setFeatures(LOG_FEATURES), 0n);
+});
+
+test("SET_LOG_BASE is answered although it asks for no reply, and needs a descriptor", async () => {
+  await using bench = await Bench.negotiated();
+  await bench.raw(m.VHOST_USER_SET_LOG_BASE, encodeLog(LOG), [bench.memfd()]);
+  assert.equal((await bench.receive())!.payload.readBigUInt64LE(0), 0n);
+  await bench.raw(m.VHOST_USER_SET_LOG_BASE, encodeLog(LOG));
+  assert.notEqual((await bench.receive())!.payload.readBigUInt64LE(0), 0n);
+});
+
+test("flags of ring addresses other than that of the log are refused", async () => {
+  await using bench = await Bench.negotiated();
+  assert.notEqual(await bench.setVringAddr({ ...addresses(0), flags: 2 }), 0n);
+});
+
+const WRITEBACK_FEATURES = RING_FEATURES | featureMask([VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_CONFIG_WCE]);
+const SAVE = m.VHOST_TRANSFER_STATE_DIRECTION_SAVE;
+const LOAD = m.VHOST_TRANSFER_STATE_DIRECTION_LOAD;
+const NO_FD_RETURNED = 0x100n;
+
+test("a disk's state has the cache mode that its driver has chosen, and brings it back", async () => {
+  await using source = await Bench.negotiated(WRITEBACK_FEATURES);
+  const [reading, writing] = pipe();
+  const bytes = Buffer.of(0);
+  assert.equal(await source.setConfig({ offset: BLK_CONFIG_WRITEBACK, flags: 0, bytes }), 0n);
+  assert.equal(await source.setDeviceStateFd(SAVE, writing), NO_FD_RETURNED);
+  close(writing);
+  assert.equal(await source.checkDeviceState(), 0n);
+  const state = Buffer.alloc(64);
+  const byteLength = readSync(reading, state);
+  assert.equal(byteLength, 16);
+  assert.equal(readSync(reading, state, byteLength, 48, null), 0, "its end is not there");
+  close(reading);
+
+  await using destination = await Bench.negotiated(WRITEBACK_FEATURES);
+  await load(destination, state.subarray(0, byteLength));
+  assert.equal(await destination.checkDeviceState(), 0n);
+  assert.equal((await destination.getConfig(BLK_CONFIG_WRITEBACK, 1))!.readUInt8(0), 0);
+});
+
+for (const [what, bytes, isGood] of [
+  ["an empty state is loaded", Buffer.alloc(0), true],
+  ["a state of another device is refused", Buffer.alloc(16, 1), false],
+  ["a state that is too long is refused", Buffer.alloc(65536), false],
+] as const) {
+  test(what, async () => {
+    await using bench = await Bench.negotiated();
+    await load(bench, bytes);
+    assert.equal((await bench.checkDeviceState()) === 0n, isGood);
+    assert.equal(await bench.setOwner(), 0n);
+  });
+}
+
+test("a state whose pipe nobody ends is given up, and so is one that nobody has sent", async () => {
+  await using bench = await Bench.negotiated();
+  assert.notEqual(await bench.checkDeviceState(), 0n);
+  const [reading, writing] = pipe();
+  assert.equal(await bench.setDeviceStateFd(LOAD, reading), NO_FD_RETURNED);
+  assert.notEqual(await bench.checkDeviceState(), 0n);
+  close(reading);
+  close(writing);
+  assert.notEqual(await bench.query(m.VHOST_USER_SET_DEVICE_STATE_FD, encodeU64(7n), [bench.memfd()]), 0n);
+});
+
+async function load(bench: Bench, bytes: Buffer): Promise<void> {
+  const [reading, writing] = pipe();
+  assert.equal(await bench.setDeviceStateFd(LOAD, reading), NO_FD_RETURNED);
+  close(reading);
+  if (bytes.length > 0) writeSync(writing, bytes);
+  close(writing);
+}

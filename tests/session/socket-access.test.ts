@@ -9,6 +9,7 @@ import { after, describe, test } from "node:test";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { close } from "../../host/linux/libc.ts";
 import { connectUnix, listenUnix } from "../../host/linux/unix-socket.ts";
+import { reachableProgram } from "../support/reachable-program.ts";
 import { skipWithout } from "../support/skip.ts";
 import { straceTo, traceLines, whyNoStrace } from "../support/strace.ts";
 import { toolbox } from "../support/toolbox.ts";
@@ -123,6 +124,7 @@ describe("a socket's group and mode", { timeout: 120_000 }, () => {
     const nobody = ["setpriv", "--reuid", String(NOBODY), "--regid", String(NOBODY), "--clear-groups"];
     const start = Vringd.start({
       under: nobody,
+      program: [process.execPath, reachableProgram()],
       args: ["--blk-file=memory:1M", `--socket-path=${path}`, `--socket-group=${GROUP}`],
     });
     await assert.rejects(start, /can't listen on .*: operation not permitted/);

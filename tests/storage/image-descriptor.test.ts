@@ -17,6 +17,7 @@ import { after, test } from "node:test";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { O_PATH, openFlags } from "../../host/linux/status-flags.ts";
 import { LoopDevice, loopUnavailable, run } from "../support/loop-device.ts";
+import { reachableProgram } from "../support/reachable-program.ts";
 import { skipWithout } from "../support/skip.ts";
 import { tryToStart } from "../support/start-attempt.ts";
 import { Vringd } from "../support/vringd.ts";
@@ -48,7 +49,8 @@ for (const name of ["fd:4", "/dev/fd/4", "/proc/self/fd/4"]) {
     const fd = openSync(image, constants.O_RDWR);
     try {
       const [near, far] = (await import("../../host/linux/unix-socket.ts")).unixPair();
-      const options = { blkFile: name, inherit: fd, under: NOBODY, fd: near };
+      const program = [process.execPath, reachableProgram()];
+      const options = { blkFile: name, inherit: fd, under: NOBODY, program, fd: near };
       await using _daemon = await Vringd.start(options);
       await using frontEnd = await FrontEnd.connect(far);
       await frontEnd.disk().write(5, Buffer.alloc(512, 5));

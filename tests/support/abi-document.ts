@@ -13,11 +13,17 @@ export function abiNumbers(): [name: string, value: number][] {
 /** A row's export, in the words of core-interface.ts: | `name` | one, two: i32 | i32 | */
 export function abiExports(): string[] {
   const section = /^## Exports$([\s\S]*?)^## /m.exec(text)?.[1] ?? "";
-  const rows = section.matchAll(/^\| `(\w+)` \| (?:([\w, ]+): (i32|i64))? ?\| (i32|i64)? ?\|/gm);
-  return [...rows].map(([, name, parameters = "", type, result = ""]) => {
-    const types = parameters === "" ? [] : parameters.split(",").map(() => type);
+  const rows = section.matchAll(/^\| `(\w+)` \| ([\w,:; ]*?) ?\| (i32|i64)? ?\|/gm);
+  return [...rows].map(([, name, parameters = "", result = ""]) => {
+    const types = parameters === "" ? [] : parameters.split(";").flatMap(typesOf);
     return `${name}(${types.join(", ")})${result && ` -> ${result}`}`;
   });
+}
+
+/** Names that have their type in common: "descGpa, deviceGpa: i64". */
+function typesOf(parameters: string): string[] {
+  const [names = "", type = ""] = parameters.split(":");
+  return names.split(",").map(() => type.trim());
 }
 
 /** The numbers as C has them. */

@@ -13,8 +13,6 @@ type Options = node.TestOptions;
 type Args = [name?: unknown, options?: unknown, fn?: unknown];
 
 let limitMs = LIMIT_MS;
-/** Within a suite that has a limit, which its tests inherit. */
-let isBounded = false;
 
 /** A limit of its own for each test of this file that comes after. */
 export function limitTests(ms: number): void {
@@ -35,22 +33,23 @@ function sorted(args: Args): [name: string | undefined, options: Options, fn: un
 function bounded(register: typeof node.test) {
   return (...args: Args) => {
     const [name, options, fn] = sorted(args);
-    if (!isBounded) options.timeout ??= limitMs;
+    options.timeout ??= limitMs;
     return register(name ?? "", options, fn as never);
   };
 }
 
+/** A suite's limit is that of each of its tests: how long all of them take tells of the machine, and of no hang. */
 function suite(register: typeof node.describe) {
   return (...args: Args) => {
-    const [name, options, fn] = sorted(args);
-    const outer = isBounded;
+    const [name, { timeout = 0, ...options }, fn] = sorted(args);
     // Node calls `fn` at once.
     const body = (context: unknown) => {
-      isBounded = outer || options.timeout !== undefined;
+      const outer = limitMs;
+      limitMs = Math.max(outer, timeout);
       try {
         return (fn as (context: unknown) => unknown)(context);
       } finally {
-        isBounded = outer;
+        limitMs = outer;
       }
     };
     return register(name ?? "", options, body as never);

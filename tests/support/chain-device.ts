@@ -2,7 +2,7 @@
 // comes again.
 import assert from "node:assert/strict";
 import { CHAIN_F_FAIL, CHAIN_F_LEFTOVER, CHAIN_PARKED } from "../../assembly/abi/chain.ts";
-import { QUEUE_F_CHAINS, QUEUE_F_RECOVER_FAIL, QUEUE_F_RECOVER_FORGET } from "../../assembly/abi/layout.ts";
+import { QUEUE_F_CHAINS, QUEUE_F_RECOVER_FAIL, QUEUE_F_RECOVER_FORGET } from "../../assembly/abi/queue.ts";
 
 const EIO = 5;
 
@@ -15,7 +15,8 @@ export const QUEUE_FLAGS: Record<Recovery, number> = {
   forget: QUEUE_F_CHAINS | QUEUE_F_RECOVER_FORGET,
 };
 
-const LEFTOVER_FLAGS: Record<Recovery, number> = {
+/** What the device is told of a chain that a dead predecessor had begun. */
+export const LEFTOVER_FLAGS: Record<Recovery, number> = {
   repeat: CHAIN_F_LEFTOVER,
   fail: CHAIN_F_LEFTOVER | CHAIN_F_FAIL,
   forget: 0,

@@ -9,21 +9,15 @@ import {
   DEVICE_MAX_RANGES,
   DEVICE_MAX_WRITE_ZEROES_SECTORS,
   DEVICE_MEMORY_HOST_ADDRESS,
-  DEVICE_PTR,
   DEVICE_TURN_REQUESTS,
-  ENTRY_GPA,
-  ENTRY_LENGTH,
-  ENTRY_TARGET,
+} from "../../assembly/abi/device-block.ts";
+import { ENTRY_GPA, ENTRY_LENGTH, ENTRY_TARGET, TABLE_ENTRY_SIZE } from "../../assembly/abi/guest-memory.ts";
+import { DEVICE_PTR, REGION_TABLE_PTR, WASM_PAGE_SIZE, WORKERS_PTR } from "../../assembly/abi/memory.ts";
+import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED, QUEUE_STRIDE } from "../../assembly/abi/queue.ts";
+import { STEP_BROKEN, STEP_WAIT } from "../../assembly/abi/step.ts";
+import {
   LEFTOVERS_STRIDE,
-  QUEUE_F_EVENT_IDX,
-  QUEUE_F_PACKED,
-  QUEUE_STRIDE,
-  REGION_TABLE_PTR,
   REQUEST_STRIDE,
-  STEP_BROKEN,
-  STEP_WAIT,
-  TABLE_ENTRY_SIZE,
-  WASM_PAGE_SIZE,
   WORKER_LEFTOVERS,
   WORKER_QUEUES,
   WORKER_REQUESTS,
@@ -31,8 +25,7 @@ import {
   WORKER_SCRATCH,
   WORKER_SQES,
   WORKER_WINDOW_TABLE,
-  WORKERS_PTR,
-} from "../../assembly/abi/layout.ts";
+} from "../../assembly/abi/worker.ts";
 import {
   CQE_RES,
   CQE_SIZE,
@@ -138,12 +131,16 @@ export class CoreHarness {
   private isKickArmed = false;
   private isAsleep = false;
 
-  constructor(module: WebAssembly.Module, hooks: { beforeStore(address: number): void }) {
+  /** `enter`: of a traced core. */
+  constructor(
+    module: WebAssembly.Module,
+    hooks: { beforeStore(address: number): void; enter?(id: number): void },
+  ) {
     const memory = new WebAssembly.Memory({ initial: (PRIVATE_START + PRIVATE_LENGTH) / WASM_PAGE_SIZE });
     this.view = new DataView(memory.buffer);
     this.bytes = new Uint8Array(memory.buffer);
     const beforeStore = (address: number) => hooks.beforeStore(address);
-    const hook = { beforeStore, outOfFuel };
+    const hook = { beforeStore, outOfFuel, enter: hooks.enter ?? (() => {}) };
     this.core = new WebAssembly.Instance(module, { env: { memory }, hook }).exports as unknown as CoreExports;
     this.core.privateStart.value = PRIVATE_START;
     this.core.privateLength.value = PRIVATE_LENGTH;
@@ -200,6 +197,16 @@ export class CoreHarness {
   suspend(): void {
     this.isAsleep = false;
     this.core.suspendQueue(0);
+  }
+
+  setCredit(count: number): void {
+    this.isAsleep = false;
+    this.core.setCredit(0, count);
+  }
+
+  addCredit(count: number): void {
+    this.isAsleep = false;
+    this.core.addCredit(0, count);
   }
 
   get isStopped(): boolean {

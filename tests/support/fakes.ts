@@ -1,11 +1,14 @@
 // Stand-ins for what lies behind a session: they record what they were asked, and do what a test tells them.
-import { DEVICE_PTR, DEVICE_SIZE, DEVICE_WRITE_THROUGH } from "../../assembly/abi/layout.ts";
+import { DEVICE_SIZE, DEVICE_WRITE_THROUGH } from "../../assembly/abi/device-block.ts";
+import { DEVICE_PTR } from "../../assembly/abi/memory.ts";
 import type { QueueOptions } from "../../host/devices/block/config.ts";
 import { BlockDevice } from "../../host/devices/block/device.ts";
 import { close } from "../../host/linux/libc.ts";
-import { GuestMemoryError, type RegionDescription } from "../../host/memory/guest-memory.ts";
+import type { LogDescription } from "../../host/memory/dirty-log.ts";
 import type { InflightDescription, QueueInflight } from "../../host/memory/inflight-region.ts";
 import type { LinearMemory } from "../../host/memory/linear-memory.ts";
+import { GuestMemoryError, type RegionDescription } from "../../host/memory/region-list.ts";
+import type { Occupant, SessionSeat } from "../../host/session/seat.ts";
 import {
   RANGE_BYTES_MAX,
   type Storage,
@@ -33,6 +36,7 @@ export function fakeDisk(changes: Partial<StorageFacts> = {}): StorageFacts {
 /** What no session asks for: nothing is read or written. */
 class FakeStorage implements Storage {
   readonly isLocal = true;
+  readonly sizing = "is none";
 
   constructor(readonly facts: StorageFacts) {}
 
@@ -80,6 +84,30 @@ export class FakeLinearMemory {
   }
 }
 
+/** Nobody else wants it. */
+export class LoneSeat implements SessionSeat {
+  isTaken = false;
+  private occupant: Occupant | undefined;
+
+  begin(occupant: Occupant): void {
+    this.occupant = occupant;
+    this.isTaken = true;
+    occupant.seated();
+  }
+
+  async take(): Promise<void> {}
+
+  rested(): void {}
+
+  ending(): void {}
+
+  end(): void {
+    this.occupant?.unseated();
+  }
+
+  interrupt(): void {}
+}
+
 /** Maps nothing: the pointer to a user address is its offset in the region. */
 export class FakeMemory {
   regions: { description: RegionDescription; fd: number }[] = [];
@@ -109,6 +137,17 @@ export class FakeMemory {
 
   clear(): void {
     for (const { fd } of this.regions.splice(0)) close(fd);
+  }
+
+  get guestEnd(): bigint {
+    return this.regions.reduce((end, { description: { gpa, byteLength } }) => {
+      return gpa + byteLength > end ? gpa + byteLength : end;
+    }, 0n);
+  }
+
+  userToGpa(userAddress: bigint): bigint {
+    const { gpa, userAddress: start } = this.regions[0]!.description;
+    return gpa + userAddress - start;
   }
 
   /** What a ring begins with: 0, unless a test says that it has run. */
@@ -154,6 +193,19 @@ export class FakeInflight {
   }
 }
 
+/** Maps nothing. */
+export class FakeLog {
+  events: string[] = [];
+
+  set({ mmapSize }: LogDescription): void {
+    this.events.push(`set ${mmapSize}`);
+  }
+
+  clear(): void {
+    this.events.push("clear");
+  }
+}
+
 export class FakeDataPlane {
   /** What happened, in order: "start 0", "stop 0", "call 0". */
   readonly events: string[] = [];
@@ -179,6 +231,10 @@ export class FakeDataPlane {
   /** As if all completed before it could be cancelled. */
   suspend(index: number): Promise<number> {
     return this.stop(index);
+  }
+
+  async setLogging(isOn: boolean): Promise<void> {
+    this.events.push(`logging ${isOn ? "on" : "off"}`);
   }
 
   async setCall(index: number, callFd: number): Promise<void> {

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { DISK, type GuestDevice } from "./guest-device.ts";
 import { findProgram, whyNoProgram } from "./skip.ts";
 
 /** Starts what the guest's init has to say to the test, anywhere on a console line. */
@@ -10,28 +11,37 @@ export const MARK = "@guest";
 
 /** The shell is not busybox's, which prefers busybox's own blkdiscard; that one cannot write zeroes. */
 const PROGRAMS = ["busybox", "dash", "mkfs.ext4", "e2fsck", "blkdiscard"];
-const DISK_WAIT_TRIES = 100;
+const DEVICE_WAIT_TRIES = 100;
 
 export interface Initramfs {
   /** A kernel's directory of modules: the one with modules.dep in it. */
   modulesDirectory: string;
   modules: readonly string[];
+  device?: GuestDevice;
   script: string;
   programs?: readonly string[];
+  /** Modules that the script loads itself, with parameters: /unloaded/NAME.ko. What they depend on is among the others. */
+  unloadedModules?: readonly string[];
   rootFromDisk?: boolean;
 }
 
 /** A cpio archive in the newc format. It is not compressed: an emulated CPU unpacks more slowly than QEMU loads. */
 export function buildInitramfs(options: Initramfs): Buffer {
+  const { device = DISK } = options;
   const tree = programTree(options.programs);
-  addFile(tree, "init", INIT, 0o755);
+  addFile(tree, "init", initFor(device), 0o755);
   addFile(tree, "guest/main", MAIN);
   addFile(tree, "guest/script", options.script);
   if (options.rootFromDisk) addFile(tree, "guest/root-from-disk", "");
-  moduleFiles(options.modulesDirectory, options.modules).forEach((path, index) => {
+  const modules = [...options.modules, ...device.modules];
+  moduleFiles(options.modulesDirectory, modules).forEach((path, index) => {
     const name = `${String(index).padStart(2, "0")}-${basename(path).replace(/\.xz$/, "")}`;
     addFile(tree, `modules/${name}`, readModule(path));
   });
+  for (const name of options.unloadedModules ?? []) {
+    const path = moduleFiles(options.modulesDirectory, [name]).at(-1)!;
+    addFile(tree, `unloaded/${name}.ko`, readModule(path));
+  }
   return writeCpio(tree);
 }
 
@@ -54,25 +64,27 @@ export function imageUnavailable(): string | undefined {
 }
 
 /** The first process. All that MAIN needs is below /run, which moves to the disk's root together with it. */
-const INIT = `#!/bin/sh
+function initFor({ isThere }: GuestDevice): string {
+  return `#!/bin/sh
 export PATH=/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs run /run
 cp -r /guest /run/guest
-for module in /modules/*; do insmod "$module"; done
+for module in /modules/*; do [ ! -e "$module" ] || insmod "$module"; done
 
 tries=0
-while [ ! -b /dev/vda ] && [ $tries -lt ${DISK_WAIT_TRIES} ]; do sleep 0.1; tries=$((tries + 1)); done
+while [ ! ${isThere} ] && [ $tries -lt ${DEVICE_WAIT_TRIES} ]; do sleep 0.1; tries=$((tries + 1)); done
 
 fail() { echo "echo '$1'; exit 1" > /run/guest/script; exec sh /run/guest/main; }
-[ -b /dev/vda ] || fail "No disk appeared."
+[ ${isThere} ] || fail "No device appeared."
 [ -e /guest/root-from-disk ] || exec sh /run/guest/main
 mount -t ext4 /dev/vda /root || fail "The disk has no root file system."
 for directory in proc sys dev run; do mount --move /$directory /root/$directory; done
 exec switch_root /root /sbin/init
 `;
+}
 
 /**
  * Runs the script. Its helpers:

@@ -4,11 +4,14 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { GuestDevice } from "./guest-device.ts";
 import { MARK } from "./guest-image.ts";
 
 export interface GuestOptions {
-  /** Where the vhost-user-blk back-end listens. */
+  /** Where the back-end listens. */
   socketPath: string;
+  /** What it is the back-end of: a disk if left out. */
+  device?: GuestDevice;
   /** POSIX sh, run with `set -eu`, `$DISK` and the helpers that guest-image.ts documents. */
   script: string;
   timeoutMs?: number;
@@ -17,6 +20,8 @@ export interface GuestOptions {
   rootFromDisk?: boolean;
   /** Further host programs the script needs, such as "fio". */
   programs?: readonly string[];
+  /** Behind those that each guest has. */
+  kernelArguments?: readonly string[];
 }
 
 export interface GuestResult {
@@ -28,7 +33,7 @@ export interface GuestResult {
   console: string;
 }
 
-export const DEFAULT_TIMEOUT_MS = 120_000;
+export const DEFAULT_TIMEOUT_MS = 300_000;
 export const DEFAULT_MEMORY_MIB = 512;
 const CONSOLE_TAIL_LINES = 40;
 

@@ -1,9 +1,10 @@
-// Guests of QEMU: Debian's own kernel on an emulated PC, with the disk as a vhost-user-blk-pci device.
+// Guests of QEMU: Debian's own kernel on an emulated PC, with the disk as a vhost-user-blk-pci device, or another device.
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { DISK } from "./guest-device.ts";
 import { buildInitramfs, imageUnavailable } from "./guest-image.ts";
 import {
   DEFAULT_MEMORY_MIB,
@@ -27,7 +28,14 @@ const KERNEL_ARGUMENTS =
   "console=ttyS0 quiet printk.devkmsg=on panic=-1 " +
   "mitigations=off nokaslr edd=off tsc=reliable no_timer_check cryptomgr.notests";
 
-export interface QemuGuestOptions extends GuestOptions {
+export interface QemuGuestOptions extends Omit<GuestOptions, "socketPath"> {
+  /** Where the vhost-user-blk back-end listens. Left out: QEMU itself serves the disk, from imagePath. */
+  socketPath?: string;
+  imagePath?: string;
+  /** For devices of extraArgs. */
+  modules?: readonly string[];
+  /** Modules that the script loads itself, with parameters: /unloaded/NAME.ko. */
+  unloadedModules?: readonly string[];
   /** This machine's own unless told otherwise. */
   qemu?: Qemu;
   packed?: boolean;
@@ -39,7 +47,16 @@ export interface QemuGuestOptions extends GuestOptions {
   isServer?: boolean;
   /** Further properties of the device, such as "discard=off,config-wce=off". */
   deviceProperties?: string;
+  /** For a device other than a disk: QEMU's front-end for devices of any kind. */
+  testDevice?: TestDevice;
   extraArgs?: readonly string[];
+}
+
+/** vhost-user-test-device-pci, which QEMU has since 10.2. */
+export interface TestDevice {
+  queues: number;
+  queueSize: number;
+  configSize: number;
 }
 
 /** The reason why startQemuGuest cannot work here. */
@@ -60,7 +77,7 @@ export async function startQemuGuest(options: QemuGuestOptions): Promise<QemuGue
   const kernel = qemu.findKernel();
   if (version === undefined || kernel === undefined) throw new Error(qemuUnavailable(qemu));
   const directory = makeGuestDirectory();
-  const modules = ["virtio_pci", "virtio_blk", "ext4"];
+  const modules = ["virtio_pci", ...(options.modules ?? [])];
   const initramfs = buildInitramfs({ ...options, modulesDirectory: kernel.modulesDirectory, modules });
   writeFileSync(join(directory, "initramfs"), initramfs);
 
@@ -152,14 +169,7 @@ function qemuArguments(
   kernelPath: string,
   directory: string,
 ): string[] {
-  const { socketPath, queues = 1, memoryMiB = DEFAULT_MEMORY_MIB, reconnectSeconds } = options;
-  const chardev = ["socket", "id=disk", `path=${socketPath}`];
-  if (options.isServer) chardev.push("server=on", "wait=off");
-  if (reconnectSeconds !== undefined) chardev.push(reconnectOption(version, reconnectSeconds));
-  const device = ["vhost-user-blk-pci", "chardev=disk", `num-queues=${queues}`];
-  device.push(`packed=${options.packed ? "on" : "off"}`);
-  if (options.queueSize !== undefined) device.push(`queue-size=${options.queueSize}`);
-  if (options.deviceProperties !== undefined) device.push(options.deviceProperties);
+  const { queues = 1, memoryMiB = DEFAULT_MEMORY_MIB, kernelArguments = [] } = options;
   return [
     ["-no-user-config", "-nodefaults", "-no-reboot"],
     ["-display", "none"],
@@ -173,13 +183,44 @@ function qemuArguments(
     ["-object", `memory-backend-memfd,id=memory,size=${memoryMiB}M,share=on`],
     ["-chardev", `socket,id=monitor,path=${join(directory, "qmp")}`],
     ["-mon", "chardev=monitor,mode=control"],
-    ["-chardev", chardev.join()],
-    ["-device", device.join()],
+    deviceArguments(options, version),
     ["-kernel", kernelPath],
     ["-initrd", join(directory, "initramfs")],
-    ["-append", KERNEL_ARGUMENTS],
+    ["-append", [KERNEL_ARGUMENTS, ...kernelArguments].join(" ")],
     options.extraArgs ?? [],
   ].flat();
+}
+
+function deviceArguments(options: QemuGuestOptions, version: QemuVersion): string[] {
+  const { socketPath, imagePath } = options;
+  if (socketPath === undefined)
+    return ["-drive", `file=${imagePath},format=raw,if=none,id=disk`, "-device", "virtio-blk-pci,drive=disk"];
+  return ["-chardev", chardevOf(options, version), "-device", deviceOf(options)];
+}
+
+function chardevOf(
+  { socketPath, isServer, reconnectSeconds }: QemuGuestOptions,
+  version: QemuVersion,
+): string {
+  const chardev = ["socket", "id=backend", `path=${socketPath}`];
+  if (isServer) chardev.push("server=on", "wait=off");
+  if (reconnectSeconds !== undefined) chardev.push(reconnectOption(version, reconnectSeconds));
+  return chardev.join();
+}
+
+function deviceOf(options: QemuGuestOptions): string {
+  const { device = DISK, testDevice, queues = 1, packed, queueSize, deviceProperties } = options;
+  const properties = [
+    device.frontEnd ?? `vhost-user-blk-pci,num-queues=${queues},packed=${packed ? "on" : "off"}`,
+  ];
+  if (testDevice) {
+    const { virtioId } = device;
+    properties[0] = `vhost-user-test-device-pci,virtio-id=${virtioId},num_vqs=${testDevice.queues}`;
+    properties.push(`vq_size=${testDevice.queueSize},config_size=${testDevice.configSize}`);
+  }
+  if (queueSize !== undefined) properties.push(`queue-size=${queueSize}`);
+  if (deviceProperties !== undefined) properties.push(deviceProperties);
+  return [...properties, "chardev=backend"].join();
 }
 
 /** QEMU 7.2 emulates cmpxchg16b wrongly with more than one CPU, and kernels since 6.2 allocate memory by it. */

@@ -121,6 +121,21 @@ done
 `;
 }
 
+/** Writes the disk itself and verifies that, round by round, while the guest is moved; "end" ends it. Needs the program fio. */
+export const movedUnderLoad = `
+exec 3<&0
+(while read -r line && [ "$line" != end ]; do :; done; touch /run/end) <&3 &
+round=0
+while [ ! -e /run/end ]; do
+  fio --name=job --filename="$DISK" --size=2M --bs=4k --bsrange=4k-32k --rw=randwrite --fsync=40 \
+    --ioengine=libaio --iodepth=16 --direct=1 --refill_buffers=1 --verify=crc32c --verify_backlog=64 --verify_fatal=1 \
+    --verify_state_save=0 --minimal > fio.out 2>&1 || { cat fio.out; report FIO failed; exit 1; }
+  round=$((round + 1))
+  report ROUND $round
+done
+if dmesg | grep -E "I/O error|blocked for more"; then exit 1; fi
+`;
+
 /** Looks for anything that the kernel had to complain of. */
 const noComplaints = `
 if dmesg | grep -E "I/O error|EXT4-fs (error|warning)|[Rr]emounting|JBD2.*(error|abort)|blocked for more"; then
@@ -177,3 +192,47 @@ report BOOT $boot
 ${fioUntilEnd("/load")}
 grep -q "^$DISK / ext4 rw" /proc/mounts
 ${noComplaints}`;
+
+/** Names the guest's source of random numbers, and reads some of it through rngtest. Needs the program rngtest. */
+export function randomTest(kibibytes: number): string {
+  return `
+report CURRENT $(cat /sys/class/misc/hw_random/rng_current)
+dd if=/dev/hwrng of=random bs=1k count=${kibibytes} iflag=fullblock 2>/dev/null
+report BYTES $(stat -c %s random)
+rngtest < random 2>&1 | tr -d ':' | while read -r _ _ _ what count; do
+  case $what in successes | failures) report $what $count ;; esac
+done
+`;
+}
+
+/** Copies so much of the guest's source of random numbers to the disk, past its cache. */
+export function randomToDisk(kibibytes: number): string {
+  return `
+dd if=/dev/hwrng of="$DISK" bs=1k count=${kibibytes} iflag=fullblock conv=fsync 2>/dev/null
+report COPIED ${kibibytes}
+`;
+}
+
+/** How long so many bytes take, in hundredths of a second by the guest's clock, after some that don't count. */
+export function randomRate({ before, bytes }: { before: number; bytes: number }): string {
+  return `
+now() { cut -d' ' -f1 /proc/uptime | tr -d .; }
+dd if=/dev/hwrng of=/dev/null bs=64 count=${before / 64} iflag=fullblock 2>/dev/null
+start=$(now)
+dd if=/dev/hwrng of=/dev/null bs=64 count=${bytes / 64} iflag=fullblock 2>/dev/null
+report CENTISECONDS $(($(now) - start))
+`;
+}
+
+/**
+ * Reads 64 bytes of random numbers in the background, whenever they come, and meanwhile keeps the disk busy in rounds, until "end"
+ * comes over the console.
+ */
+export const randomInBackground = `
+exec 3<&0
+dd if=/dev/hwrng bs=64 count=4 iflag=fullblock 2>/dev/null > random &
+reader=$!
+${roundsOnDemand}
+wait $reader
+report RANDOM $(od -An -v -tx1 random | tr -d ' \n')
+`;

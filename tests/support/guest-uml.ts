@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { accessSync, constants, statfsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DISK } from "./guest-device.ts";
 import { buildInitramfs, imageUnavailable } from "./guest-image.ts";
 import {
   DEFAULT_MEMORY_MIB,
@@ -12,8 +13,6 @@ import {
   makeGuestDirectory,
 } from "./guest-process.ts";
 import { findProgram } from "./skip.ts";
-
-const VIRTIO_ID_BLOCK = 2;
 
 /** The reason why runUmlGuest cannot work here. */
 export function umlUnavailable(): string | undefined {
@@ -31,17 +30,14 @@ export async function runUmlGuest(options: GuestOptions): Promise<GuestResult> {
 }
 
 export function startUmlGuest(options: GuestOptions): GuestProcess {
-  const { socketPath, timeoutMs, memoryMiB = DEFAULT_MEMORY_MIB } = options;
+  const { socketPath, timeoutMs, device = DISK, memoryMiB = DEFAULT_MEMORY_MIB } = options;
   const directory = makeGuestDirectory(memoryDirectory(memoryMiB));
   const initramfs = join(directory, "initramfs");
-  writeFileSync(
-    initramfs,
-    buildInitramfs({ ...options, modulesDirectory: modulesDirectory(), modules: ["virtio_blk", "ext4"] }),
-  );
+  writeFileSync(initramfs, buildInitramfs({ ...options, modulesDirectory: modulesDirectory(), modules: [] }));
   const args = [
     `mem=${memoryMiB}M`,
     `initrd=${initramfs}`,
-    `virtio_uml.device=${socketPath}:${VIRTIO_ID_BLOCK}`,
+    `virtio_uml.device=${socketPath}:${device.virtioId}`,
     `uml_dir=${directory}`,
     "umid=guest",
     "con=null",
@@ -49,6 +45,7 @@ export function startUmlGuest(options: GuestOptions): GuestProcess {
     "quiet",
     "printk.devkmsg=on",
     "panic=-1",
+    ...(options.kernelArguments ?? []),
   ];
   // The guest's memory is a file that UML makes in TMPDIR.
   return new GuestProcess({ command: "linux", args, directory, env: { TMPDIR: directory }, timeoutMs });

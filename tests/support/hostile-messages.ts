@@ -3,7 +3,6 @@ import {
   encodeConfig,
   encodeHeader,
   encodeInflight,
-  encodeLog,
   encodeMemoryTable,
   encodeMessage,
   encodeSingleRegion,
@@ -90,7 +89,9 @@ function edgesOf(request: number, { queueCount, region, address }: Honest): Buff
       return variants(description, edges).map((each) => encodeInflight(each));
     }
     case m.VHOST_USER_SET_LOG_BASE:
-      return variants({ byteLength: 4096n, mmapOffset: 0n }, {}).map(encodeLog);
+      return variants({ byteLength: 4096n, mmapOffset: 0n }, {}).map(({ byteLength, mmapOffset }) =>
+        Buffer.concat([encodeU64(byteLength), encodeU64(mmapOffset)]),
+      );
     default:
       return [];
   }

@@ -1,6 +1,7 @@
-// What npm would publish, and an installation of it in a directory of its own, made without a network.
+// What npm would publish, and installations of it in directories of their own, made without a network: of its programs, and in
+// a project of somebody's.
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { PROGRAM } from "./vringd.ts";
@@ -8,9 +9,10 @@ import { PROGRAM } from "./vringd.ts";
 export const ROOT = join(dirname(PROGRAM), "..");
 
 /** koffi, and what it loads its native part from on this machine. */
-const KOFFI = ["koffi", `@koromix/koffi-linux-${process.arch}`];
+export const KOFFI = ["koffi", `@koromix/koffi-linux-${process.arch}`];
 
-const NPM_TIMEOUT_MS = 120_000;
+/** A busy machine may take minutes. */
+const NPM_TIMEOUT_MS = 400_000;
 
 export interface Packed {
   path: string;
@@ -35,13 +37,7 @@ export class Installation {
   static make(): Installation {
     const prefix = mkdtempSync(join(tmpdir(), "vringd-install-"));
     try {
-      const packages = join(prefix, "packages");
-      mkdirSync(packages);
-      const sources = [ROOT, ...KOFFI.map((name) => join(ROOT, "node_modules", name))];
-      const tarballs = sources.map((source) => pack(source, packages));
-      // koffi is given, so that npm needs no registry for it.
-      npm(packages, "install", "--global", "--prefix", prefix, "--offline", "--ignore-scripts", ...tarballs);
-      rmSync(packages, { recursive: true });
+      install(prefix, "--global", "--prefix", prefix);
       return new Installation(prefix);
     } catch (error) {
       rmSync(prefix, { recursive: true });
@@ -49,7 +45,7 @@ export class Installation {
     }
   }
 
-  program(name: "vringd" | "vringd-blk"): string {
+  program(name: string): string {
     return join(this.prefix, "bin", name);
   }
 
@@ -61,6 +57,41 @@ export class Installation {
   remove(): void {
     rmSync(this.prefix, { recursive: true });
   }
+}
+
+/** As `npm install vringd` leaves an empty directory in which a program is to be written. */
+export class Project {
+  private constructor(readonly directory: string) {}
+
+  static make(): Project {
+    const directory = mkdtempSync(join(tmpdir(), "vringd-project-"));
+    try {
+      writeFileSync(join(directory, "package.json"), JSON.stringify({ private: true, type: "module" }));
+      install(directory);
+      return new Project(directory);
+    } catch (error) {
+      rmSync(directory, { recursive: true });
+      throw error;
+    }
+  }
+
+  path(...parts: string[]): string {
+    return join(this.directory, ...parts);
+  }
+
+  remove(): void {
+    rmSync(this.directory, { recursive: true });
+  }
+}
+
+/** koffi is given, so that npm needs no registry for it. */
+function install(directory: string, ...options: string[]): void {
+  const packages = join(directory, "packages");
+  mkdirSync(packages);
+  const sources = [ROOT, ...KOFFI.map((name) => join(ROOT, "node_modules", name))];
+  const tarballs = sources.map((source) => pack(source, packages));
+  npm(directory, "install", ...options, "--offline", "--ignore-scripts", ...tarballs);
+  rmSync(packages, { recursive: true });
 }
 
 function pack(source: string, directory: string): string {

@@ -3,15 +3,17 @@ import { spawnSync } from "node:child_process";
 import { chownSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { PROGRAM } from "./vringd.ts";
+import { reachableProgram } from "./reachable-program.ts";
 
 /** Nobody's, and each test process has another. */
 const USER = 0x1000_0000 + process.pid;
 
 export class LimitedUser {
+  readonly uid = USER;
   private readonly directory = mkdtempSync(join(tmpdir(), "vringd-test-"));
   readonly socketPath = join(this.directory, "blk.sock");
-  /** Of vringd-blk. */
+  /** vringd-blk, which this user can run, too. */
+  readonly program = [process.execPath, reachableProgram()];
   readonly args: readonly string[];
 
   constructor() {
@@ -41,7 +43,8 @@ function become(): string[] {
 /** Why there can be no such user here, or false. */
 export function whyNoLimitedUser(): string | false {
   if (process.getuid!() !== 0) return "only root can become another user";
-  const [program, ...args] = ["prlimit", "--nproc=64", ...become(), process.execPath, PROGRAM, "--version"];
+  const command = ["prlimit", "--nproc=64", ...become(), process.execPath, reachableProgram(), "--version"];
+  const [program, ...args] = command;
   const { error, status, stderr } = spawnSync(program!, args, { encoding: "utf8" });
   if (error !== undefined) return "prlimit is not installed";
   return status === 0 ? false : `another user can't run vringd-blk here: ${stderr.trim()}`;

@@ -5,11 +5,11 @@ import {
   DEVICE_DISCARD_UNMAPS,
   DEVICE_ID,
   DEVICE_MAX_RANGES,
-  DEVICE_PTR,
   DEVICE_READ_ONLY,
   DEVICE_TURN_REQUESTS,
   DEVICE_WRITE_THROUGH,
-} from "../../assembly/abi/layout.ts";
+} from "../../assembly/abi/device-block.ts";
+import { DEVICE_PTR } from "../../assembly/abi/memory.ts";
 import {
   EAGAIN,
   EOPNOTSUPP,
@@ -21,7 +21,6 @@ import {
   IORING_OP_WRITEV,
 } from "../../assembly/spec/io-uring.ts";
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
-import type { RingMemory } from "../../host/driver/ring.ts";
 import { SplitRing } from "../../host/driver/split.ts";
 import { Virtqueue } from "../../host/front-end/virtqueue.ts";
 import { drainEventfd } from "../../host/linux/eventfd.ts";
@@ -31,12 +30,12 @@ import {
   DATA_GPA,
   DATA_PTR,
   DATA_SIZE,
-  GUEST_GPA,
   GUEST_PTR,
   GUEST_WINDOW_SIZE,
   type Operation,
   SHARED_PTR,
 } from "./core-harness.ts";
+import { ModelMemory, ptrOf } from "./model-memory.ts";
 import { type Device, type Refusal, SLOT_SIZE } from "./model-run.ts";
 import { CAPACITY, type Fate, type Setup } from "./model-script.ts";
 
@@ -47,28 +46,6 @@ const RANGES_MAX = 2;
 const TURN_REQUESTS = 4;
 const ID = "a model";
 const SLOTS = 16;
-
-/** The guest's memory for rings and tables; slots lie in memory of their own. */
-class ModelMemory implements RingMemory {
-  private end = 0;
-
-  constructor(private readonly memory: Uint8Array) {}
-
-  allocate(byteLength: number): number {
-    const offset = this.end;
-    this.end += Math.ceil(byteLength / 16) * 16;
-    assert.ok(this.end <= GUEST_WINDOW_SIZE);
-    return GUEST_GPA + offset;
-  }
-
-  bytes(gpa: number, byteLength: number): Uint8Array<ArrayBuffer> {
-    return this.memory.subarray(ptrOf(gpa), ptrOf(gpa) + byteLength) as Uint8Array<ArrayBuffer>;
-  }
-}
-
-function ptrOf(gpa: number): number {
-  return gpa >= DATA_GPA ? DATA_PTR + (gpa - DATA_GPA) : GUEST_PTR + (gpa - GUEST_GPA);
-}
 
 /** Made once; a new CoreDevice is a new process on new memory. */
 export function createCore(module: WebAssembly.Module): CoreHarness {

@@ -18,10 +18,10 @@ export async function buildNative(wasm2c: string, compiler: string, program: str
   runTool(directory, wasm2c, ["core.wasm", "-n", "core", "-o", "core.c"]);
   const flags = ["-std=gnu11", "-O2", `-I${directory}`, `-I${WASM2C_HEADERS}`];
   const strict = ["-Wall", "-Wextra", "-Werror", "-Wno-sign-compare"];
-  const units = ["embedder.c", "guest.c", `${program}.c`].map((name) => join(SOURCES, name));
+  const units = ["embedder.c", "guest.c", "chain-stage.c", `${program}.c`].map((name) => join(SOURCES, name));
   runTool(directory, compiler, [...flags, "-c", "core.c"]);
   runTool(directory, compiler, [...flags, ...strict, "-c", ...units]);
-  const objects = ["core.o", "embedder.o", "guest.o", `${program}.o`];
+  const objects = ["core.o", "embedder.o", "guest.o", "chain-stage.o", `${program}.o`];
   runTool(directory, compiler, [...objects, "-lwasm-rt-impl", "-lm", "-o", program]);
   return join(directory, program);
 }

@@ -33,7 +33,24 @@ export const INSTALLED_QEMU: Qemu = {
 /** Where tests/guests/make-root makes roots of other releases; they outlive a clone. */
 const ROOTS = process.env.VRINGD_TEST_ROOTS ?? "/var/cache/vringd/roots";
 
-export const QEMUS: readonly Qemu[] = [INSTALLED_QEMU, qemuOf("trixie"), qemuOf("sid")];
+/** The newest. */
+export const SID_QEMU = qemuOf("sid");
+
+/** QEMU 10. */
+export const TRIXIE_QEMU = qemuOf("trixie");
+
+export const QEMUS: readonly Qemu[] = [INSTALLED_QEMU, TRIXIE_QEMU, SID_QEMU];
+
+const DRIVERS = "trixie-drivers";
+
+/** The same with Debian 13's generic kernel, which has drivers for all devices, and those that Debian does not build. */
+export function withGenericKernel(qemu: Qemu): Qemu {
+  return {
+    ...qemu,
+    findKernel: () => newestKernel(join(ROOTS, DRIVERS)),
+    recipe: `${qemu.recipe}, and run tests/guests/make-root ${ROOTS} ${DRIVERS} as root`,
+  };
+}
 
 /** Undefined where it can't run. */
 export function qemuVersion({ command }: Qemu): QemuVersion | undefined {
@@ -51,13 +68,25 @@ export function reconnectOption([major, minor]: QemuVersion, seconds: number): s
   return isInMs ? `reconnect-ms=${seconds * 1000}` : `reconnect=${seconds}`;
 }
 
+/** What starts a program of Debian sid's, where its root has it. */
+export function inSid(program: string): string[] | undefined {
+  const root = join(ROOTS, "sid");
+  const path = ["/usr/bin", "/usr/libexec"].map((directory) => join(directory, program));
+  const found = path.find((each) => existsSync(join(root, each)));
+  return found === undefined ? undefined : inRoot(root, found);
+}
+
 /** Only programs and settings are that release's: sockets, other files and process ids stay this machine's. */
+function inRoot(root: string, program: string): string[] {
+  const enter = `mount --bind '${root}/etc' /etc && mount --bind '${root}/usr' /usr && exec "$@"`;
+  return ["unshare", "--mount", "--propagation=private", "sh", "-c", enter, "sh", program];
+}
+
 function qemuOf(suite: string): Qemu {
   const root = join(ROOTS, suite);
-  const enter = `mount --bind '${root}/etc' /etc && mount --bind '${root}/usr' /usr && exec "$@"`;
   return {
     owner: `Debian ${suite}`,
-    command: ["unshare", "--mount", "--propagation=private", "sh", "-c", enter, "sh", PROGRAM],
+    command: inRoot(root, PROGRAM),
     findKernel: () => newestKernel(join(root, "kernels/cloud-amd64")),
     recipe: `run tests/guests/make-root ${ROOTS} ${suite} as root`,
   };

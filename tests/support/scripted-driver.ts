@@ -140,7 +140,7 @@ export abstract class ScriptedDriver {
 
   protected abstract resetRing(): void;
   /** Whether the device wants to be told of what was added since it last was. */
-  protected abstract needsKick(): boolean;
+  protected abstract takeKickWish(): boolean;
   protected abstract showAdded(): void;
   protected abstract reserve(entries: number): number;
   protected abstract writeChain(token: number, buffers: [gpa: number, buffer: Buffer][]): void;
@@ -225,7 +225,7 @@ export abstract class ScriptedDriver {
 
   publish(): void {
     this.showAdded();
-    if (this.needsKick()) this.state[KICKED] = 1;
+    if (this.takeKickWish()) this.state[KICKED] = 1;
   }
 
   /** Takes used chains, up to `most` of them, and checks that each is owed and ended as it should. */
@@ -369,7 +369,7 @@ export class ScriptedSplitDriver extends ScriptedDriver {
     this.view.setUint16(this.devicePtr + USED_IDX, state[NEXT_USED]!, true);
   }
 
-  protected needsKick(): boolean {
+  protected takeKickWish(): boolean {
     const { state, view, shape } = this;
     const after = state[NEXT_AVAIL]!;
     const before = after - state[ADDED_SINCE_KICK]!;
@@ -478,7 +478,7 @@ export class ScriptedPackedDriver extends ScriptedDriver {
     state[FREE_IDS] = shape.size;
   }
 
-  protected needsKick(): boolean {
+  protected takeKickWish(): boolean {
     const { state, view, shape } = this;
     const after = state[NEXT_AVAIL]!;
     const before = after - state[ADDED_SINCE_KICK]!;

@@ -21,6 +21,8 @@ export interface ToolboxOptions {
   env?: Record<string, string>;
   cwd?: string;
   program?: string;
+  /** Whether something can be written to its standard input. */
+  hasInput?: true;
 }
 
 /** A run that has been started. */
@@ -42,12 +44,12 @@ export class Run {
 }
 
 export function startToolbox(args: readonly string[], options: ToolboxOptions = {}): Run {
-  const { under = [], env = {}, cwd, program = TOOLBOX } = options;
+  const { under = [], env = {}, cwd, program = TOOLBOX, hasInput } = options;
   const [command, ...rest] = [...under, process.execPath, program, ...args];
   const child = spawn(command!, rest, {
     env: { PATH: process.env.PATH, ...env },
     cwd,
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: [hasInput ? "pipe" : "ignore", "pipe", "pipe"],
     timeout: TIMEOUT_MS,
   });
   return new Run(child);

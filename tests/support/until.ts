@@ -5,16 +5,19 @@ const LOOK_EVERY_MS = 2;
 /** Long enough for a machine that has much else to do: only what fails takes so long. */
 const TIMEOUT_MS = 20_000;
 
-/** Looks until there is something other than undefined or false, and returns it. */
+type Found<T> = T | undefined | false;
+
+/** Looks until there is something other than undefined or false, and returns it. `what`: in the error, as it is at the end. */
 export async function until<T>(
-  look: () => T | undefined | false,
-  what: string,
+  look: () => Found<T> | Promise<Found<T>>,
+  what: string | (() => string),
   timeoutMs = TIMEOUT_MS,
 ): Promise<T> {
   for (const deadline = performance.now() + timeoutMs; ; ) {
-    const found = look();
+    const found = await look();
     if (found !== undefined && found !== false) return found;
-    if (performance.now() > deadline) throw new Error(`${what}: not within ${timeoutMs} ms`);
+    if (performance.now() > deadline)
+      throw new Error(`${typeof what === "string" ? what : what()}: not within ${timeoutMs} ms`);
     await sleep(LOOK_EVERY_MS);
   }
 }

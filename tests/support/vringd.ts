@@ -34,6 +34,8 @@ export interface VringdOptions {
   fd?: number;
   /** For --blk-file, in place of an image of ours; no image is made then. */
   blkFile?: string;
+  /** Of a program that serves no disk: what it has in place of --blk-file, given a directory for its files. No image is made then. */
+  deviceArgs?(directory: string): readonly string[];
   /** An open descriptor that the daemon finds as 4. */
   inherit?: number;
   /** Beside our own environment. */
@@ -50,8 +52,9 @@ export interface VringdOptions {
 export type Ending = number | NodeJS.Signals;
 
 const IMAGE_SIZE = 64 << 20;
-const START_TIMEOUT_MS = 60_000;
-const STOP_TIMEOUT_MS = 60_000;
+/** More on an emulated processor. */
+const START_TIMEOUT_MS = Number(process.env.VRINGD_TEST_START_MS ?? 60_000);
+const STOP_TIMEOUT_MS = START_TIMEOUT_MS;
 /** What the child finds a handed-down descriptor at: the first behind the standard ones. */
 const INHERITED_FD = 3;
 
@@ -61,6 +64,8 @@ export const PROGRAM = join(build, "vringd-blk.mjs");
 export const DRIVER_WASM = join(build, "driver.wasm");
 /** A back-end written with the library: a file by a disk in TypeScript. */
 export const LIBRARY_PROGRAM = join(build, "tests", "file-disk-program.mjs");
+/** A device of chains, written with the library, that keeps a journal. */
+export const CHAIN_DEVICE_PROGRAM = join(build, "tests", "chain-device-program.mjs");
 
 const live = new Set<Vringd>();
 process.on("exit", () => {
@@ -84,7 +89,8 @@ export class Vringd {
   private ending: Ending | undefined;
 
   private constructor(
-    private readonly directory: string,
+    /** For its files. */
+    readonly directory: string,
     private readonly options: VringdOptions,
   ) {
     this.imagePath = join(directory, "disk.img");
@@ -97,7 +103,7 @@ export class Vringd {
     const daemon = new Vringd(makeDirectory(options.onDisk ?? false), options);
     live.add(daemon);
     try {
-      if (options.blkFile === undefined) {
+      if (options.blkFile === undefined && options.deviceArgs === undefined) {
         writeFileSync(daemon.imagePath, "");
         truncateSync(daemon.imagePath, options.byteLength ?? IMAGE_SIZE);
       }
@@ -117,15 +123,19 @@ export class Vringd {
   async restart(args = this.options.args ?? []): Promise<void> {
     const { under = [], fd, overlay, program = [process.execPath, PROGRAM] } = this.options;
     const entrance = fd === undefined ? `--socket-path=${this.socketPath}` : `--fd=${INHERITED_FD}`;
-    const isGiven = (...names: string[]) =>
-      args.some((arg) => names.some((name) => arg.startsWith(`--${name}=`)));
+    const isAmong = (given: readonly string[], ...names: string[]) =>
+      given.some((arg) => names.some((name) => arg.startsWith(`--${name}=`)));
+    const isGiven = (...names: string[]) => isAmong(args, ...names);
+    const deviceArgs = this.deviceArgs(isGiven("blk-file"));
+    // Each of several devices has an entrance of its own.
+    const isEntered = isAmong([...deviceArgs, ...args], "socket-path", "connect", "guest", "guests-file");
     const command = [
       ...(hasGuard ? guard : []),
       ...under,
       ...program,
-      ...(isGiven("blk-file") ? [] : [`--blk-file=${this.options.blkFile ?? this.imagePath}`]),
+      ...deviceArgs,
       ...(overlay && !isGiven("overlay") ? [`--overlay=${this.changesPath}`] : []),
-      ...(isGiven("socket-path", "connect") ? [] : [entrance]),
+      ...(isEntered ? [] : [entrance]),
       ...args,
     ];
     this.child = spawn(command[0]!, command.slice(1), {
@@ -145,6 +155,12 @@ export class Vringd {
     });
     if (this.options.readyWhen === "accepting") await this.accepts();
     else await this.waitForLog(/ ready /, START_TIMEOUT_MS);
+  }
+
+  private deviceArgs(hasDisk: boolean): readonly string[] {
+    const { deviceArgs, blkFile = this.imagePath } = this.options;
+    if (deviceArgs !== undefined) return deviceArgs(this.directory);
+    return hasDisk ? [] : [`--blk-file=${blkFile}`];
   }
 
   private async accepts(): Promise<void> {

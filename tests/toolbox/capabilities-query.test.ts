@@ -5,7 +5,7 @@ import { after, test } from "node:test";
 import type { BackendType } from "../../build/schemas.js";
 import { program } from "../../host/devices/block/options.ts";
 import { askCapabilities } from "../../host/discovery/capabilities-query.ts";
-import type { Checked } from "../../host/discovery/checked.ts";
+import type { Checked } from "../../host/json/checked.ts";
 import { BackendFiles } from "../support/backend-files.ts";
 import { until } from "../support/until.ts";
 import { PROGRAM } from "../support/vringd.ts";

@@ -3,8 +3,10 @@ import assert from "node:assert/strict";
 import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, describe, test } from "node:test";
+import { processes } from "../../host/toolbox/doctor/processes.ts";
 import { textWidth } from "../../host/toolbox/terminal.ts";
 import { BackendFiles } from "../support/backend-files.ts";
+import { LimitedUser, whyNoLimitedUser } from "../support/limited-user.ts";
 import { skipWithout } from "../support/skip.ts";
 import { straceTo, whyNoStrace } from "../support/strace.ts";
 import { onTerminal, type ToolboxOptions, toolbox } from "../support/toolbox.ts";
@@ -42,13 +44,14 @@ function image(name: string, byteLength: number): string {
   return path;
 }
 
-test("doctor finds that vringd-blk can run where these tests run", async () => {
+test("doctor finds that vringd can run where these tests run", async () => {
   const findings = await examine();
   assert.deepEqual(Object.keys(findings), [
     "Node",
     "kernel",
     "processor",
     "open files",
+    "processes",
     "memlock",
     "huge pages",
     "/dev/kvm",
@@ -59,6 +62,24 @@ test("doctor finds that vringd-blk can run where these tests run", async () => {
   ]);
   for (const check of ["Node", "memfd", "addresses", "locks"]) assert.equal(findings[check]!.status, "ok");
   assert.deepEqual(readdirSync(files.root), []);
+});
+
+test("doctor knows how many threads a user has left", { skip: skipWithout(whyNoLimitedUser()) }, async () => {
+  using user = new LimitedUser();
+  assert.deepEqual(processes(user.uid, 100), {
+    check: "processes",
+    status: "ok",
+    text: "0 threads of at most 100",
+  });
+  const { under, program, args } = { ...user, under: user.command() };
+  await using daemon = await Vringd.start({ under, program, args: [...args, "--threads=2"] });
+  const { status, text, advice } = processes(user.uid, 35);
+  const threads = daemon.procEntries("task").length;
+  assert.ok(threads > 3);
+  assert.deepEqual([status, text], ["note", `${threads} threads of at most 35`]);
+  assert.match(advice!, /raise the limit: ulimit -u, LimitNPROC=/);
+  assert.equal(processes(user.uid, Number.POSITIVE_INFINITY).status, "ok");
+  assert.equal(processes(0, 1).status, "ok");
 });
 
 describe("doctor looks at an image", { timeout: 120_000 }, () => {
@@ -141,13 +162,13 @@ describe("doctor, where the kernel refuses", { skip: skipWithout(whyNoStrace()),
       assert.equal(found!.status, "note");
       assert.equal(
         found!.text,
-        `can't be used: io_uring_setup: ${error}, so vringd-blk serves with threads, which is slower`,
+        `can't be used: io_uring_setup: ${error}, so disks are served with threads, which is slower`,
       );
       assert.match(found!.advice!, expected);
     });
   }
 
-  test("memfds, says that vringd-blk can't run", async () => {
+  test("memfds, says that vringd can't run", async () => {
     const { memfd } = await examine([], refusing("memfd_create", "EPERM"));
     assert.equal(memfd!.status, "problem");
     assert.match(memfd!.text, /operation not permitted/);
@@ -208,7 +229,7 @@ for (const columns of [80, 200]) {
     for (const line of lines) assert.ok(textWidth(line) <= columns, line);
     assert.match(stdout, /^ok {7}Node {8}/m);
     assert.match(stdout, /^problem {2}size {8}100 bytes are less than a sector\r\n {21}-> make it longer: /m);
-    assert.equal(lines.at(-1), "vringd-blk can't run so: there is a problem.");
+    assert.equal(lines.at(-1), "vringd can't run so: there is a problem.");
     assert.equal(status, 1);
   });
 }

@@ -1,7 +1,7 @@
 // Where a text stops being JSON.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { findJsonFault } from "../../host/discovery/json-fault.ts";
+import { findJsonFault } from "../../host/json/json-fault.ts";
 import { Random } from "../support/random.ts";
 
 const TEXT = '{"description": "a \\u00e9\\n b", "n": [-1.5e+3, 0, true, {}, [], null], "tags": ["x", ""]}\n';

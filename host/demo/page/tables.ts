@@ -9,8 +9,13 @@ type Cell = HTMLElement;
 
 export function ringTables(app: App): HTMLElement[] {
   return app.machine.config.isPacked
-    ? [descriptorRing(app), ...indirectTables(app)]
-    : [descriptorTable(app), availRing(app), usedRing(app), ...indirectTables(app)];
+    ? [descriptors(app, "Descriptor ring", ["addr", "len", "id", "flags"]), ...indirectTables(app)]
+    : [
+        descriptors(app, "Descriptor table", ["addr", "len", "flags", "next"]),
+        availRing(app),
+        usedRing(app),
+        ...indirectTables(app),
+      ];
 }
 
 /** Indices and event fields, beside the figure, and what its marks mean. */
@@ -63,30 +68,18 @@ const PACKED_REGION = [
   "inflight.old_used_wrap",
 ];
 
-function descriptorTable(app: App): HTMLElement {
+/** `parts`: the fields of a descriptor in its format, as the page has them. */
+function descriptors(app: App, title: string, parts: readonly string[]): HTMLElement {
   const { ring } = app.machine.guest;
   const rows = range(app).map((i) => {
     const isFree = ring.isFree(i);
     return row(isFree, [
       rowHead(String(i)),
       plain(chip(ring.ownerOfDescriptor(i), isFree)),
-      ...["addr", "len", "flags", "next"].map((part) => cell(app, `desc[${i}].${part}`)),
+      ...parts.map((part) => cell(app, `desc[${i}].${part}`)),
     ]);
   });
-  return table("Descriptor table", ["", "of", "addr", "len", "flags", "next"], rows);
-}
-
-function descriptorRing(app: App): HTMLElement {
-  const { ring } = app.machine.guest;
-  const rows = range(app).map((i) => {
-    const isFree = ring.isFree(i);
-    return row(isFree, [
-      rowHead(String(i)),
-      plain(chip(ring.ownerOfDescriptor(i), isFree)),
-      ...["addr", "len", "id", "flags"].map((part) => cell(app, `desc[${i}].${part}`)),
-    ]);
-  });
-  return table("Descriptor ring", ["", "of", "addr", "len", "id", "flags"], rows);
+  return table(title, ["", "of", ...parts], rows);
 }
 
 function indirectTables(app: App): HTMLElement[] {

@@ -4,7 +4,7 @@ import {
   WRITE_THROUGH_OFF,
   WRITE_THROUGH_ON,
   WRITE_THROUGH_UNTIL_FLUSH,
-} from "../../../assembly/abi/layout.ts";
+} from "../../../assembly/abi/device-block.ts";
 import { VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH } from "../../../assembly/spec/virtio-blk.ts";
 import type { Log } from "../../process/log.ts";
 import { hasFeature } from "../../protocol/feature-bits.ts";
@@ -13,6 +13,7 @@ import { hasFeature } from "../../protocol/feature-bits.ts";
 export interface CacheTarget {
   write(mode: number): void;
   forgetFlush(): void;
+  hasFlushed(): boolean;
 }
 
 export class CacheMode {
@@ -55,6 +56,11 @@ export class CacheMode {
     this.apply();
   }
 
+  /** Whether the driver has chosen writeback. Undefined: neither. */
+  get chosen(): boolean | undefined {
+    return this.chosenWriteback;
+  }
+
   /** The driver was there before this front-end connected. */
   inherit(): void {
     this.isInherited = true;
@@ -67,12 +73,18 @@ export class CacheMode {
   }
 
   get isWriteThrough(): boolean {
-    if (hasFeature(this.features, VIRTIO_BLK_F_CONFIG_WCE)) return !this.isWriteback;
+    if (hasFeature(this.features, VIRTIO_BLK_F_CONFIG_WCE)) return !this.isSetToWriteback;
     return !hasFeature(this.features, VIRTIO_BLK_F_FLUSH);
   }
 
-  /** The field. 5.2.5, "Device Initialization": without FLUSH, a device with CONFIG_WCE starts at 0. */
+  /** The field: the mode in force, since QEMU 9.2 and later show their guest all of the space when its capacity changes. */
   get isWriteback(): boolean {
+    if (this.mode !== WRITE_THROUGH_UNTIL_FLUSH) return this.isSetToWriteback;
+    return this.target?.hasFlushed() ?? false;
+  }
+
+  /** 5.2.5, "Device Initialization": without FLUSH, a device with CONFIG_WCE starts at 0. */
+  private get isSetToWriteback(): boolean {
     const canOnlyWriteThrough =
       hasFeature(this.features, VIRTIO_BLK_F_CONFIG_WCE) && !hasFeature(this.features, VIRTIO_BLK_F_FLUSH);
     return this.chosenWriteback ?? !canOnlyWriteThrough;

@@ -1,5 +1,5 @@
 // The configuration space of a disk (virtio 1.4, 5.2.4), and the features that give its fields their meaning (5.2.3).
-import { IOVECS_MAX } from "../../../assembly/abi/layout.ts";
+import { IOVECS_MAX } from "../../../assembly/abi/worker.ts";
 import * as blk from "../../../assembly/spec/virtio-blk.ts";
 import { featureMask } from "../../protocol/feature-bits.ts";
 import type { StorageFacts } from "../../storage/storage.ts";
@@ -20,6 +20,7 @@ const BESIDE_DATA = 2;
  */
 const PREFERRED_BYTES = 4096;
 const NO_OPTIMUM = 0;
+const CAPACITY_BYTES = 8;
 /** 1 MiB: with the most segments, a request still fits the 2 GiB that the kernel transfers at once. */
 const SIZE_MAX = 0x100000;
 
@@ -39,6 +40,7 @@ export function blockFeatures({ readOnly }: Pick<StorageFacts, "readOnly">): big
 export class BlockConfig implements ConfigSpace {
   readonly byteLength = blk.BLK_CONFIG_SIZE;
   private readonly fields: Buffer;
+  private wasResized = false;
 
   constructor(
     disk: StorageFacts,
@@ -48,17 +50,28 @@ export class BlockConfig implements ConfigSpace {
     this.fields = encodeFields(disk, options);
   }
 
+  /** At any time. */
+  setSize(byteLength: bigint): void {
+    this.wasResized = true;
+    writeCapacity(this.fields, byteLength);
+  }
+
   read(): Uint8Array {
     this.fields[blk.BLK_CONFIG_WRITEBACK] = this.cache.isWriteback ? 1 : 0;
     return this.fields;
   }
 
-  /** writeback is the only field that a driver may write. */
+  /** writeback is the only field that a driver may write. Some front-ends send all of the space for it, with the rest as it was. */
   write(offset: number, bytes: Uint8Array): void {
-    if (offset !== blk.BLK_CONFIG_WRITEBACK || bytes.length !== 1) {
+    const at = blk.BLK_CONFIG_WRITEBACK - offset;
+    const space = this.read();
+    const isAllElseSame = bytes.every(
+      (byte, i) => i === at || byte === space[offset + i] || this.isOld(offset + i),
+    );
+    if (bytes[at] === undefined || !isAllElseSame) {
       throw new RangeError(`${bytes.length} bytes at ${offset} are read-only`);
     }
-    this.chooseWriteback(bytes[0]!);
+    this.chooseWriteback(bytes[at]);
   }
 
   /** Every field may come; writeback is the only one that isn't a fact of this disk. */
@@ -67,10 +80,19 @@ export class BlockConfig implements ConfigSpace {
     if (writeback !== undefined) this.chooseWriteback(writeback);
   }
 
+  /** A front-end may not have heard of the size that there is now. */
+  private isOld(at: number): boolean {
+    return this.wasResized && at < blk.BLK_CONFIG_CAPACITY + CAPACITY_BYTES;
+  }
+
   private chooseWriteback(value: number): void {
     if (value > 1) throw new RangeError(`writeback ${value}`);
     this.cache.choose(value === 1);
   }
+}
+
+function writeCapacity(fields: Buffer, byteLength: bigint): void {
+  fields.writeBigUInt64LE(byteLength / BigInt(blk.SECTOR_SIZE), blk.BLK_CONFIG_CAPACITY);
 }
 
 function encodeFields(disk: StorageFacts, { queueCount, queueSize }: QueueOptions): Buffer {
@@ -79,7 +101,7 @@ function encodeFields(disk: StorageFacts, { queueCount, queueSize }: QueueOption
   const u32 = (value: number, at: number) => fields.writeUInt32LE(value, at);
   const preferredBlocks = Math.max(PREFERRED_BYTES / disk.blockSize, 1);
 
-  fields.writeBigUInt64LE(disk.byteLength / BigInt(blk.SECTOR_SIZE), blk.BLK_CONFIG_CAPACITY);
+  writeCapacity(fields, disk.byteLength);
   u32(SIZE_MAX, blk.BLK_CONFIG_SIZE_MAX);
   u32(Math.min(queueSize, IOVECS_MAX) - BESIDE_DATA, blk.BLK_CONFIG_SEG_MAX);
   u32(disk.blockSize, blk.BLK_CONFIG_BLK_SIZE);

@@ -6,14 +6,26 @@ import type { EngineRecipe } from "../../engines/recipe.ts";
 import { workerCountFor } from "../../memory/worker-part.ts";
 import { featureMask } from "../../protocol/feature-bits.ts";
 import type { Storage, StorageEngines, StorageFacts } from "../../storage/storage.ts";
-import type { DeviceFacts, QueueSpec } from "../device.ts";
+import type { DeviceCommand, DeviceFacts, QueueSpec } from "../device.ts";
 import type { EngineDevice, EngineHost, EngineNews, WorkerChoice } from "../engine-device.ts";
 import { CacheMode } from "./cache-mode.ts";
 import { BlockConfig, blockFeatures, type QueueOptions } from "./config.ts";
-import { clearFlushed, writeDeviceBlock, writeWriteThrough } from "./device-block.ts";
+import {
+  clearFlushed,
+  isFlushed,
+  writeCapacity,
+  writeDeviceBlock,
+  writeLimits,
+  writeWriteThrough,
+} from "./device-block.ts";
+import { DiskSize } from "./disk-size.ts";
 import { DiskWatch } from "./disk-watch.ts";
 import { BLOCK_FEATURE_NAMES } from "./feature-names.ts";
 import { BLOCK_KINDS } from "./kinds.ts";
+import { LIMITED, type LimitValues, limitWord, limitWords } from "./limits.ts";
+import { limitsCommand } from "./limits-command.ts";
+import { resizeCommand } from "./resize-command.ts";
+import { BlockState } from "./state.ts";
 
 const VIRTIO_ID_BLOCK = 2;
 
@@ -25,6 +37,12 @@ const ANY_LAYOUT = featureMask([27]);
 
 const REQUEST_QUEUE: QueueSpec = { name: "requestq", credit: "all", recover: "repeat" };
 
+export interface BlockDeviceOptions {
+  /** How often to look whether the file or device has grown; 0: never. */
+  readonly watchSeconds?: number;
+  readonly limits?: LimitValues;
+}
+
 export class BlockDevice implements EngineDevice {
   readonly type = "block";
   readonly virtioId = VIRTIO_ID_BLOCK;
@@ -34,8 +52,15 @@ export class BlockDevice implements EngineDevice {
   readonly ignoredFeatures = ANY_LAYOUT;
   readonly config: BlockConfig;
   readonly inflight = true;
+  readonly migrates = true;
+  readonly state: BlockState;
   readonly kinds = BLOCK_KINDS;
   readonly workers: WorkerChoice;
+  readonly commands: Readonly<Record<string, DeviceCommand>>;
+  private readonly size: DiskSize;
+  private readonly watchSeconds: number;
+  private current: LimitValues;
+  private writeLimits: (values: LimitValues) => void = () => {};
   private readonly cache = new CacheMode();
   private engines: StorageEngines | undefined;
   private watch: DiskWatch | undefined;
@@ -44,16 +69,32 @@ export class BlockDevice implements EngineDevice {
     private readonly storage: Storage,
     queues: QueueOptions,
     workers: WorkerChoice,
+    { watchSeconds = 0, limits = {} }: BlockDeviceOptions = {},
   ) {
+    this.watchSeconds = watchSeconds;
+    this.current = limits;
+    this.size = new DiskSize(storage);
+    this.commands = { resize: resizeCommand(this.size), limits: limitsCommand(this) };
     this.queues = Array.from({ length: queues.queueCount }, () => REQUEST_QUEUE);
     this.features = blockFeatures(storage.facts);
+    this.state = new BlockState(this.cache);
     this.config = new BlockConfig(storage.facts, queues, this.cache);
     const threads = storage.isLocal ? 1 : workerCountFor(workers.threads, queues.queueCount);
     this.workers = { ...workers, threads };
   }
 
   get facts(): DeviceFacts {
-    return factsOf(this.storage.facts);
+    return factsOf(this.storage.facts, this.size, () => this.current);
+  }
+
+  /** How much it may do, which can be changed at any time. */
+  get limits(): LimitValues {
+    return this.current;
+  }
+
+  set limits(values: LimitValues) {
+    this.current = values;
+    this.writeLimits(values);
   }
 
   get hasOwnThreads(): boolean {
@@ -64,7 +105,8 @@ export class BlockDevice implements EngineDevice {
     return this.watch!;
   }
 
-  openEngines({ memory, log, requestFailed }: EngineHost): EngineRecipe {
+  openEngines(host: EngineHost): EngineRecipe {
+    const { memory, log, requestFailed } = host;
     const { facts } = this.storage;
     const { threads: workerCount, engine } = this.workers;
     const watch = new DiskWatch(facts, log, requestFailed);
@@ -77,15 +119,28 @@ export class BlockDevice implements EngineDevice {
     if (!engines.tellsFailures) watch.followCounts(memory, workerCount);
     writeDeviceBlock(memory, facts, engines.form);
     this.cache.attach(
-      { write: (mode) => writeWriteThrough(memory, mode), forgetFlush: () => clearFlushed(memory) },
+      {
+        write: (mode) => writeWriteThrough(memory, mode),
+        forgetFlush: () => clearFlushed(memory),
+        hasFlushed: () => isFlushed(memory),
+      },
       log,
     );
+    this.size.attach(host, (byteLength) => {
+      // In this order: whoever reads the one may use the other.
+      writeCapacity(memory, byteLength);
+      this.config.setSize(byteLength);
+    });
+    this.size.watch(this.watchSeconds);
+    this.writeLimits = (values) => writeLimits(memory, values);
+    this.writeLimits(this.current);
     this.watch = watch;
     this.engines = engines;
     return engines.recipe;
   }
 
   closeEngines(): void {
+    this.size.end();
     this.watch?.close();
     this.engines?.close();
   }
@@ -111,16 +166,36 @@ export class BlockDevice implements EngineDevice {
   }
 }
 
-function factsOf({ name, byteLength, blockSize, readOnly, direct }: StorageFacts): DeviceFacts {
+function factsOf(
+  { name, blockSize, readOnly, direct }: StorageFacts,
+  size: Pick<DiskSize, "byteLength">,
+  limits: () => LimitValues,
+): DeviceFacts {
+  const { byteLength } = size;
   const sizeBytes = Number(byteLength);
+  const set = limitWords(limits());
   return {
     log: { file: name, sectors: String(byteLength / BigInt(SECTOR_SIZE)) },
     status: {
       disk: { path: resolve(name), sizeBytes, blockSizeBytes: blockSize, readOnly, direct },
+      ...(Object.keys(set).length > 0 && { limits: set }),
     },
     labels: { disk: name },
     gauges: [
-      { name: "size_bytes", help: "Size of the disk.", value: sizeBytes },
+      {
+        name: "size_bytes",
+        help: "Size of the disk.",
+        get value() {
+          return Number(size.byteLength);
+        },
+      },
+      ...LIMITED.map((limited) => ({
+        name: `${limitWord(limited).replace("-", "_")}_limit`,
+        help: `What ${limitWord(limited)} allows in a second; 0: all.`,
+        get value() {
+          return limits()[limited] ?? 0;
+        },
+      })),
       { name: "read_only", help: "Whether the disk is read-only.", value: Number(readOnly) },
     ],
   };

@@ -1,6 +1,6 @@
 // What workers say of the disk unasked, and who is told: operations that failed, flushes that can't be believed any more, and
 // an engine that gave way to another.
-import { STEP_SYNC_FAILED } from "../../../assembly/abi/layout.ts";
+import { STEP_SYNC_FAILED } from "../../../assembly/abi/step.ts";
 import type { DiskFailure, OnDiskFailure } from "../../engines/disk-failure.ts";
 import type { EngineName } from "../../engines/engine.ts";
 import type { LinearMemory } from "../../memory/linear-memory.ts";

@@ -1,16 +1,21 @@
 // The program vringd-blk: what it says of itself, and its options. The library checks what it is given by the same table.
 import { availableParallelism } from "node:os";
-import { QUEUES_MAX, WORKERS_MAX } from "../../../assembly/abi/layout.ts";
+import { WORKERS_MAX } from "../../../assembly/abi/memory.ts";
+import { QUEUES_MAX } from "../../../assembly/abi/queue.ts";
 import { VIRTIO_BLK_ID_BYTES } from "../../../assembly/spec/virtio-blk.ts";
+import { StartError } from "../../errors.ts";
 import { inGroup, option, toggle, type ValuesOf } from "../../options/option.ts";
 import { asciiText, oneOf, path, wholeNumber } from "../../options/types.ts";
 import { deviceProgram } from "../program.ts";
+import { LIMIT_OPTIONS } from "./limit-options.ts";
+import { faultOf, LIMIT_NAMES, type LimitValues } from "./limits.ts";
 
 /** As many segments as the kernel takes in one request. */
 const QUEUE_SIZE_MAX = 1024;
 const RANGE_SEGMENTS_MAX = 256;
 const LOCK_TIMEOUT_MAX = 3600;
 const POLL_US_MAX = 1000;
+const WATCH_SIZE_MAX = 3600;
 
 const disk = {
   blkFile: option({
@@ -66,6 +71,12 @@ const disk = {
     help: "how long to wait for the I/O of a killed process that still locks the file",
     default: 30,
   }),
+  watchSize: option({
+    type: wholeNumber(0, WATCH_SIZE_MAX),
+    value: "SECONDS",
+    help: "look so often whether the file or device has grown, and tell the guest; 0: only when told to (vringd ctl NAME resize)",
+    default: 0,
+  }),
 };
 
 const queues = {
@@ -100,7 +111,11 @@ const queues = {
   }),
 };
 
-export const BLOCK_OPTIONS = { ...inGroup("The disk", disk), ...inGroup("Queues and threads", queues) };
+export const BLOCK_OPTIONS = {
+  ...inGroup("The disk", disk),
+  ...inGroup("Queues and threads", queues),
+  ...LIMIT_OPTIONS,
+};
 
 export type BlockValues = ValuesOf<typeof BLOCK_OPTIONS>;
 
@@ -119,13 +134,19 @@ export const program = deviceProgram({
       import("./device.ts"),
       import("../../storage/open.ts"),
     ]);
-    const { blkFile, lockTimeout, numQueues, queueSize, engine, pollUs, threads, ...how } = values;
+    const { blkFile, lockTimeout, watchSize, numQueues, queueSize, engine, pollUs, threads, ...how } = values;
+    const limits: LimitValues = Object.fromEntries(LIMIT_NAMES.map((name) => [name, values[name]]));
+    const fault = faultOf(limits);
+    if (fault !== undefined) throw new StartError(fault);
     const storage = await openStorage(
       { ...how, path: blkFile, lockTimeoutMs: lockTimeout * 1000 },
       stopping,
       log,
     );
     const workers = { threads: threadCount({ threads, numQueues }), engine, pollUs };
-    return new BlockDevice(storage, { queueCount: numQueues, queueSize }, workers);
+    return new BlockDevice(storage, { queueCount: numQueues, queueSize }, workers, {
+      watchSeconds: watchSize,
+      limits,
+    });
   },
 });

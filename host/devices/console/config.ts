@@ -1,33 +1,37 @@
 // The console's config space (virtio 1.4, 5.3.4): its size, its ports, and a register that prints a character.
-import type { WindowSize } from "../../linux/pty.ts";
+import * as spec from "../../../assembly/spec/virtio-console.ts";
 import type { ConfigSpace } from "../device.ts";
+import type { Port } from "./port.ts";
 
-const COLS = 0;
-const ROWS = 2;
-const MAX_NR_PORTS = 4;
-const EMERG_WR = 8;
-const SIZE = 12;
+const UNTOLD = { cols: 80, rows: 24 };
+
+/** Each character that waits for a peer takes a thousand times its size. */
+const BACKLOG_MAX = 2048;
 
 export class ConsoleConfig implements ConfigSpace {
-  readonly byteLength = SIZE;
-  size: WindowSize = { cols: 80, rows: 24 };
+  readonly byteLength = spec.CONSOLE_CONFIG_SIZE;
 
-  constructor(
-    private readonly portCount: number,
-    private readonly print: (character: number) => void,
-  ) {}
+  constructor(private readonly ports: readonly Port[]) {}
 
   read(): Uint8Array {
-    const space = Buffer.alloc(SIZE);
-    space.writeUInt16LE(this.size.cols, COLS);
-    space.writeUInt16LE(this.size.rows, ROWS);
-    space.writeUInt32LE(this.portCount, MAX_NR_PORTS);
+    const { cols, rows } = this.console.size ?? UNTOLD;
+    const space = Buffer.alloc(spec.CONSOLE_CONFIG_SIZE);
+    space.writeUInt16LE(cols, spec.CONSOLE_CONFIG_COLS);
+    space.writeUInt16LE(rows, spec.CONSOLE_CONFIG_ROWS);
+    space.writeUInt32LE(this.ports.length, spec.CONSOLE_CONFIG_MAX_NR_PORTS);
     return space;
   }
 
-  /** QEMU writes the whole space for any byte of it, so 0, which is what a driver reads, is none that it wants printed. */
+  /**
+   * QEMU writes the whole space for any byte of it, so 0, which is what a driver reads, is none that it wants printed. Nothing
+   * makes a driver wait here: where there is no room, the character is dropped.
+   */
   write(offset: number, bytes: Uint8Array): void {
-    const character = bytes[EMERG_WR - offset] ?? 0;
-    if (character !== 0) this.print(character);
+    const character = bytes[spec.CONSOLE_CONFIG_EMERG_WR - offset] ?? 0;
+    if (character !== 0 && this.console.backlog < BACKLOG_MAX) this.console.write(Uint8Array.of(character));
+  }
+
+  private get console() {
+    return this.ports[0]!.host;
   }
 }

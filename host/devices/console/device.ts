@@ -1,41 +1,38 @@
 // Consoles and named ports for guests (virtio 1.4, 5.3): which queue is whose, and what was negotiated.
-
+import * as spec from "../../../assembly/spec/virtio-console.ts";
+import { StartError } from "../../errors.ts";
 import { type Log, SILENT } from "../../process/log.ts";
 import { featureMask, hasFeature } from "../../protocol/feature-bits.ts";
-import { openWay } from "../../streams/open.ts";
-import type { DeviceHost, DeviceQueue, QueueSpec, VirtioDevice } from "../device.ts";
+import { openHostSides } from "../../streams/open.ts";
+import type { NamedTarget } from "../../streams/target.ts";
+import type { DeviceHost, DeviceQueue, QueueSpec, Terminal, VirtioDevice } from "../device.ts";
 import { ConsoleConfig } from "./config.ts";
 import { Control } from "./control.ts";
-import type { PortChoice } from "./options.ts";
+import { FEATURE_NAMES } from "./options.ts";
 import { Port } from "./port.ts";
-
-const VIRTIO_CONSOLE_F_SIZE = 0;
-const VIRTIO_CONSOLE_F_MULTIPORT = 1;
-const VIRTIO_CONSOLE_F_EMERG_WRITE = 2;
 
 const CONTROL_RECEIVE = 2;
 const CONTROL_TRANSMIT = 3;
 
 export class ConsoleDevice implements VirtioDevice {
   readonly type = "console";
-  readonly virtioId = 3;
+  readonly virtioId = spec.VIRTIO_ID_CONSOLE;
+  readonly featureNames = FEATURE_NAMES;
   readonly queues: readonly QueueSpec[];
   readonly features: bigint;
   readonly config: ConsoleConfig;
+  readonly terminals: ReadonlyMap<string, Terminal>;
   private readonly control: Control;
-  private closers: (() => void)[] = [];
   private host: DeviceHost | undefined;
   private log: Log = SILENT;
   private isMultiport = false;
 
   private constructor(readonly ports: readonly Port[]) {
-    const bits = [VIRTIO_CONSOLE_F_SIZE, VIRTIO_CONSOLE_F_EMERG_WRITE];
-    this.features = featureMask(ports.length > 1 ? [...bits, VIRTIO_CONSOLE_F_MULTIPORT] : bits);
+    const bits = [spec.VIRTIO_CONSOLE_F_SIZE, spec.VIRTIO_CONSOLE_F_EMERG_WRITE];
+    this.features = featureMask(ports.length > 1 ? [...bits, spec.VIRTIO_CONSOLE_F_MULTIPORT] : bits);
     this.queues = queuesOf(ports.length);
-    this.config = new ConsoleConfig(
-      ports.length,
-      (character) => void ports[0]!.host.write(Uint8Array.of(character)),
-    );
+    this.config = new ConsoleConfig(ports);
+    this.terminals = new Map(ports.map(({ name, host }) => [name, host]));
     this.control = new Control(ports, () => this.log);
     for (const port of ports) {
       port.host.onPeer = () => this.control.tellOpen(port);
@@ -43,19 +40,12 @@ export class ConsoleDevice implements VirtioDevice {
     }
   }
 
-  /** The first port is the console that a kernel finds without being told; one whose name begins with "hvc" is one too. Throws StartError. */
-  static async open(choices: readonly PortChoice[]): Promise<ConsoleDevice> {
-    const isConsole = (name: string, id: number) => id === 0 || name.startsWith("hvc");
-    const device = new ConsoleDevice(choices.map(({ name }, id) => new Port(id, name, isConsole(name, id))));
-    try {
-      for (const [id, choice] of choices.entries()) {
-        device.closers.push(await openWay(choice, device.ports[id]!.host));
-      }
-    } catch (error) {
-      device.close();
-      throw error;
-    }
-    return device;
+  /** Throws StartError. */
+  static async open(targets: readonly NamedTarget[]): Promise<ConsoleDevice> {
+    const twice = targets.find(({ name }, id) => targets.findIndex((each) => each.name === name) < id);
+    if (twice) throw new StartError(`two ports are called ${twice.name}: give each a name of its own`);
+    const sides = await openHostSides(targets);
+    return new ConsoleDevice(targets.map(({ name }, id) => new Port(id, name, sides[id]!)));
   }
 
   attach(host: DeviceHost): void {
@@ -65,45 +55,40 @@ export class ConsoleDevice implements VirtioDevice {
 
   /** Without ports to tell apart, the one that there is is open. */
   negotiated(features: bigint): void {
-    this.isMultiport = hasFeature(features, VIRTIO_CONSOLE_F_MULTIPORT);
+    this.isMultiport = hasFeature(features, spec.VIRTIO_CONSOLE_F_MULTIPORT);
     if (features === 0n) this.control.reset();
-    if (!this.isMultiport) for (const port of this.ports) port.isGuestOpen = features !== 0n && port.id === 0;
+    if (!this.isMultiport) for (const { id, input } of this.ports) input.want(features !== 0n && id === 0);
   }
 
   /** What a driver has said of its ports before is not known: they were open, or nobody sends to them. */
   inherited(): void {
-    for (const port of this.ports) port.isGuestOpen = true;
+    for (const port of this.ports) port.input.want(true);
+    if (this.isMultiport) this.control.inherit();
   }
 
   start(queue: DeviceQueue): void {
-    const { index } = queue;
-    if (index === CONTROL_RECEIVE) this.control.startReceiving(queue);
-    else if (index === CONTROL_TRANSMIT) queue.serve((chain) => this.control.handle(chain));
-    else if (isReceive(index)) this.portOf(index).startReceiving(queue);
-    else this.portOf(index).startTransmitting(queue);
+    if (queue.index === CONTROL_TRANSMIT) queue.serve((chain) => this.control.handle(chain));
+    else this.endOf(queue).start(queue);
   }
 
-  stop({ index }: DeviceQueue): void {
-    if (index === CONTROL_RECEIVE) this.control.stopReceiving();
-    else if (index === CONTROL_TRANSMIT) return;
-    else if (isReceive(index)) this.portOf(index).stopReceiving();
-    else this.portOf(index).stopTransmitting();
+  stop(queue: DeviceQueue): void {
+    if (queue.index !== CONTROL_TRANSMIT) this.endOf(queue).stop();
   }
 
-  close(): void {
-    for (const close of this.closers.splice(0)) close();
-    for (const port of this.ports) port.host.close();
+  async close(): Promise<void> {
+    await Promise.all(this.ports.map(({ host }) => host.close()));
   }
 
   /** By config space where there is one port alone (5.3.6), else by messages. */
   private resized(port: Port): void {
-    if (port.id === 0) this.config.size = port.host.size!;
     if (this.isMultiport) this.control.tellSize(port);
     else if (port.id === 0) this.host?.configChanged();
   }
 
-  private portOf(index: number): Port {
-    return this.ports[index < CONTROL_RECEIVE ? 0 : (index >> 1) - 1]!;
+  private endOf({ index }: DeviceQueue) {
+    if (index === CONTROL_RECEIVE) return this.control.outbox;
+    const port = this.ports[index < CONTROL_RECEIVE ? 0 : (index >> 1) - 1]!;
+    return index % 2 === 0 ? port.input : port.output;
   }
 }
 
@@ -116,8 +101,4 @@ function queuesOf(portCount: number): QueueSpec[] {
   if (portCount === 1) return pair("port0");
   const others = Array.from({ length: portCount - 1 }, (_, i) => pair(`port${i + 1}`));
   return [...pair("port0"), ...pair("control"), ...others.flat()];
-}
-
-function isReceive(index: number): boolean {
-  return index % 2 === 0;
 }

@@ -1,72 +1,32 @@
-// One port: bytes between its two queues and its host side.
-import { HostSide } from "../../streams/host-side.ts";
-import type { Chain, DeviceQueue } from "../device.ts";
+// One port: its two queues, its host side, and whether anybody is at either end.
+import type { HostSide } from "../../streams/host-side.ts";
+import { ByteInput, ByteOutput } from "../byte-queues.ts";
 
-/** More than any driver puts into one chain; what is longer comes in parts. */
-const PART_BYTES = 256 << 10;
+/**
+ * How long a console's output waits for a peer that does not read. Linux prints with interrupts off, and waits for each line: its
+ * watchdogs bite after 10 s.
+ */
+const CONSOLE_PATIENCE_MS = 5000;
 
 export class Port {
-  readonly host = new HostSide();
-  /** As the driver says. Input waits until then. */
-  isGuestOpen = false;
-  private input: Buffer = Buffer.alloc(0);
-  private receiving: DeviceQueue | undefined;
-  private isTransmitting = false;
+  readonly input: ByteInput;
+  readonly output: ByteOutput;
+  /** The first port is the console that a kernel finds without being told; one whose name begins with "hvc" is one too. */
+  readonly isConsole: boolean;
 
   constructor(
     readonly id: number,
     readonly name: string,
-    readonly isConsole: boolean,
+    readonly host: HostSide,
   ) {
-    this.host.onInput = () => this.receive();
+    this.input = new ByteInput(host);
+    this.output = new ByteOutput(host);
+    this.isConsole = id === 0 || name.startsWith("hvc");
+    if (this.isConsole) host.patienceMs = CONSOLE_PATIENCE_MS;
   }
 
   /** A console is there for the guest even if nobody looks at it. */
   get isHostOpen(): boolean {
     return this.isConsole || this.host.isTaken;
-  }
-
-  startReceiving(queue: DeviceQueue): void {
-    this.receiving = queue;
-    queue.onAvailable(() => this.receive());
-    this.receive();
-  }
-
-  startTransmitting(queue: DeviceQueue): void {
-    this.isTransmitting = true;
-    queue.serve((chain) => this.transmit(chain));
-  }
-
-  stopReceiving(): void {
-    this.receiving = undefined;
-  }
-
-  stopTransmitting(): void {
-    this.isTransmitting = false;
-    this.host.endWaits();
-  }
-
-  /** Gives the guest what the peer has sent, as far as it has buffers: the peer waits otherwise. */
-  receive(): void {
-    while (this.receiving && this.isGuestOpen) {
-      if (this.input.length === 0) this.input = this.host.read();
-      const chain = this.input.length > 0 ? this.receiving.tryTake() : undefined;
-      if (chain === undefined) return;
-      const part = this.input.subarray(0, chain.out.left);
-      chain.out.bytes(part);
-      chain.use();
-      this.input = this.input.subarray(part.length);
-    }
-  }
-
-  /**
-   * A peer that does not read keeps the chain, and the others in their ring. Where nobody is, output is dropped: a guest's kernel
-   * waits for each line, and would do nothing else.
-   */
-  private async transmit(chain: Chain): Promise<void> {
-    while (this.host.isTaken && this.isTransmitting && chain.in.left > 0) {
-      await this.host.write(chain.in.bytes(Math.min(chain.in.left, PART_BYTES)));
-    }
-    chain.use(0);
   }
 }

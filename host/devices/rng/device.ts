@@ -13,11 +13,11 @@ export class RngDevice implements VirtioDevice {
   readonly virtioId = 4;
   readonly queues: readonly QueueSpec[] = [{ name: "requestq", credit: "all", recover: "repeat" }];
   readonly features = 0n;
+  readonly migrates = true;
   private readonly source: ByteSource;
   private readonly quota: Quota;
   private log: Log = SILENT;
   private stopping = new AbortController();
-  private isDry = false;
 
   constructor(private readonly options: RngValues) {
     this.source = ByteSource.open(options.source);
@@ -47,22 +47,16 @@ export class RngDevice implements VirtioDevice {
     this.source.close();
   }
 
-  /** No answer is to be empty (5.4.6.2): requests wait for more where the source has ended or fails. */
+  /** No answer is to be empty (5.4.6.2): requests wait where the source has ended or fails, and those alone. */
   private async fill(chain: Chain, stopping: AbortSignal): Promise<void> {
     if (chain.out.left > 0) {
-      const bytes = new Uint8Array(
-        Math.min(chain.out.left, REQUEST_BYTES_MAX, await this.quota.next(stopping)),
+      const most = Math.min(chain.out.left, REQUEST_BYTES_MAX, await this.quota.next(stopping));
+      const bytes = await this.source.some(most, stopping, (reason) =>
+        this.log.warn({ source: this.options.source, reason }, "no more random bytes: requests wait"),
       );
-      const length = await this.source.some(bytes, stopping, (reason) => this.tellDry(reason));
-      this.quota.spend(length);
-      chain.out.bytes(bytes.subarray(0, length));
+      this.quota.spend(bytes.length);
+      chain.out.bytes(bytes);
     }
     chain.use();
-  }
-
-  private tellDry(reason: string): void {
-    const { source } = this.options;
-    if (!this.isDry) this.log.warn({ source, reason }, "no more random bytes: requests wait");
-    this.isDry = true;
   }
 }

@@ -32,5 +32,6 @@ export const program = deviceProgram({
   description: "Gives a virtual machine random numbers, over vhost-user.",
   capabilities: { type: "rng" },
   options: RNG_OPTIONS,
+  traits: { hasQueues: (count) => count === 1, featureNames: {}, configBytes: 0 },
   open: async (values) => new (await import("./device.ts")).RngDevice(values),
 });

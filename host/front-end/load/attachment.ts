@@ -78,18 +78,9 @@ async function startRing(
   index: number,
   packed: boolean,
 ): Promise<void> {
-  const { descriptor, available, used } = guest.ringAddresses(index);
-  const userAddress = (gpa: number) => BigInt(guest.memory.userAddressOf(gpa));
   await frontEnd.setVringNum(index, guest.queueSize);
   await frontEnd.setVringBase(index, packed ? PACKED_BASE : SPLIT_BASE);
-  await frontEnd.setVringAddr({
-    index,
-    flags: 0,
-    descriptor: userAddress(descriptor),
-    used: userAddress(used),
-    available: userAddress(available),
-    log: 0n,
-  });
+  await frontEnd.setVringAddr(guest.memory.vringAddress(index, guest.ringAddresses(index)));
   await frontEnd.setVringKick(index, guest.kickFds[index]!);
   await frontEnd.setVringCall(index, guest.callFd);
   await frontEnd.setVringEnable(index, true);

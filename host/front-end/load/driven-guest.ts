@@ -5,7 +5,7 @@ import {
   DRIVER_SLOT_SIZE,
   HISTOGRAM_BUCKETS,
 } from "../../../assembly/abi/driver.ts";
-import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../../../assembly/abi/layout.ts";
+import { QUEUE_F_EVENT_IDX, QUEUE_F_PACKED } from "../../../assembly/abi/queue.ts";
 import type { RingAddresses } from "../../driver/ring.ts";
 import { createEventfd } from "../../linux/eventfd.ts";
 import { close } from "../../linux/libc.ts";

@@ -1,5 +1,5 @@
 // The front-end ring driver in Wasm, its linear memory, and the arenas in it: one for each guest.
-import { WASM_PAGE_SIZE } from "../../../assembly/abi/layout.ts";
+import { WASM_PAGE_SIZE } from "../../../assembly/abi/memory.ts";
 import { instantiate } from "../../../build/driver.js";
 import { addressOf } from "../../linux/libc.ts";
 import { allocateAt, mapSharedAt } from "../../linux/mapping.ts";

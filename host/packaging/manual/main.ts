@@ -15,7 +15,10 @@ const OUT = "build/man";
 
 const toolbox = tableOf(toolboxCommandLine());
 const daemons = (await allPrograms()).map((program) => tableOf(commandLineOf(program)));
-const commands = [...daemons, toolbox, ...toolbox.subcommands];
+/** One that is called as a program has no page of its own: it is part of the program's. */
+const toolOf = (daemon: CommandEntry) => toolbox.subcommands.find((each) => pageName(each) === daemon.path);
+const isTool = (command: CommandEntry) => daemons.some((daemon) => toolOf(daemon) === command);
+const commands = [...daemons, toolbox, ...toolbox.subcommands.filter((each) => !isTool(each))];
 const names = commands.map(pageName);
 
 // The page of a subcommand that is gone must go, too.
@@ -24,7 +27,8 @@ mkdirSync(OUT, { recursive: true });
 for (const command of commands) {
   const name = pageName(command);
   const related = names.filter((other) => other !== name);
-  const text = manualPage(command, { name, related, prose: proseOf(name), version: manifest.version });
+  const tool = daemons.includes(command) ? toolOf(command) : undefined;
+  const text = manualPage(command, { name, related, tool, prose: proseOf(name), version: manifest.version });
   writeFileSync(join(OUT, `${name}.1`), text);
 }
 

@@ -7,6 +7,8 @@ export interface PageContext {
   name: string;
   /** Our other pages. */
   related: readonly string[];
+  /** The toolbox's commands for what the program does. */
+  tool: CommandEntry | undefined;
   prose: Prose;
   version: string;
 }
@@ -34,6 +36,7 @@ export function manualPage(command: CommandEntry, context: PageContext): string 
     ...commandsOf(command),
     ...argumentsOf(command),
     ...optionsOf(command),
+    ...(context.tool ? commandsOf(context.tool) : []),
     ...[...LAST, ...others].flatMap((title) => sectionOf(title, command, prose)),
     section("SEE ALSO"),
     ...blocks(prose, "SEE ALSO"),

@@ -1,5 +1,5 @@
 // Memory that O_DIRECT takes, as a file too, so that an engine copies between it and a guest by reading and writing.
-import { BOUNCE_TOTAL, WORKER_BOUNCE } from "../../../assembly/abi/layout.ts";
+import { BOUNCE_TOTAL, WORKER_BOUNCE } from "../../../assembly/abi/worker.ts";
 import { close } from "../../linux/libc.ts";
 import { allocateAt, mapSharedAt } from "../../linux/mapping.ts";
 import { createMemfd } from "../../linux/memfd.ts";

@@ -2,9 +2,10 @@
 // mounted, swap, a layer on top of it, a program that asked for it (open(2), O_EXCL).
 import { closeSync, constants, openSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { choice, StartError } from "../../errors.ts";
+import { StartError } from "../../errors.ts";
 import { findUserOf, hostUseOf } from "../../linux/device-users.ts";
 import type { DeviceNumber } from "../../linux/file-status.ts";
+import { choice } from "../../process/choices.ts";
 import type { Log } from "../../process/log.ts";
 import { filePath } from "../../process/paths.ts";
 

@@ -2,6 +2,7 @@
 import { type BigIntStats, fstatSync } from "node:fs";
 import type { BlockDisk } from "../../engines/block-disk.ts";
 import { type Log, SILENT } from "../../process/log.ts";
+import { LimitedLog } from "../../process/log-limiter.ts";
 import { DiskFile } from "./disk-file.ts";
 import { FileStorage } from "./file-storage.ts";
 
@@ -54,8 +55,8 @@ export class FileDisk implements BlockDisk {
 
   /** Opens and locks it. Throws {@link StartError}. */
   static async open(options: FileDiskOptions): Promise<FileDisk> {
-    const { signal = new AbortController().signal, log = SILENT, ...choice } = options;
-    return new FileDisk(await FileStorage.open({ ...DEFAULTS, ...choice }, signal, log));
+    const { signal = new AbortController().signal, log = SILENT, ...how } = options;
+    return new FileDisk(await FileStorage.open({ ...DEFAULTS, ...how }, signal, LimitedLog.over(log)));
   }
 
   /**

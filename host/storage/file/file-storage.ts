@@ -3,15 +3,18 @@ import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
 import { StartError } from "../../errors.ts";
 import { blockDeviceFacts } from "../../linux/block-device.ts";
 import { directIoAlignment, readsSectors } from "../../linux/direct-io.ts";
+import { truncate } from "../../linux/file-io.ts";
 import { fileSize, S_IFBLK } from "../../linux/file-status.ts";
 import { isInMemory } from "../../linux/file-system.ts";
 import { iovecOf, readHere } from "../../linux/immediate-io.ts";
-import { addressOf } from "../../linux/libc.ts";
+import { addressOf, SystemError } from "../../linux/libc.ts";
 import { keepAccessTime, neverWaitsIfInMemory } from "../../linux/status-flags.ts";
+import { choice } from "../../process/choices.ts";
 import type { Log } from "../../process/log.ts";
 import {
   type EnginesSetup,
   RANGE_BYTES_MAX,
+  type Sizing,
   type Storage,
   type StorageEngines,
   type StorageFacts,
@@ -22,6 +25,7 @@ import { type Identity, identityOf, serialFrom } from "./identity.ts";
 import { lockUnlessUnsupported } from "./lock.ts";
 import { closeImage, type ImageChoice, type OpenImage, openImage } from "./open-file.ts";
 import { checkRaw } from "./raw-check.ts";
+import { recordServedRaw } from "./raw-record.ts";
 
 export interface FileStorageOptions extends ImageChoice {
   /** What the guest sees. Left out: 512, whatever the medium has. */
@@ -58,12 +62,16 @@ interface OpenedFile {
 
 export class FileStorage implements Storage {
   readonly isLocal = false;
+  readonly sizing: Sizing;
 
   private constructor(
     readonly facts: StorageFacts,
     readonly file: Readonly<OpenedFile>,
     private readonly image: OpenImage,
-  ) {}
+    identity: Identity,
+  ) {
+    this.sizing = sizingOf(image, facts, identity);
+  }
 
   /** `stopping` ends a wait for the image's lock. Throws StartError, with nothing left open. */
   static async open(options: FileStorageOptions, stopping: AbortSignal, log: Log): Promise<FileStorage> {
@@ -98,7 +106,7 @@ export class FileStorage implements Storage {
         directMask: isDirect ? alignment - 1 : 0,
         isPadded: byteLength > fileLength,
       };
-      return new FileStorage(facts, file, image);
+      return new FileStorage(facts, file, image, identity);
     } catch (error) {
       closeImage(image);
       throw error;
@@ -143,11 +151,32 @@ function directAlignment({ fd, status }: OpenImage): number {
  * all else goes that way, too, since a direct write throws away what the cache has of its page (open(2)).
  */
 function tellNotDirect(file: string, alignment: number, log: Log): void {
-  const advice = `give the guest such blocks with --block-size=${alignment} to serve it past the page cache`;
+  const advice = `give the guest such blocks with ${choice("blockSize", alignment)} to serve it past the page cache`;
   log.warn(
     { file, alignment, advice },
     "O_DIRECT takes no blocks as small as the guest's: served through the page cache",
   );
+}
+
+/** Of a device, and of what is only read, the size is somebody else's to change. */
+function sizingOf(image: OpenImage, { blockSize, readOnly }: StorageFacts, identity: Identity): Sizing {
+  const look = () => {
+    const byteLength = byteLengthOf(image);
+    return byteLength - (byteLength % BigInt(blockSize));
+  };
+  const measure = async () => look();
+  if (readOnly) return { measure, look };
+  const isBlockDevice = image.status.type === S_IFBLK;
+  const attributes = isBlockDevice ? {} : { fd: image.fd };
+  // What is served raw is known by its size, too: a guest may by now have written what another format begins with.
+  const taken = () => void recordServedRaw({ byteLength: byteLengthOf(image), identity, ...attributes });
+  if (isBlockDevice) return { measure, look, taken };
+  return { measure, look, taken, set: (byteLength) => setSize(image.fd, byteLength) };
+}
+
+async function setSize(fd: number, byteLength: bigint): Promise<void> {
+  const result = await truncate(fd, byteLength);
+  if (result < 0) throw new SystemError("ftruncate", -result);
 }
 
 function byteLengthOf({ fd, status }: OpenImage): bigint {
@@ -184,7 +213,7 @@ function checkImage(
   { fd, bufferedFd, status }: OpenImage,
   byteLength: bigint,
   identity: Identity,
-  choice: FileStorageOptions,
+  options: FileStorageOptions,
   log: Log,
 ): void {
   const isBlockDevice = status.type === S_IFBLK;
@@ -192,7 +221,7 @@ function checkImage(
   // The end of a device is seldom that of an image on it.
   const end = isBlockDevice ? undefined : readBytes(bufferedFd, byteLength - BigInt(SIGNATURE_BYTES));
   const attributes = isBlockDevice ? {} : { fd };
-  checkRaw({ start, end, isBlockDevice, byteLength, identity, ...attributes }, choice, log);
+  checkRaw({ start, end, isBlockDevice, byteLength, identity, ...attributes }, options, log);
 }
 
 /** What can't be read is the guest's to find out: a device may have bad sectors. */

@@ -2,13 +2,14 @@
 //
 // Neither names nor numbers of devices will do: two images are called disk.img, and /dev/sdb is another disk after a restart.
 import { createHash } from "node:crypto";
-import { closeSync, constants, openSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { closeSync, constants, openSync, readdirSync, statSync } from "node:fs";
 import { VIRTIO_BLK_ID_BYTES } from "../../../assembly/spec/virtio-blk.ts";
 import { BlockSysfs } from "../../linux/block-sysfs.ts";
 import { type DeviceNumber, deviceNumber, fileStatus, S_IFBLK } from "../../linux/file-status.ts";
 import { fileSystemOf, fileSystemUuid } from "../../linux/file-system.ts";
 import { mountSource } from "../../linux/mounts.ts";
 import { filePath } from "../../process/paths.ts";
+import { shownText } from "../../process/shown.ts";
 
 export interface Identity {
   /** The same as long as the disk exists. */
@@ -44,7 +45,8 @@ const NO_ID = "0".repeat(16);
 function fileSystemId(fd: number): string {
   const { magic, id } = fileSystemOf(fd);
   if (id !== NO_ID && magic !== XFS_MAGIC) return id;
-  const network = () => mountSource(/^mnt_id:\s*(\d+)$/m.exec(read(`/proc/self/fdinfo/${fd}`))?.[1] ?? "");
+  const network = () =>
+    mountSource(/^mnt_id:\s*(\d+)$/m.exec(shownText(`/proc/self/fdinfo/${fd}`))?.[1] ?? "");
   return fileSystemUuid(fd) ?? (id === NO_ID ? (network() ?? id) : id);
 }
 
@@ -104,13 +106,5 @@ function idLinkOf(number: DeviceNumber): string | undefined {
     return readdirSync(ID_LINKS).sort().find(isOurs);
   } catch {
     return undefined;
-  }
-}
-
-function read(file: string): string {
-  try {
-    return readFileSync(file, "latin1");
-  } catch {
-    return "";
   }
 }

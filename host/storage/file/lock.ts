@@ -1,10 +1,11 @@
 // Keeps two writers off one image, with the locks that QEMU takes: neither starts while the other has the file.
 import { setTimeout as sleep } from "node:timers/promises";
-import { choice, StartError } from "../../errors.ts";
+import { StartError } from "../../errors.ts";
 import { EINVAL, ENOLCK, ENOSYS, EOPNOTSUPP } from "../../linux/errno.ts";
 import { isByteLocked, lockByte, unlockBytes } from "../../linux/file-lock.ts";
 import { SystemError } from "../../linux/libc.ts";
 import { findLockHolder } from "../../linux/lock-holder.ts";
+import { choice } from "../../process/choices.ts";
 import type { Log } from "../../process/log.ts";
 
 /*

@@ -1,6 +1,6 @@
 // Gets at the file or block device behind a disk: by its path, or as a descriptor that somebody else has opened.
 import { type BigIntStats, closeSync, constants, openSync, statSync } from "node:fs";
-import { choice, reasonOf, StartError } from "../../errors.ts";
+import { reasonOf, StartError } from "../../errors.ts";
 import { blockDeviceFacts } from "../../linux/block-device.ts";
 import { BlockSysfs } from "../../linux/block-sysfs.ts";
 import { hostUseOf, loopUseOf } from "../../linux/device-users.ts";
@@ -14,6 +14,7 @@ import {
 } from "../../linux/file-status.ts";
 import * as libc from "../../linux/libc.ts";
 import { addStatusFlags, O_ACCMODE, O_PATH, openFlags, removeStatusFlags } from "../../linux/status-flags.ts";
+import { choice } from "../../process/choices.ts";
 import type { Log } from "../../process/log.ts";
 import { filePath } from "../../process/paths.ts";
 import { inUse, openClaimed } from "./claim.ts";

@@ -1,6 +1,7 @@
 // A raw disk is asked for, not guessed: an image of another format is refused, unless we were told or have seen before that
 // the bytes are a guest's own.
-import { choice, StartError } from "../../errors.ts";
+import { StartError } from "../../errors.ts";
+import { choice } from "../../process/choices.ts";
 import type { Log } from "../../process/log.ts";
 import { type ImageFormat, imageFormatOf, LUKS } from "./format.ts";
 import { type RecordedDisk, recordServedRaw, wasServedRaw } from "./raw-record.ts";
@@ -28,7 +29,7 @@ export function checkRaw(candidate: RawCandidate, { path, readOnly, format }: Ra
     log.info({ file: path }, "the device holds a LUKS volume, which the guest has to unlock");
   }
   if (readOnly || recordServedRaw(candidate)) return;
-  const advice = "a guest could make it look like an image of another format; give --format=raw";
+  const advice = `a guest could make it look like an image of another format; give ${choice("format", "raw")}`;
   log.info({ file: path }, `there is no place to record that the disk is raw, so ${advice}`);
 }
 

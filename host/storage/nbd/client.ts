@@ -8,7 +8,7 @@ import type { Log } from "../../process/log.ts";
 import { SharedTask } from "../shared-task.ts";
 import { ConnectionError, requestError } from "./errors.ts";
 import type { ExportInfo } from "./handshake.ts";
-import { differenceOf, Link } from "./link.ts";
+import { differenceOf, Link, lookAgain } from "./link.ts";
 import { NBD_CMD_FLUSH, NBD_FLAG_SEND_FLUSH } from "./protocol.ts";
 import { NbdRequest } from "./request.ts";
 import { Unflushed } from "./unflushed.ts";
@@ -58,7 +58,7 @@ export class NbdClient {
     private readonly target: NbdTarget,
     private readonly tls: ConnectionOptions | undefined,
     private readonly log: NbdLog,
-    /** Of the export, as it was at the start. */
+    /** Of the export, as it was at the start, or at the last change of its size that was asked for. */
     private exported: ExportInfo | undefined = undefined,
   ) {}
 
@@ -91,6 +91,20 @@ export class NbdClient {
     else if (request.isChange && this.unflushed.byteLength >= UNFLUSHED_MAX) this.held.push(request);
     else this.dispatch(request);
     return request.answered;
+  }
+
+  /**
+   * How many bytes a new connection is told that the export has. If they are more, or fewer and that may be, all requests go
+   * over such a connection from then on: on the former a server may know the former size alone. Rejects with a ConnectionError.
+   */
+  async measure(mayShrink: boolean): Promise<bigint> {
+    const { byteLength } = this.info;
+    const now = await lookAgain(this.target, this.tls, this.info);
+    if (now.byteLength === byteLength || (now.byteLength < byteLength && !mayShrink)) return now.byteLength;
+    this.exported = { ...this.info, byteLength: now.byteLength };
+    this.log.info({ uri: this.target.uri }, "the NBD export has another size: connecting anew");
+    if (this.link) this.reconnect(this.link.abandon());
+    return now.byteLength;
   }
 
   /** All that has been acknowledged until now is stable when this resolves. */
@@ -202,7 +216,16 @@ export class NbdClient {
     if (performance.now() - this.linkedAt > LASTING_MS) this.pauseMs = 0;
     this.log.warn({ uri: this.target.uri, reason: reason.message }, "NBD server lost; requests wait for it");
     this.giveUpTimer ??= setTimeout(() => this.giveUp(), this.patienceAfter(reason));
-    void this.reconnect();
+    void this.connectAgain();
+  }
+
+  /** At once, for reasons of our own. */
+  private reconnect(unanswered: readonly NbdRequest[]): void {
+    this.link = undefined;
+    this.waiting = unanswered.filter((request) => !isRepetition(request));
+    this.pauseMs = 0;
+    this.giveUpTimer ??= setTimeout(() => this.giveUp(), this.target.reconnectTimeoutMs);
+    void this.connectAgain();
   }
 
   /** Whose time is over: it has been left unanswered by one server after the other, or for long. */
@@ -224,7 +247,7 @@ export class NbdClient {
   }
 
   /** Never rejects. */
-  private async reconnect(): Promise<void> {
+  private async connectAgain(): Promise<void> {
     const { signal } = this.closing;
     for (let lastReason: string | undefined; ; ) {
       await sleep(this.pauseMs, undefined, { signal }).catch(() => {});

@@ -1,7 +1,8 @@
 // An NBD export as a disk: what it can do, and requests cut to sizes that the server takes.
 import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
 import type { BlockDisk } from "../../engines/block-disk.ts";
-import { choice, StartError } from "../../errors.ts";
+import { StartError } from "../../errors.ts";
+import { choice } from "../../process/choices.ts";
 import { lengthOf, slice } from "../buffers.ts";
 import { NbdClient, type NbdLog } from "./client.ts";
 import { ConnectionError } from "./errors.ts";
@@ -97,6 +98,17 @@ function blockSizeOf({ minimumBlock }: ExportInfo): number {
   return Math.max(minimumBlock, SECTOR_SIZE);
 }
 
+async function measured(client: NbdClient, mayShrink: boolean): Promise<bigint> {
+  try {
+    return await client.measure(mayShrink);
+  } catch (error) {
+    if (!(error instanceof ConnectionError)) throw error;
+    throw new RangeError(
+      `the NBD server tells no size anew, which takes a second connection: ${error.message}; start the daemon anew for another size`,
+    );
+  }
+}
+
 /** "The client MUST NOT use a feature documented as 'exposed' by a flag unless that flag was set": such methods are left out. */
 function diskOf(client: NbdClient, byteLength: bigint, readOnly: boolean): BlockDisk {
   const { info } = client;
@@ -121,6 +133,8 @@ function diskOf(client: NbdClient, byteLength: bigint, readOnly: boolean): Block
           pieces.range(NBD_CMD_WRITE_ZEROES, fua | (mayUnmap ? 0 : NBD_CMD_FLAG_NO_HOLE), offset, length),
       }),
     }),
+    measure: async (mayShrink) =>
+      servedLength({ ...info, byteLength: await measured(client, mayShrink) }, readOnly),
     close: () => client.close(),
   };
 }
@@ -129,13 +143,11 @@ function diskOf(client: NbdClient, byteLength: bigint, readOnly: boolean): Block
 class Pieces {
   private readonly payloadMax: number;
   private readonly rangeMax: number;
-  private readonly exportLength: bigint;
 
   constructor(
     private readonly client: NbdClient,
-    { byteLength, minimumBlock, maximumBlock }: ExportInfo,
+    { minimumBlock, maximumBlock }: ExportInfo,
   ) {
-    this.exportLength = byteLength;
     const blockSize = Math.max(minimumBlock, SECTOR_SIZE);
     const most = (limit: number) => Math.max(limit - (limit % blockSize), blockSize);
     this.payloadMax = most(Math.min(maximumBlock, PAYLOAD_MAX));
@@ -144,7 +156,7 @@ class Pieces {
 
   read(offset: bigint, buffers: readonly Uint8Array[]): Promise<void> {
     const byteLength = lengthOf(buffers);
-    const there = Math.min(byteLength, Math.max(Number(this.exportLength - offset), 0));
+    const there = Math.min(byteLength, Math.max(Number(this.client.info.byteLength - offset), 0));
     if (there === byteLength) return this.transfer(NBD_CMD_READ, 0, offset, buffers);
     for (const buffer of slice(buffers, there, byteLength)) buffer.fill(0);
     return this.transfer(NBD_CMD_READ, 0, offset, slice(buffers, 0, there));

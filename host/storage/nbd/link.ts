@@ -13,6 +13,9 @@ import { Wire } from "./wire.ts";
 /** For the connection and the handshake, together. A server that is there answers in milliseconds. */
 const HANDSHAKE_MS = 10_000;
 
+/** Less than `vringd ctl` waits for an answer. */
+const LOOK_MS = 1500;
+
 export interface LinkEvents {
   onAnswer(request: NbdRequest, error: Error | undefined): void;
   onBroken: OnBroken;
@@ -98,6 +101,28 @@ export class Link {
       );
     };
     this.connections.push(new Transmission(wire, onAnswer, breakAll, this.silenceMs));
+  }
+}
+
+/**
+ * What an export is now, of which this is known. By a connection of its own, which a server that takes one at a time leaves
+ * waiting. Rejects with a ConnectionError, also if more has changed than the size.
+ */
+export async function lookAgain(
+  target: NbdTarget,
+  tls: ConnectionOptions | undefined,
+  known: ExportInfo,
+): Promise<ExportInfo> {
+  const ending = new AbortController();
+  const timer = setTimeout(() => ending.abort(), LOOK_MS);
+  try {
+    const { wire, info } = await negotiate(target, tls, ending.signal);
+    wire.destroy();
+    const difference = differenceOf(known, { ...info, byteLength: known.byteLength });
+    if (difference) throw new ConnectionError(difference);
+    return info;
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -15,14 +15,12 @@ export const NBD_FLAG_C_FIXED_NEWSTYLE = 1;
 export const NBD_FLAG_C_NO_ZEROES = 2;
 
 export const NBD_OPT_EXPORT_NAME = 1;
-export const NBD_OPT_ABORT = 2;
 export const NBD_OPT_STARTTLS = 5;
 export const NBD_OPT_GO = 7;
 
 export const NBD_REP_ACK = 1;
 export const NBD_REP_INFO = 3;
 export const NBD_REP_ERR_UNSUP = 0x80000001;
-export const NBD_REP_ERR_POLICY = 0x80000002;
 export const NBD_REP_ERR_TLS_REQD = 0x80000005;
 export const NBD_REP_ERR_UNKNOWN = 0x80000006;
 export const NBD_REP_ERR_SHUTDOWN = 0x80000007;

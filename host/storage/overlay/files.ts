@@ -3,6 +3,7 @@ import { type BigIntStats, closeSync, constants, openSync, statSync } from "node
 import type { BlockDisk } from "../../engines/block-disk.ts";
 import { reasonOf, StartError } from "../../errors.ts";
 import { type Log, SILENT } from "../../process/log.ts";
+import { LimitedLog } from "../../process/log-limiter.ts";
 import { filePath } from "../../process/paths.ts";
 import { DiskFile } from "../file/disk-file.ts";
 import { FileDisk } from "../file/file-disk.ts";
@@ -33,7 +34,8 @@ export interface OverlayOptions {
 }
 
 /** Throws StartError, with nothing left open. */
-export async function openFiles(options: OverlayOptions): Promise<OverlayParts> {
+export async function openFiles(given: OverlayOptions): Promise<OverlayParts> {
+  const options = { ...given, log: LimitedLog.over(given.log ?? SILENT) };
   const base = await openBase(options);
   try {
     const header = { byteLength: base.byteLength, baseChangedNs: changedNsOf(base) };
@@ -73,8 +75,11 @@ function exists(path: string, base: BlockDisk): boolean {
   return true;
 }
 
-async function openChanges(options: OverlayOptions, expected: OverlayHeader): Promise<DiskFile> {
-  const { path, readOnly = false, lock = "auto", lockTimeoutMs = 30_000, log = SILENT } = options;
+async function openChanges(
+  options: OverlayOptions & { log: Log },
+  expected: OverlayHeader,
+): Promise<DiskFile> {
+  const { path, readOnly = false, lock = "auto", lockTimeoutMs = 30_000, log } = options;
   const stopping = options.signal ?? new AbortController().signal;
   const fd = openForUse(path, readOnly);
   try {

@@ -12,7 +12,7 @@ const COLUMNS: Column[] = [
   { title: "FILE", least: 16 },
   { title: "TYPE", least: 5 },
   { title: "FEATURES", least: 12 },
-  { title: "BINARY", least: 20, cut: "start" },
+  { title: "BINARY", least: 16, cut: "start" },
   { title: "DESCRIPTION", least: 16, canGo: true },
 ];
 

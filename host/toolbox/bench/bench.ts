@@ -1,4 +1,5 @@
 // `vringd bench`: comes to the back-end, puts the load on it, and tells what came of it.
+import { createCipheriv } from "node:crypto";
 import { constants } from "node:os";
 import { STATUS_FAILED } from "../../command-line/program.ts";
 import { StartError } from "../../errors.ts";
@@ -70,17 +71,11 @@ async function stopRings(frontEnd: FrontEnd, count: number): Promise<void> {
   }
 }
 
-/** xorshift32: the same data for the same seed, and none that storage could leave out. */
+/** The same data for the same seed, and none that storage could leave out: a cipher's stream. */
 function randomBytes(seed: number): Uint8Array {
-  const words = new Uint32Array(DATA_BYTES / 4);
-  let x = seed;
-  for (let i = 0; i < words.length; i++) {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    words[i] = x;
-  }
-  return new Uint8Array(words.buffer);
+  const key = Buffer.alloc(16);
+  key.writeUInt32LE(seed);
+  return createCipheriv("aes-128-ctr", key, Buffer.alloc(16)).update(new Uint8Array(DATA_BYTES));
 }
 
 function statusOf({ ending, failures, abandoned, all }: Result, socketPath: string): number {

@@ -1,5 +1,5 @@
 // A latency histogram in text: a line for each range, as fine as fits, and bars as long as the terminal allows.
-import { bucketRange, countOf, percentile } from "../../front-end/load/histogram.ts";
+import { type Bucket, countIn, percentileNs } from "../../histogram.ts";
 import { paint } from "../terminal.ts";
 import { formatNs } from "../units.ts";
 
@@ -31,8 +31,8 @@ const BAR_MAX = 160;
 /** Where the output is no terminal. */
 const WIDTH = 80;
 
-export function histogramLines(histogram: Uint32Array, terminalWidth: number): string[] {
-  const total = countOf(histogram);
+export function histogramLines(histogram: readonly Bucket[], terminalWidth: number): string[] {
+  const total = countIn(histogram);
   if (total === 0) return [];
   const width = Number.isFinite(terminalWidth) ? terminalWidth : WIDTH;
   const barMax = Math.max(BAR_MIN, Math.min(BAR_MAX, width - LABEL - 2 - SHARES));
@@ -50,9 +50,9 @@ export function histogramLines(histogram: Uint32Array, terminalWidth: number): s
 }
 
 /** From the fastest request to the slowest, without gaps: the first from 0, the last without end. */
-export function rowsOf(histogram: Uint32Array): Row[] {
-  const first = percentile(histogram, HEAD_PERCENT);
-  const tail = percentile(histogram, TAIL_PERCENT);
+export function rowsOf(histogram: readonly Bucket[]): Row[] {
+  const first = percentileNs(histogram, HEAD_PERCENT) ?? 0;
+  const tail = percentileNs(histogram, TAIL_PERCENT) ?? 0;
   for (const series of SERIES) {
     const bounds = boundsOf(series);
     const from = bounds.findLastIndex((bound) => bound <= first);
@@ -70,15 +70,13 @@ function boundsOf(series: readonly number[]): number[] {
 }
 
 /** Buckets lie in the row that their middle belongs to. */
-function count(histogram: Uint32Array, bounds: readonly number[]): Row[] {
+function count(histogram: readonly Bucket[], bounds: readonly number[]): Row[] {
   const rows = bounds.map((fromNs, i) => ({
     fromNs,
     toNs: bounds[i + 1] ?? Number.POSITIVE_INFINITY,
     count: 0,
   }));
-  for (const [bucket, requests] of histogram.entries()) {
-    if (requests === 0) continue;
-    const { fromNs, toNs } = bucketRange(bucket);
+  for (const [fromNs, toNs, requests] of histogram) {
     const middle = (fromNs + toNs - 1) / 2;
     const row = rows.find((candidate) => middle < candidate.toNs);
     row!.count += requests;

@@ -1,6 +1,7 @@
 // How a load goes, on one line of the terminal that is written over and over. Standard error, so that output can be kept.
 import type { DrivenGuest } from "../../front-end/load/driven-guest.ts";
-import { percentile } from "../../front-end/load/histogram.ts";
+import { bucketsOf } from "../../front-end/load/histogram.ts";
+import { type Bucket, percentileNs } from "../../histogram.ts";
 import { formatBytes, formatCount, formatNs } from "../units.ts";
 
 const EVERY_NS = 250e6;
@@ -29,7 +30,7 @@ export class LiveLine {
       this.seconds,
       iops,
       iops * this.blockBytes,
-      this.guest.latencies().all,
+      bucketsOf(this.guest.latencies().all),
     );
     // A line that wraps can't be written over.
     process.stderr.write(ERASE + text.slice(0, (process.stderr.columns || COLUMNS) - 1));
@@ -41,19 +42,19 @@ export class LiveLine {
 }
 
 /** The rate of just now, and the latencies of all so far. */
-export function liveText(
+function liveText(
   elapsed: number,
   seconds: number,
   iops: number,
   bytesPerSecond: number,
-  latencies: Uint32Array,
+  latencies: readonly Bucket[],
 ): string {
   const parts = [
     `${elapsed.toFixed(1)} of ${seconds} s`,
     `${formatCount(iops)} IOPS`,
     `${formatBytes(bytesPerSecond)}/s`,
-    `p50 ${formatNs(percentile(latencies, 50))}`,
-    `p99 ${formatNs(percentile(latencies, 99))}`,
+    `p50 ${formatNs(percentileNs(latencies, 50))}`,
+    `p99 ${formatNs(percentileNs(latencies, 99))}`,
   ];
   return parts
     .map((part) => part.padEnd(13))

@@ -1,5 +1,6 @@
 // What was measured, in numbers; and as `vringd bench --json` prints it.
-import { bucketRange, countOf, meanOf, percentile } from "../../front-end/load/histogram.ts";
+import { bucketsOf } from "../../front-end/load/histogram.ts";
+import { type Bucket, countIn, meanNs, percentileNs } from "../../histogram.ts";
 import type { BenchOptions } from "./command.ts";
 import type { Plan } from "./plan.ts";
 import type { Ending, Measured } from "./run.ts";
@@ -23,35 +24,36 @@ export interface Result {
   reads: Figures | undefined;
   writes: Figures | undefined;
   all: Figures;
-  histogram: Uint32Array;
+  histogram: Bucket[];
 }
 
 export function resultOf(measured: Measured, blockBytes: number): Result {
   const { seconds, latencies, failures, ending, abandoned } = measured;
-  const figures = (histogram: Uint32Array) => figuresOf(histogram, seconds, blockBytes);
-  const some = (histogram: Uint32Array) => (countOf(histogram) > 0 ? figures(histogram) : undefined);
+  const figures = (buckets: readonly Bucket[]) => figuresOf(buckets, seconds, blockBytes);
+  const some = (buckets: readonly Bucket[]) => (buckets.length > 0 ? figures(buckets) : undefined);
+  const histogram = bucketsOf(latencies.all);
   return {
     seconds,
     ending,
     failures,
     abandoned,
-    reads: some(latencies.reads),
-    writes: some(latencies.writes),
-    all: figures(latencies.all),
-    histogram: latencies.all,
+    reads: some(bucketsOf(latencies.reads)),
+    writes: some(bucketsOf(latencies.writes)),
+    all: figures(histogram),
+    histogram,
   };
 }
 
-export function figuresOf(histogram: Uint32Array, seconds: number, blockBytes: number): Figures {
-  const requests = countOf(histogram);
+function figuresOf(buckets: readonly Bucket[], seconds: number, blockBytes: number): Figures {
+  const requests = countIn(buckets);
   const iops = seconds > 0 ? requests / seconds : 0;
-  const at = (percent: number) => percentile(histogram, percent);
+  const at = (percent: number) => percentileNs(buckets, percent) ?? 0;
   return {
     requests,
     iops,
     bytesPerSecond: iops * blockBytes,
     latencyNs: {
-      mean: meanOf(histogram),
+      mean: meanNs(buckets) ?? 0,
       p50: at(PERCENTILES.p50),
       p90: at(PERCENTILES.p90),
       p99: at(PERCENTILES.p99),
@@ -82,8 +84,6 @@ export function resultAsJson(socketPath: string, options: BenchOptions, plan: Pl
     all,
     reads,
     writes,
-    histogram: [...histogram.entries()]
-      .filter(([, count]) => count > 0)
-      .map(([bucket, count]) => ({ ...bucketRange(bucket), count })),
+    histogram: histogram.map(([fromNs, toNs, count]) => ({ fromNs, toNs, count })),
   };
 }

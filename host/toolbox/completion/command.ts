@@ -8,7 +8,7 @@ export type Shell = (typeof SHELLS)[number];
 const WHERE = `
 Where shells look for it, or what reads it from their start-up file:
   bash  ~/.local/share/bash-completion/completions/vringd,
-        and links to it by the daemons' names, such as vringd-blk;
+        and links to it by the daemons' names;
         or source <(vringd completion bash)
   zsh   _vringd in a directory of $fpath;
         or, after compinit, source <(vringd completion zsh)

@@ -75,12 +75,13 @@ function argumentSpec({ value, isVariadic }: ArgumentEntry): string {
 }
 
 function valueSpec({ name, choices, completes }: Value): string {
+  const title = escaped(name);
   // _files -/ would offer files where there is no directory.
-  if (completes === "directory") return `${name}:_path_files -/`;
-  if (completes === "file") return `${name}:_files`;
-  if (completes === "socket") return `${name}:_vringd_sockets`;
-  if (completes === "group") return `${name}:_groups`;
-  return choices.length > 0 ? `${name}:(${choices.join(" ")})` : `${name}: `;
+  if (completes === "directory") return `${title}:_path_files -/`;
+  if (completes === "file") return `${title}:_files`;
+  if (completes === "socket") return `${title}:_vringd_sockets`;
+  if (completes === "group") return `${title}:_groups`;
+  return choices.length > 0 ? `${title}:(${choices.join(" ")})` : `${title}: `;
 }
 
 /** The one that is loaded from $fpath has the plain name. */

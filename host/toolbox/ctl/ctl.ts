@@ -6,6 +6,8 @@ import { askControl, ControlError, type Peer } from "../control-client.ts";
 import { resolveControlSocket } from "../control-sockets.ts";
 import type { CtlOptions } from "../observe.ts";
 import { complain, printJson, printLines, terminalWidth } from "../terminal.ts";
+import { answerLines, askCommands, commandLines, tellDevice } from "./device-command.ts";
+import { controlKey } from "./escape-key.ts";
 import { printEvents } from "./events.ts";
 import { statsLines } from "./stats.ts";
 import { statusLines } from "./status.ts";
@@ -15,14 +17,26 @@ type Answered = { value: unknown; lines: string[] };
 export async function ctl(
   pathOrName: string,
   command: string,
-  level: string | undefined,
-  { timeout, json }: CtlOptions,
+  args: readonly string[],
+  options: CtlOptions,
 ): Promise<number> {
+  const { timeout, json, escape: key, force } = options;
   const peer = { socketPath: resolveControlSocket(pathOrName), timeoutMs: timeout * 1000 };
   try {
-    if (command === "events") await printEvents(peer, json ?? false);
+    if (command === "attach") {
+      const { attach } = await import("./attach.ts");
+      return await attach(peer, args[0], { escape: controlKey(key), force: force ?? false });
+    }
+    if (command === "screenshot") {
+      const { screenshot } = await import("./screenshot.ts");
+      await screenshot(peer, args[0]!, args[1], json ?? false);
+    } else if (command === "events") await printEvents(peer, json ?? false);
     else {
-      const { value, lines } = await perform(peer, command, level);
+      const { value, lines } = await perform(
+        peer,
+        command,
+        command === "resize" ? resizeArguments(options) : args,
+      );
       if (json) printJson(value);
       else printLines(lines);
     }
@@ -34,7 +48,7 @@ export async function ctl(
   }
 }
 
-async function perform(peer: Peer, command: string, level: string | undefined): Promise<Answered> {
+async function perform(peer: Peer, command: string, args: readonly string[]): Promise<Answered> {
   switch (command) {
     case "status": {
       const value = await askControl<Status>(peer, "GET", "/v1/status");
@@ -45,12 +59,25 @@ async function perform(peer: Peer, command: string, level: string | undefined): 
       return { value, lines: statsLines(value, terminalWidth()) };
     }
     case "log-level": {
-      const value = await askControl<{ level: string }>(peer, "PUT", "/v1/log-level", { level });
+      const value = await askControl<{ level: string }>(peer, "PUT", "/v1/log-level", { level: args[0] });
       return { value, lines: [`It logs ${value.level} and what is worse from now on.`] };
     }
-    default: {
+    case "commands": {
+      const value = await askCommands(peer);
+      return { value, lines: commandLines(value) };
+    }
+    case "quit": {
       const value = await askControl(peer, "POST", "/v1/quit");
       return { value, lines: ["It is stopping."] };
     }
+    default: {
+      const value = await tellDevice(peer, command, args);
+      return { value, lines: answerLines(value) };
+    }
   }
+}
+
+/** As the device takes them. */
+function resizeArguments({ size, shrink }: CtlOptions): string[] {
+  return [...(size === undefined ? [] : [`--size=${size}`]), ...(shrink ? ["--shrink"] : [])];
 }

@@ -11,8 +11,8 @@ const COLUMNS: Column[] = [
   { title: "STATE", least: 8 },
   { title: "SIZE", least: 5, align: "right" },
   { title: "FORMAT", least: 6 },
-  { title: "EVENT INDEX", least: 11 },
-  { title: "IN FLIGHT", least: 9, align: "right" },
+  { title: "EVENT INDEX", least: 11, canGo: true },
+  { title: "IN FLIGHT", least: 9, align: "right", canGo: true },
   { title: "WHY", least: 20 },
 ];
 
@@ -47,6 +47,7 @@ const OF_EVERY_DEVICE = [
   "logLevel",
   "entrance",
   "frontEnd",
+  "frontEnds",
   "rings",
 ];
 
@@ -76,7 +77,7 @@ function placeOf(entrance: Status["entrance"]): string {
   return "connect" in entrance ? entrance.connect : entrance.socketPath;
 }
 
-function frontEndOf({ frontEnd, entrance }: Status): [string, string][] {
+function frontEndOf({ frontEnd, frontEnds, entrance }: Status): [string, string][] {
   const where = placeOf(entrance);
   if (frontEnd === null) return [["front-end", `none; awaited at ${where}`]];
   const { connectedSeconds, features, protocolFeatures } = frontEnd;
@@ -84,7 +85,20 @@ function frontEndOf({ frontEnd, entrance }: Status): [string, string][] {
     ["front-end", `connected at ${where} for ${formatSpan(connectedSeconds)}`],
     ["features", shorten(features, /^VIRTIO_([A-Z]+_)?F_|^VHOST_USER_F_/)],
     ["protocol", shorten(protocolFeatures, /^VHOST_USER_PROTOCOL_F_/)],
+    ...othersOf(frontEnds),
   ];
+}
+
+/** A predecessor of this version knows of none. */
+function othersOf(frontEnds: Status["frontEnds"] = []): [string, string][] {
+  if (frontEnds.length < 2) return [];
+  const others = frontEnds.filter(({ served }) => !served);
+  return others
+    .slice(-1)
+    .map(({ connectedSeconds }) => [
+      "another",
+      `connected for ${formatSpan(connectedSeconds)}; served once the rings of the first are stopped`,
+    ]);
 }
 
 function shorten(names: readonly string[], prefix: RegExp): string {

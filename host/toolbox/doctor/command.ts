@@ -9,9 +9,9 @@ export interface DoctorOptions {
 export function addDoctor(program: Command): void {
   program
     .command("doctor")
-    .summary("find out whether vringd-blk can run here")
+    .summary("find out whether vringd can run here")
     .description(
-      "Tries what vringd-blk needs of this machine, and tells what to change. Nothing is changed, and no data is read.",
+      "Tries what vringd needs of this machine, and tells what to change. Nothing is changed, and no data is read.",
     )
     .option(
       "--image <PATH>",
@@ -20,7 +20,7 @@ export function addDoctor(program: Command): void {
     .option("--json", "print JSON, for programs")
     .addHelpText(
       "after",
-      "\nExit status: 0 if vringd-blk can run, 1 if something keeps it from running, 2 for wrong usage.",
+      "\nExit status: 0 if vringd can run, 1 if something keeps it from running, 2 for wrong usage.",
     )
     .action(async (options: DoctorOptions) => {
       const { doctor } = await import("./doctor.ts");

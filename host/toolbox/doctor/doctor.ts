@@ -43,6 +43,6 @@ function findingLines({ check, status, text, advice }: Finding): string[] {
 }
 
 function conclusion(problems: number): string {
-  if (problems === 0) return "vringd-blk can run here.";
-  return `vringd-blk can't run so: there ${problems === 1 ? "is a problem" : `are ${problems} problems`}.`;
+  if (problems === 0) return "vringd can run here.";
+  return `vringd can't run so: there ${problems === 1 ? "is a problem" : `are ${problems} problems`}.`;
 }

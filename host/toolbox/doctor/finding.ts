@@ -1,6 +1,6 @@
 // What a check has found.
 
-/** A note is worth knowing; a problem keeps vringd-blk from running. */
+/** A note is worth knowing; a problem keeps vringd from running. */
 export type Status = "ok" | "note" | "problem";
 
 export interface Finding {

@@ -5,6 +5,8 @@ import manifest from "../../../package.json" with { type: "json" };
 import { reasonOf } from "../../errors.ts";
 import { formatBytes } from "../units.ts";
 import { type Finding, note, ok, problem } from "./finding.ts";
+import { limitOf } from "./limits.ts";
+import { processes } from "./processes.ts";
 
 /** With IORING_SETUP_NO_MMAP. */
 const URING_KERNEL = [6, 5];
@@ -16,7 +18,7 @@ const FILES_WANTED = 1024;
 const FILES_LEAST = 128;
 
 export function machineFindings(): Finding[] {
-  return [node(), kernel(), processor(), openFiles(), lockedMemory(), hugePages(), kvm()];
+  return [node(), kernel(), processor(), openFiles(), processes(), lockedMemory(), hugePages(), kvm()];
 }
 
 function node(): Finding {
@@ -31,7 +33,7 @@ function kernel(): Finding {
   if (!isAtLeast(version, LEAST_KERNEL))
     return problem("kernel", `Linux ${version} is too old`, "use Linux 6.5 or later");
   if (isAtLeast(version, URING_KERNEL)) return ok("kernel", `Linux ${version}`);
-  return note("kernel", `Linux ${version}`, "Linux 6.5 or later has the io_uring that makes vringd-blk fast");
+  return note("kernel", `Linux ${version}`, "Linux 6.5 or later has the io_uring that makes disks fast");
 }
 
 function isAtLeast(version: string, least: readonly number[]): boolean {
@@ -70,13 +72,7 @@ function openFiles(): Finding {
 function lockedMemory(): Finding {
   const limit = limitOf("Max locked memory");
   const text = limit === Number.POSITIVE_INFINITY ? "no limit" : `up to ${formatBytes(limit)}`;
-  return ok("memlock", `${text}; vringd-blk locks none`);
-}
-
-/** The soft limit that holds for us, and so for a daemon that is started the same way. */
-function limitOf(name: string): number {
-  const limit = new RegExp(`^${name} +(\\S+)`, "m").exec(readFileSync("/proc/self/limits", "latin1"))?.[1];
-  return limit === "unlimited" ? Number.POSITIVE_INFINITY : Number(limit);
+  return ok("memlock", `${text}; vringd locks none`);
 }
 
 function hugePages(): Finding {
@@ -100,8 +96,8 @@ function kvm(): Finding {
   } catch (error) {
     const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
     const advice = isMissing
-      ? "vringd-blk does without, but guests are emulated: turn virtualization on, or load kvm_intel or kvm_amd"
-      : "vringd-blk does without, but guests are emulated: join the group that owns it, mostly kvm";
+      ? "vringd does without, but guests are emulated: turn virtualization on, or load kvm_intel or kvm_amd"
+      : "vringd does without, but guests are emulated: join the group that owns it, mostly kvm";
     return note("/dev/kvm", `can't be used: ${reasonOf(error)}`, advice);
   }
 }

@@ -1,4 +1,4 @@
-// Whether there is the memory that vringd-blk works in: its own, and what it shares with guests.
+// Whether there is the memory that vringd works in: its own, and what it shares with guests.
 import { reasonOf } from "../../errors.ts";
 import { close } from "../../linux/libc.ts";
 import { mapShared, PAGE_SIZE, unmap } from "../../linux/mapping.ts";

@@ -1,10 +1,10 @@
 // Whether a worker would get its address space and its ring, by making both as a worker does.
-import { readFileSync } from "node:fs";
 import { UringEngine } from "../../engines/uring.ts";
 import { reasonOf } from "../../errors.ts";
 import { SystemError } from "../../linux/libc.ts";
 import { LinearMemory } from "../../memory/linear-memory.ts";
 import { workerPtrOf } from "../../memory/worker-part.ts";
+import { shownText } from "../../process/shown.ts";
 import { type Finding, note, ok, problem } from "./finding.ts";
 
 export function uringFindings(): Finding[] {
@@ -33,13 +33,13 @@ function uring({ wasm, hostAddress }: LinearMemory): Finding {
     return ok("io_uring", `a worker can have ${engine.requestCount} requests in flight`);
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
-    const text = `can't be used: ${error.message}, so vringd-blk serves with threads, which is slower`;
+    const text = `can't be used: ${error.message}, so disks are served with threads, which is slower`;
     return note("io_uring", text, adviceFor(error.code));
   }
 }
 
 function adviceFor(code: string): string {
-  const disabled = readWord("/proc/sys/kernel/io_uring_disabled");
+  const disabled = shownText("/proc/sys/kernel/io_uring_disabled").trim();
   if (code === "EPERM" && disabled === "2")
     return "it is turned off: set kernel.io_uring_disabled=0 with sysctl";
   if (code === "EPERM" && disabled === "1")
@@ -50,18 +50,10 @@ function adviceFor(code: string): string {
   if (code === "ENOSYS") return "the kernel was built without it";
   if (code === "EINVAL") return "use Linux 6.5 or later, which has IORING_SETUP_NO_MMAP";
   if (code === "ENOMEM") return "raise the limit of locked memory: ulimit -l, LimitMEMLOCK=";
-  return "vringd-blk goes on without it";
+  return "vringd goes on without it";
 }
 
 /** "Seccomp: 2" in /proc/self/status: there is a filter (proc(5)). */
 function isFiltered(): boolean {
-  return /^Seccomp:\s*2$/m.test(readWord("/proc/self/status"));
-}
-
-function readWord(path: string): string {
-  try {
-    return readFileSync(path, "latin1").trim();
-  } catch {
-    return "";
-  }
+  return /^Seccomp:\s*2$/m.test(shownText("/proc/self/status"));
 }

@@ -17,8 +17,13 @@ export function reportAsJson(report: ProbeReport): unknown {
   };
 }
 
-function strangerAsJson({ noDisk, config }: ProbedStranger) {
-  return { disk: null, noDisk, config: config.length > 0 ? config.toString("hex") : null };
+function strangerAsJson({ noDisk, mayBe, config }: ProbedStranger) {
+  return {
+    disk: null,
+    noDisk,
+    mayBe: mayBe.map(({ type }) => type),
+    config: config.length > 0 ? config.toString("hex") : null,
+  };
 }
 
 function diskAsJson({ disk, serial }: ProbedDisk) {

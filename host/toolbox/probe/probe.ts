@@ -7,8 +7,9 @@ import {
 } from "../../../assembly/spec/virtio-blk.ts";
 import { BLOCK_FEATURE_NAMES } from "../../devices/block/feature-names.ts";
 import type { DiskFacts } from "../../front-end/disk-facts.ts";
-import type { FrontEnd } from "../../front-end/front-end.ts";
+import { type FrontEnd, Refused } from "../../front-end/front-end.ts";
 import { Memory } from "../../front-end/memory.ts";
+import { TooLate } from "../../front-end/requests.ts";
 import { featureNames, protocolFeatureNames } from "../../protocol/feature-names.ts";
 import * as m from "../../protocol/messages.ts";
 import { withFrontEnd } from "../attach.ts";
@@ -16,6 +17,7 @@ import { printJson, printLines } from "../terminal.ts";
 import type { ProbeOptions } from "./command.ts";
 import { lookForDisk } from "./disk-of.ts";
 import { reportAsJson } from "./json.ts";
+import { CONFIG_MOST, type FittingType, typesThatFit } from "./types.ts";
 import { reportLines } from "./view.ts";
 
 export interface ProbeReport {
@@ -40,6 +42,8 @@ export interface ProbedDisk {
 
 /** A device of another type: which one, nobody tells. */
 export interface ProbedStranger {
+  /** Types that it may have, by what can be seen of it. */
+  mayBe: readonly FittingType[];
   /** Why it can't be a disk; a phrase. */
   noDisk: string;
   /** As much of its configuration space as it gives; empty if it gives none. */
@@ -51,32 +55,45 @@ export type Serial = { text: string } | { unknown: string };
 
 export async function probe(socketPath: string, { timeout, json }: ProbeOptions): Promise<void> {
   const place = { socketPath, timeoutMs: timeout * 1000 };
-  const report = await withFrontEnd(place, { configSize: 0 }, (frontEnd) => ask(frontEnd, socketPath));
+  // A device may want features that are not known here: those are accepted only where a request is made.
+  const options = { configSize: 0, onlyAsks: true };
+  const report = await withFrontEnd(place, options, (frontEnd) => ask(frontEnd, socketPath));
   if (json) printJson(reportAsJson(report));
   else printLines(reportLines(report));
 }
 
 async function ask(frontEnd: FrontEnd, socketPath: string): Promise<ProbeReport> {
   const { backendFeatures, offeredProtocolFeatures } = frontEnd;
-  const device = await askDevice(frontEnd);
   const hasSlots = frontEnd.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+  const maxMemorySlots = hasSlots ? Number(await frontEnd.getMaxMemSlots()) : undefined;
+  // Last: the one request to the device may have to wait for another front-end.
+  const device = await askDevice(frontEnd);
   return {
     socketPath,
     features: backendFeatures,
-    featureNames: featureNames(backendFeatures, "disk" in device ? BLOCK_FEATURE_NAMES : {}),
+    featureNames: featureNames(backendFeatures, ownNamesOf(device)),
     protocolFeatures: offeredProtocolFeatures,
     protocolFeatureNames: protocolFeatureNames(offeredProtocolFeatures ?? 0n),
     queueCount: frontEnd.maxQueues,
-    maxMemorySlots: hasSlots ? Number(await frontEnd.getMaxMemSlots()) : undefined,
+    maxMemorySlots,
     offersInflight: frontEnd.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD),
     device,
   };
 }
 
+/** Of one of several types that fit, a bit can have several names. */
+function ownNamesOf(device: ProbeReport["device"]): Readonly<Record<number, string>> {
+  if ("disk" in device) return BLOCK_FEATURE_NAMES;
+  return device.mayBe.length === 1 ? device.mayBe[0]!.featureNames : {};
+}
+
 async function askDevice(frontEnd: FrontEnd): Promise<ProbeReport["device"]> {
   const config = await readConfig(frontEnd);
   const found = lookForDisk(config, frontEnd.backendFeatures);
-  if ("reason" in found) return { noDisk: found.reason, config };
+  if ("reason" in found) {
+    const { maxQueues: queueCount, backendFeatures: features } = frontEnd;
+    return { noDisk: found.reason, config, mayBe: await typesThatFit({ queueCount, features, config }) };
+  }
   // Its driver reads the capacity there.
   frontEnd.config = config;
   return { disk: found.disk, serial: await askSerial(frontEnd) };
@@ -93,15 +110,19 @@ async function readConfig(frontEnd: FrontEnd): Promise<Buffer<ArrayBuffer>> {
 }
 
 /** In bytes: 60 is a disk's in virtio 1.1. Spaces are made of fields of up to 8 bytes. */
-const CONFIG_SIZES = [60, 56, 48, 40, 36, 32, 28, 24, 20, 16, 12, 8, 4, 2, 1];
+const CONFIG_SIZES = [CONFIG_MOST, 56, 48, 40, 36, 32, 28, 24, 20, 16, 12, 8, 4, 2, 1];
+
+const OTHERS = ", perhaps since another front-end is served";
 
 /** The one request that a probe makes: it moves no data of the disk. All else is known by now, so a failure is no end. */
 async function askSerial(frontEnd: FrontEnd): Promise<Serial> {
   try {
+    await frontEnd.acceptFeatures();
     await frontEnd.shareMemory(new Memory());
     await frontEnd.addQueue();
   } catch (error) {
-    return { unknown: `no queue could be started: ${(error as Error).message}` };
+    const hint = error instanceof TooLate || error instanceof Refused ? OTHERS : "";
+    return { unknown: `no queue could be started${hint}: ${(error as Error).message}` };
   }
   try {
     return await requestSerial(frontEnd);

@@ -4,6 +4,7 @@ import { type DiskFacts, logicalBlockSize } from "../../front-end/disk-facts.ts"
 import { formatRow } from "../rows.ts";
 import { formatBytes } from "../units.ts";
 import type { ProbedDisk, ProbedStranger, ProbeReport } from "./probe.ts";
+import type { FittingType } from "./types.ts";
 
 const INDENT = "physical block  ".length;
 const NOT_TOLD = "not told";
@@ -24,12 +25,12 @@ export function reportLines(report: ProbeReport): string[] {
   return rows.flatMap(([label, text]) => formatRow(label, text, INDENT));
 }
 
-/** Nothing in the protocol tells what it is; the program's --print-capabilities does. */
-function strangerRows({ noDisk, config }: ProbedStranger): Row[] {
-  const bytes = config.toString("hex").replace(/(?<=^(?:..)+)(?=.)/g, " ");
+/** The program's --print-capabilities tells the type for sure. */
+function strangerRows({ noDisk, mayBe, config }: ProbedStranger): Row[] {
   return [
     ["device", `no disk: ${noDisk}`],
-    ["config space", config.length === 0 ? NOT_TOLD : bytes],
+    ["type", mayBe.length === 0 ? "unknown" : `not told; it looks like ${orList(mayBe)}`],
+    ["config space", config.length === 0 ? NOT_TOLD : bytesOf(config)],
   ];
 }
 
@@ -91,6 +92,18 @@ function writeZeroes({ writeZeroes: offered }: DiskFacts): string {
 
 function ranges(maxSectors: number, maxSegments: number): string {
   return `up to ${plural(maxSectors, "sector")} (${formatBytes(maxSectors * SECTOR_SIZE)}) in ${plural(maxSegments, "segment")}`;
+}
+
+/** Back-ends give zeroes for what lies past the end of a device's space. */
+function bytesOf(config: Buffer): string {
+  const end = config.findLastIndex((byte) => byte !== 0) + 1;
+  const bytes = [...config.subarray(0, end)].map((byte) => byte.toString(16).padStart(2, "0"));
+  const zeroes = config.length - end;
+  return [...bytes, ...(zeroes > 0 ? [`and ${zeroes} times 00`] : [])].join(" ");
+}
+
+function orList(types: readonly FittingType[]): string {
+  return types.map(({ type }) => type).join(" or ");
 }
 
 function memorySlots({ maxMemorySlots }: ProbeReport): string {

@@ -1,6 +1,6 @@
 // What happened between two looks at one daemon, by queue and altogether. Pure.
 
-import { type Bucket, percentileNs, since, together } from "../../observability/percentiles.ts";
+import { type Bucket, percentileNs, since, together } from "../../histogram.ts";
 import {
   type OperationStats,
   type QueueStats,

@@ -52,13 +52,13 @@ async function watchLive(watch: Watch, { interval }: TopOptions): Promise<number
 function frame(looks: readonly Look[], interval: number): string[] {
   const width = terminalWidth();
   const clock = new Date().toTimeString().slice(0, 8);
-  const disks = `${looks.length} ${looks.length === 1 ? "disk" : "disks"}, every ${interval} s`;
-  const title = `vringd top  ${clock}  ${disks}  q ends`;
+  const devices = `${looks.length} ${looks.length === 1 ? "device" : "devices"}, every ${interval} s`;
+  const title = `vringd top  ${clock}  ${devices}  q ends`;
   if (looks.length === 0) return [paint("bold", title), "", ...wrap(nothingFound(), width)];
   return [paint("bold", title), "", ...viewLines(looks, width), "", ...legendLines(width)];
 }
 
 function nothingFound(): string {
   const where = controlDirectories().join(" or ");
-  return `no control socket in ${where}: start vringd-blk with --control-socket=NAME.control, or say where it is`;
+  return `no control socket in ${where}: start a daemon with --control-socket=NAME.control, or say where it is`;
 }

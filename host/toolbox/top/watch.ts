@@ -1,15 +1,18 @@
 // The daemons that are watched, looked at again and again: each look tells what happened since the one before.
 import type { Stats } from "../../observability/stats.ts";
 import { askControl, ControlError } from "../control-client.ts";
-import { diskName, findControlSockets, resolveControlSocket } from "../control-sockets.ts";
+import { deviceName, findControlSockets, resolveControlSocket } from "../control-sockets.ts";
 import { type QueueRates, ratesBetween } from "./rates.ts";
 
 /** One daemon at one look. */
 export interface Look {
-  disk: string;
+  /** As its control socket is called. */
+  device: string;
   socket: string;
   /** First all queues together, then each that is used. Left out at the first look, and where there was no answer. */
   rates?: QueueRates[];
+  /** What the device has an operator watch, by name, as it is at this look. */
+  watched?: Readonly<Record<string, string>>;
   /** Why there are no rates, if it should have some. */
   problem?: string;
 }
@@ -32,7 +35,7 @@ export class Watch {
   }
 
   private async lookAt(socket: string, before: Stats | undefined): Promise<Look> {
-    const disk = diskName(socket);
+    const device = deviceName(socket);
     try {
       const stats = await askControl<Stats>(
         { socketPath: socket, timeoutMs: this.timeoutMs },
@@ -41,10 +44,11 @@ export class Watch {
       );
       this.before.set(socket, stats);
       const rates = before && ratesBetween(before, stats);
-      return { disk, socket, ...(rates && { rates }) };
+      const { watched } = stats;
+      return { device, socket, ...(rates && { rates }), ...(watched && { watched }) };
     } catch (error) {
       if (!(error instanceof ControlError)) throw error;
-      return { disk, socket, problem: error.message };
+      return { device, socket, problem: error.message };
     }
   }
 }

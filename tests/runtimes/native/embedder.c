@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #include "core.h"
 #include "wasm-rt-impl.h"
@@ -19,6 +18,7 @@ unsigned calls;
 bool isHolding;
 Operation held[REQUESTS];
 unsigned heldCount;
+int32_t (*onChain)(const Chain* chain);
 
 static wasm_rt_memory_t memory;
 static Z_core_instance_t core;
@@ -107,6 +107,8 @@ void startRing(const Ring* ring, uint32_t inflight) {
                      CALL_FD);
 }
 
+void giveCredit(uint32_t count) { Z_coreZ_addCredit(&core, 0, count); }
+
 uint32_t stopRing(void) {
   Z_coreZ_stopQueue(&core, 0);
   run();
@@ -147,8 +149,15 @@ static int32_t transferVectors(bool isWrite, uint64_t offset, uint64_t address, 
   return moved;
 }
 
+static int32_t performChain(const Operation* it) {
+  const Chain chain = {(const struct iovec*)(uintptr_t)it->address, it->length, (uint32_t)it->offset, it->flags};
+  return onChain(&chain);
+}
+
 static int32_t perform(const Operation* it) {
   switch (it->opcode) {
+    case OP_CHAIN:
+      return performChain(it);
     case IORING_OP_READ:
     case IORING_OP_WRITE:
       return transfer(it->opcode == IORING_OP_WRITE, it->offset, it->address, it->length);
@@ -186,8 +195,16 @@ static void cancel(uint64_t userData) {
   complete(userData, -ECANCELED);
 }
 
+static void serveRequest(const Operation* it) {
+  if (isHolding) held[heldCount++] = *it;
+  else complete(it->userData, perform(it));
+}
+
 static void serve(const Operation* it) {
-  if (it->opcode == IORING_OP_ASYNC_CANCEL) {
+  if (it->opcode == OP_CHAIN) {
+    // Its descriptor is the number of its queue.
+    serveRequest(it);
+  } else if (it->opcode == IORING_OP_ASYNC_CANCEL) {
     cancel(it->address);
   } else if (it->fd == KICK_FD) {
     waitForKick(it->userData);
@@ -196,8 +213,7 @@ static void serve(const Operation* it) {
     complete(it->userData, 8);
   } else if (it->fd != CONTROL_FD) {
     // There are no commands from elsewhere: the read of the control descriptor waits for ever.
-    if (isHolding) held[heldCount++] = *it;
-    else complete(it->userData, perform(it));
+    serveRequest(it);
   }
 }
 
@@ -210,6 +226,7 @@ static Operation takeSqe(void) {
       .offset = load64(sqe + SQE_OFF),
       .address = load64(sqe + SQE_ADDR),
       .length = load32(sqe + SQE_LEN),
+      .flags = load32(sqe + SQE_OP_FLAGS),
       .userData = load64(sqe + SQE_USER_DATA),
   };
   store32(SQ_HEAD, head + 1);

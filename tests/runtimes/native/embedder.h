@@ -1,8 +1,10 @@
-// The core as wasm2c made it, with the least around it: one queue, a disk in memory, one thread.
+// The core as wasm2c made it, with the least around it: one queue, of a disk in memory or of chains; one thread.
 // Made from assembly/ABI.md; abi.h is its tables.
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+
+#include <sys/uio.h>
 
 #include "abi.h"
 
@@ -29,9 +31,15 @@ typedef struct {
   uint8_t opcode;
   int32_t fd;
   uint64_t offset, address;
-  uint32_t length;
+  uint32_t length, flags;
   uint64_t userData;
 } Operation;
+
+/** A chain as a device has it: of its buffers, the first `readableCount` are what the driver gives. `flags` are CHAIN_F_*. */
+typedef struct {
+  const struct iovec* buffers;
+  uint32_t count, readableCount, flags;
+} Chain;
 
 enum { SQ_ENTRIES = 64, CQ_ENTRIES = 128, REQUESTS = 32 };
 
@@ -55,6 +63,8 @@ extern unsigned calls;
 extern bool isHolding;
 extern Operation held[REQUESTS];
 extern unsigned heldCount;
+/** What a device makes of a chain: a result, as "Chains as operations" lists them. */
+extern int32_t (*onChain)(const Chain* chain);
 
 /** Once. */
 void openMemory(uint32_t pages);
@@ -64,6 +74,8 @@ void boot(const GuestRam* ram, Disk* disk);
 void startRing(const Ring* ring, uint32_t inflight);
 /** Returns the base to go on from. */
 uint32_t stopRing(void);
+/** The device asks for so many chains more. */
+void giveCredit(uint32_t count);
 /** What the driver does to say that it has made something available. */
 void kick(void);
 /** One turn of the core. Returns STEP_*. */

@@ -14,6 +14,9 @@ enum {
   SLOT_STRIDE = 0x4000,
   SLOT_STATUS = 16,
   SLOT_DATA = 0x1000,
+  SLOT_ROOM = 0x3000,
+  /** The room's two buffers do not touch. */
+  ROOM_STEP = 0x100,
 };
 
 enum { F_NEXT = 1, F_WRITE = 2, F_AVAIL = 0x80, F_USED = 0x8000 };
@@ -115,11 +118,22 @@ static void addPacked(uint32_t slot, const Buffer* chain) {
   for (int i = CHAIN; i-- > 0;) descs()[at[i]].packed.flags = flags[i];
 }
 
-static uint32_t submit(uint32_t type, uint64_t sector, uint32_t byteLength) {
+static uint32_t takeSlot(void) {
   if (freeCount == 0) die("all slots are in use");
   const uint32_t slot = freeSlots[firstFree];
   firstFree = (firstFree + 1) % SLOTS;
   freeCount--;
+  return slot;
+}
+
+static uint32_t add(uint32_t slot, const Buffer* chain) {
+  if (isPacked) addPacked(slot, chain);
+  else addSplit(slot, chain);
+  return slot;
+}
+
+static uint32_t submit(uint32_t type, uint64_t sector, uint32_t byteLength) {
+  const uint32_t slot = takeSlot();
   const uint32_t at = slotAt(slot);
   *(Header*)(bytes + at) = (Header){type, 0, sector};
   bytes[at + SLOT_STATUS] = 0xff;
@@ -128,9 +142,7 @@ static uint32_t submit(uint32_t type, uint64_t sector, uint32_t byteLength) {
       {at + SLOT_DATA, byteLength, type == T_OUT ? 0 : F_WRITE},
       {at + SLOT_STATUS, 1, F_WRITE},
   };
-  if (isPacked) addPacked(slot, chain);
-  else addSplit(slot, chain);
-  return slot;
+  return add(slot, chain);
 }
 
 uint32_t submitWrite(uint64_t sector, const uint8_t* data, uint32_t byteLength) {
@@ -141,6 +153,23 @@ uint32_t submitWrite(uint64_t sector, const uint8_t* data, uint32_t byteLength) 
 uint32_t submitRead(uint64_t sector, uint32_t byteLength) { return submit(T_IN, sector, byteLength); }
 
 uint32_t submitFlush(void) { return submit(T_FLUSH, 0, 0); }
+
+uint32_t submitChain(const void* data, uint32_t byteLength) {
+  const uint32_t slot = takeSlot();
+  const uint32_t at = slotAt(slot);
+  memcpy(bytes + at + SLOT_DATA, data, byteLength);
+  const Buffer chain[CHAIN] = {
+      {at + SLOT_DATA, byteLength, 0},
+      {at + SLOT_ROOM, ROOM_PART, F_WRITE},
+      {at + SLOT_ROOM + ROOM_STEP, ROOM_PART, F_WRITE},
+  };
+  return add(slot, chain);
+}
+
+void copyAnswer(uint32_t slot, void* to, uint32_t byteLength) {
+  const uint8_t* room = bytes + slotAt(slot) + SLOT_ROOM;
+  for (uint32_t i = 0; i < byteLength; i++) ((uint8_t*)to)[i] = room[i / ROOM_PART * ROOM_STEP + i % ROOM_PART];
+}
 
 static bool nextSplit(uint32_t* slot, uint32_t* writtenBytes) {
   const UsedRing* used = (const UsedRing*)(bytes + DEVICE);

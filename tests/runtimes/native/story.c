@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "guest.h"
+#include "chain-stage.h"
 
 enum { BLOCK = 4096, SECTORS_PER_BLOCK = 8, WRITES = 4, FIRST_BLOCK = 2 };
 
@@ -118,6 +118,8 @@ static void play(bool isPacked) {
   useDisk();
   crashAndRecover();
   printf("%s: stopped, base 0x%x\n", format, stopRing());
+  memset(linear + INFLIGHT, 0, WASM_PAGE_SIZE);
+  playChains(&RAM, INFLIGHT, isPacked, format);
 }
 
 int main(void) {

@@ -1,0 +1,111 @@
+// One output of a display: what it shows, and what its viewer has not been told of that. All that waits is bounded.
+import { GPU_CURSOR_SIDE } from "../../assembly/spec/virtio-gpu.ts";
+import type { Screen } from "../devices/device.ts";
+import * as message from "./messages.ts";
+import { type Picture, type Place, type Pointer, whole } from "./picture.ts";
+import { Damage, type Rect } from "./rect.ts";
+
+/**
+ * Pixels of a message: it fits a socket's buffer, so that a viewer that waits for the end of one does not wait long. A row of the
+ * widest picture fits, too.
+ */
+export const MESSAGE_PIXELS = 16384;
+
+const CORNER: Place = { x: 0, y: 0 };
+
+type PointerNews = "picture" | "place";
+
+export class Output {
+  picture: Picture | undefined;
+  private readonly damage = new Damage();
+  /** The size that the viewer knows. */
+  private known: { width: number; height: number } | undefined;
+  private pointer: Pointer | undefined;
+  private place = CORNER;
+  private news: PointerNews | undefined;
+
+  constructor(private readonly index: number) {}
+
+  get hasPointer(): boolean {
+    return this.pointer !== undefined;
+  }
+
+  get screen(): Screen | undefined {
+    return this.picture && screenOf(this.picture);
+  }
+
+  show(picture: Picture | undefined): void {
+    this.picture = picture;
+    this.damage.clear();
+    if (picture) this.damage.add(whole(picture));
+  }
+
+  /** `rect` lies within the picture. */
+  change(rect: Rect): void {
+    this.damage.add(rect);
+  }
+
+  /** Undefined: there is none. */
+  point(place: Place, pointer: Pointer | undefined): void {
+    this.place = place;
+    this.pointer = pointer;
+    this.news = pointer ? "picture" : "place";
+  }
+
+  move(place: Place): void {
+    this.place = place;
+    this.news ??= "place";
+  }
+
+  /** A viewer has come who knows nothing. */
+  begin(): void {
+    this.known = undefined;
+    this.show(this.picture);
+    this.news = this.pointer && "picture";
+  }
+
+  /** The next message for the viewer. */
+  next(update: message.UpdateMessage): Uint8Array | undefined {
+    return this.nextPointer() ?? this.nextSize() ?? this.nextPixels(update);
+  }
+
+  private nextPointer(): Uint8Array | undefined {
+    const { news, pointer, index, place } = this;
+    this.news = undefined;
+    if (news === "picture") return message.encodePointer(index, place, pointer!);
+    if (news === undefined) return undefined;
+    const request = pointer ? message.VHOST_USER_GPU_CURSOR_POS : message.VHOST_USER_GPU_CURSOR_POS_HIDE;
+    return message.encode(request, index, place.x, place.y);
+  }
+
+  /** Viewers begin with an empty picture at each such message, so none is sent for the same size again. */
+  private nextSize(): Uint8Array | undefined {
+    const { picture, known, index } = this;
+    if (picture?.width === known?.width && picture?.height === known?.height) return undefined;
+    this.known = picture && { width: picture.width, height: picture.height };
+    return message.encode(message.VHOST_USER_GPU_SCANOUT, index, picture?.width ?? 0, picture?.height ?? 0);
+  }
+
+  private nextPixels(update: message.UpdateMessage): Uint8Array | undefined {
+    const { picture, damage, index } = this;
+    if (picture === undefined || damage.isEmpty) return undefined;
+    const rect = damage.take(MESSAGE_PIXELS);
+    return update.encode(index, rect, (pixels) => picture.copy(rect, pixels));
+  }
+}
+
+function pixelsOf(picture: Picture): Uint32Array {
+  const pixels = new Uint32Array(picture.width * picture.height);
+  picture.copy(whole(picture), pixels);
+  return pixels;
+}
+
+function screenOf(picture: Picture): Screen {
+  return { width: picture.width, height: picture.height, pixels: () => pixelsOf(picture) };
+}
+
+/** A picture's pixels as a pointer's. It must be 64 x 64 (virtio 1.4, 5.7.6.2). */
+export function pointerOf(picture: Picture, hotX: number, hotY: number): Pointer | undefined {
+  if (picture.width !== GPU_CURSOR_SIDE || picture.height !== GPU_CURSOR_SIDE) return undefined;
+  return { pixels: pixelsOf(picture), hotX, hotY };
+}

@@ -1,0 +1,76 @@
+// The devices of a process: they start and end together, and whatever becomes of one front-end, the others' go on.
+import { Service, type ServiceOptions } from "../backend/service.ts";
+import type { AnyDevice } from "../devices/engine-device.ts";
+import type { OpenContext } from "../devices/program.ts";
+import type { Observed } from "../observability/observability.ts";
+import type { LimitedLog } from "../process/log-limiter.ts";
+import type { Entrance } from "../protocol/entrance.ts";
+
+/** One device of the process. */
+export interface DeviceChoice {
+  readonly entrance: Entrance;
+  readonly controlSocket: string | undefined;
+  /** What tells its metrics and its log lines from those of others. Left out: it is alone. */
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly logFields?: Readonly<Record<string, unknown>>;
+  openDevice(context: OpenContext): Promise<AnyDevice>;
+}
+
+export interface Served extends Observed {
+  readonly service: Service;
+}
+
+/** What holds for all of them. */
+interface Common extends Pick<ServiceOptions, "access" | "once" | "packed"> {
+  readonly name: string;
+}
+
+/** All listen when this resolves. Throws what the first one throws that can't start; the others are closed then. */
+export async function startAll(
+  devices: readonly DeviceChoice[],
+  common: Common,
+  stopping: AbortSignal,
+  log: LimitedLog,
+): Promise<Served[]> {
+  const served: Served[] = [];
+  try {
+    for (const device of devices) served.push(await start(device, common, stopping, log));
+    return served;
+  } catch (error) {
+    await closeAll(served);
+    throw error;
+  }
+}
+
+/** Until each has ended. `tell`: what they are doing, for a service manager. */
+export async function runAll(served: readonly Served[], tell: (status: string) => void): Promise<void> {
+  if (served.length === 1) return served[0]!.service.run(tell);
+  let connected = 0;
+  const count = (change: number) => {
+    connected += change;
+    tell(`serving ${connected} of ${served.length} front-ends`);
+  };
+  for (const { service } of served)
+    service.events.on("connect", () => count(1)).on("disconnect", () => count(-1));
+  count(0);
+  await Promise.all(served.map(({ service }) => service.run()));
+}
+
+export async function closeAll(served: readonly Served[]): Promise<void> {
+  const results = await Promise.allSettled(served.map(({ service }) => service.close()));
+  for (const { log } of served) log.flush();
+  const failed = results.find((result) => result.status === "rejected");
+  if (failed) throw failed.reason;
+}
+
+async function start(
+  { entrance, controlSocket, labels, logFields, openDevice }: DeviceChoice,
+  { name, ...common }: Common,
+  stopping: AbortSignal,
+  log: LimitedLog,
+): Promise<Served> {
+  const own = logFields === undefined ? log : log.with(logFields);
+  const options = { ...common, entrance, openDevice: () => openDevice({ stopping, log: own }) };
+  const service = await Service.start(options, stopping, own);
+  return { service, subject: { name, entrance, labels, backend: service.backend }, log: own, controlSocket };
+}

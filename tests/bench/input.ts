@@ -1,0 +1,138 @@
+// `npm run bench -- --grid input`: how long an event takes from the write on the host to the read of a guest's program, which sends it
+// back by a port of QEMU's; what such a port takes for the same bytes there and back; and what the daemon takes without a guest.
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { EV_REL, EV_SYN, REL_X } from "../../host/linux/input-event-codes.ts";
+import {
+  qemuUnavailable,
+  SID_QEMU,
+  startQemuGuest,
+  TRIXIE_QEMU,
+  withGenericKernel,
+} from "../support/guest.ts";
+import { InputDaemon } from "../support/input-devices.ts";
+import { connectInput, InputDriver } from "../support/input-driver.ts";
+import { describeMachine } from "./machine.ts";
+
+const EVENTS_A_ROUND = 400;
+const WARM_UP = 50;
+const BOOT_MS = 600_000;
+/** A movement and its report, 24 bytes each. */
+const ANSWER_BYTES = 48;
+
+const script = `
+event() {
+  for entry in /sys/class/input/event*; do
+    if [ "$(cat "$entry/device/name")" = "vringd mouse" ]; then echo "/dev/input/\${entry##*/}"; fi
+  done
+}
+until [ -n "$(event)" ] && [ -c /dev/vport0p1 ] && [ -c /dev/vport0p2 ]; do sleep 0.1; done
+cat "$(event)" > /dev/vport0p1 &
+cat 0<>/dev/vport0p2 1>&0 &
+report READY yes
+read -r line
+`;
+
+export async function measureInput({ rounds }: { rounds: number }): Promise<void> {
+  console.log(JSON.stringify(describeMachine()));
+  const count = rounds * EVENTS_A_ROUND;
+  await using daemon = await InputDaemon.start("--mouse");
+  tell("from the write to the used buffer, at our own front-end", await withoutGuest(daemon, count));
+  for (const qemu of [TRIXIE_QEMU, SID_QEMU].map(withGenericKernel)) {
+    const lack = qemuUnavailable(qemu);
+    if (lack === undefined) await inGuest(qemu, daemon, count);
+    else console.log(`left out: ${lack}`);
+  }
+}
+
+async function withoutGuest(daemon: InputDaemon, count: number): Promise<number[]> {
+  await using frontEnd = await connectInput(daemon.daemon.socketPath);
+  const driver = new InputDriver(frontEnd);
+  const queue = frontEnd.queues[0]!;
+  return repeat(count, async (number) => {
+    await driver.hasHeard();
+    daemon.send(movement(number));
+    await queue.wait(BOOT_MS);
+    const end = performance.now();
+    await driver.group();
+    return end;
+  });
+}
+
+async function inGuest(qemu: typeof TRIXIE_QEMU, daemon: InputDaemon, count: number): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "vringd-bench-"));
+  const [imagePath, events, echo] = ["disk", "events", "echo"].map((name) => join(directory, name));
+  try {
+    writeFileSync(imagePath!, Buffer.alloc(1 << 20));
+    await using guest = await startQemuGuest({
+      qemu,
+      imagePath: imagePath!,
+      script,
+      modules: ["virtio_input", "evdev", "virtio_console"],
+      extraArgs: [
+        ...["-device", "virtio-serial-pci"],
+        ...["-chardev", `socket,id=events,path=${events},server=on,wait=off`],
+        ...["-device", "virtserialport,chardev=events,nr=1"],
+        ...["-chardev", `socket,id=echo,path=${echo},server=on,wait=off`],
+        ...["-device", "virtserialport,chardev=echo,nr=2"],
+        ...daemon.frontEnd("mouse"),
+      ],
+      timeoutMs: 2 * BOOT_MS,
+    });
+    await guest.waitForReport("READY", BOOT_MS);
+    const where = `QEMU of ${qemu.owner}`;
+    const answers = connect(events!);
+    const sent = await repeat(count, (number) => answered(answers, () => daemon.send(movement(number))));
+    tell(`${where}: from the write to the guest's read, and back by a port of QEMU's`, sent);
+    const port = connect(echo!);
+    const bytes = Buffer.alloc(ANSWER_BYTES);
+    tell(
+      `${where}: there and back by a port of QEMU's`,
+      await repeat(count, () => answered(port, () => port.write(bytes))),
+    );
+    answers.destroy();
+    port.destroy();
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+function movement(number: number): number[][] {
+  return [
+    [EV_REL, REL_X, number + 1],
+    [EV_SYN, 0, 0],
+  ];
+}
+
+/** Resolves with the moment at which all of an answer was there. */
+function answered(socket: Socket, act: () => void): Promise<number> {
+  return new Promise((resolve) => {
+    let left = ANSWER_BYTES;
+    const take = (bytes: Buffer) => {
+      left -= bytes.length;
+      if (left > 0) return;
+      socket.off("data", take);
+      resolve(performance.now());
+    };
+    socket.on("data", take);
+    act();
+  });
+}
+
+/** Milliseconds that each took, without the first ones. `act` resolves with the moment of its end. */
+async function repeat(count: number, act: (number: number) => Promise<number>): Promise<number[]> {
+  const taken: number[] = [];
+  for (let i = 0; i < WARM_UP + count; i++) {
+    const start = performance.now();
+    taken.push((await act(i)) - start);
+  }
+  return taken.slice(WARM_UP);
+}
+
+function tell(what: string, taken: number[]): void {
+  taken.sort((a, b) => a - b);
+  const at = (share: number) => `${(1000 * taken[Math.floor(share * (taken.length - 1))]!).toFixed(0)} us`;
+  console.log(`${what}: p50 ${at(0.5)}, p99 ${at(0.99)}, of ${taken.length}`);
+}

@@ -1,0 +1,89 @@
+// A guest moves between two QEMUs, which have one back-end and so one disk, back and forth under a load that verifies what it wrote.
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { QEMUS, type Qemu, type QemuGuest, qemuUnavailable, startQemuGuest } from "../support/guest.ts";
+import { movedUnderLoad } from "../support/guest-scripts.ts";
+import { isListening } from "../support/listening.ts";
+import { skipWithout, whyNoProgram } from "../support/skip.ts";
+import { until } from "../support/until.ts";
+import { Vringd } from "../support/vringd.ts";
+
+const DISK_SIZE = 32 << 20;
+const MEMORY_MIB = 512;
+const MOVES = 4;
+/** On a machine that has much else to do. */
+const LIFE_MS_MAX = 1_800_000;
+const MOVE_MS_MAX = 600_000;
+const LOOK_MS = 100;
+
+for (const qemu of QEMUS) {
+  const skip = skipWithout(qemuUnavailable(qemu), whyNoProgram("fio"));
+  describe(`a guest of QEMU of ${qemu.owner} moves ${MOVES} times under load`, {
+    skip,
+    timeout: LIFE_MS_MAX,
+  }, () => {
+    for (const packed of [false, true]) {
+      test(`on ${packed ? "packed" : "split"} rings`, (t) => moveAround(t, qemu, packed));
+    }
+  });
+}
+
+async function moveAround(t: TestContext, qemu: Qemu, packed: boolean): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "vringd-test-"));
+  await using daemon = await Vringd.start({ byteLength: DISK_SIZE, args: ["--packed", "--log-level=debug"] });
+  const start = (incoming?: string) =>
+    startQemuGuest({
+      qemu,
+      socketPath: daemon.socketPath,
+      script: movedUnderLoad,
+      programs: ["fio"],
+      memoryMiB: MEMORY_MIB,
+      packed,
+      timeoutMs: LIFE_MS_MAX,
+      ...(incoming && { extraArgs: ["-incoming", `unix:${incoming}`] }),
+    });
+  let guest = await start();
+  try {
+    await guest.waitForReport("ROUND", MOVE_MS_MAX);
+    for (let i = 0; i < MOVES; i++) {
+      const incoming = join(directory, `incoming-${i}`);
+      const destination = await start(incoming);
+      try {
+        await until(() => isListening(incoming), "the destination listens", MOVE_MS_MAX);
+        t.diagnostic(`downtime ${await migrate(guest, incoming)} ms`);
+      } catch (error) {
+        await destination[Symbol.asyncDispose]();
+        throw error;
+      }
+      await guest.qmp("quit").catch(() => {});
+      await guest.exit();
+      guest = destination;
+      await guest.waitForReport("ROUND", MOVE_MS_MAX);
+    }
+    guest.send("end");
+    const result = await guest.exit();
+    assert.ok(result.ok, result.console);
+  } finally {
+    await guest[Symbol.asyncDispose]();
+    rmSync(directory, { recursive: true });
+  }
+  assert.equal(daemon.linesLike(/front-end connected/).length, 1 + MOVES);
+  assert.deepEqual(daemon.linesLike(/ (warn|error) /), []);
+}
+
+/** Resolves with the downtime in milliseconds, as QEMU has it. */
+async function migrate(source: QemuGuest, socketPath: string): Promise<number> {
+  await source.qmp("migrate", { uri: `unix:${socketPath}` });
+  for (const deadline = performance.now() + MOVE_MS_MAX; ; ) {
+    const state = (await source.qmp("query-migrate")) as Record<string, unknown>;
+    if (state.status === "completed") return Number(state.downtime);
+    const reason = JSON.stringify(state);
+    assert.notEqual(state.status, "failed", reason);
+    assert.ok(performance.now() < deadline, reason);
+    await sleep(LOOK_MS);
+  }
+}
