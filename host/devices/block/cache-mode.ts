@@ -69,6 +69,8 @@ export class CacheMode {
 
   ringsRun(count: number): void {
     this.runningRings = count;
+    // The next driver of this guest may have read 0 here: QEMU 9.2 and later show it what writeback was when the capacity changed.
+    if (count === 0) this.target?.forgetFlush();
     this.tell();
   }
 
