@@ -1,19 +1,10 @@
 // Two guests of one vringd-vsock, with Linux' own driver: what socat(1) of one says to that of the other.
 import assert from "node:assert/strict";
-import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { limitTests } from "../support/bounded-test.ts";
-import {
-  type GuestProcess,
-  QEMUS,
-  qemuUnavailable,
-  startQemuGuest,
-  startUmlGuest,
-  umlUnavailable,
-  VSOCK,
-} from "../support/guest.ts";
-import { ANSWER_MS, ask, doAsTold, VSOCK_PROGRAM } from "../support/guest-vsock.ts";
+import { type GuestProcess, QEMUS, qemuUnavailable, umlUnavailable } from "../support/guest.ts";
+import { ANSWER_MS, ask, startVsockQemu, startVsockUml, VSOCK_PROGRAM } from "../support/guest-vsock.ts";
 import { skipWithout, whyNoProgram } from "../support/skip.ts";
 import { Vringd } from "../support/vringd.ts";
 
@@ -22,7 +13,6 @@ limitTests(LIMIT_MS);
 
 const BYTES = Number(process.env.VRINGD_TEST_VSOCK_BYTES ?? 8 << 20);
 const CONNECTIONS = 20;
-const DISK_BYTES = 16 << 20;
 const PROGRAMS = ["socat"];
 const CIDS = [7, 8, 9] as const;
 
@@ -104,39 +94,20 @@ function testSiblings(start: Start): void {
 
 const socketOf = ({ directory }: Vringd, cid: number) => join(directory, `vs${cid}`);
 
-for (const qemu of QEMUS.slice(0, 1))
+const optionsOf = (daemon: Vringd, cid: number) => ({
+  socketPath: socketOf(daemon, cid),
+  directory: daemon.directory,
+  programs: PROGRAMS,
+  timeoutMs: LIMIT_MS - 10_000,
+});
+
+for (const qemu of QEMUS)
   describe(`guests of QEMU of ${qemu.owner}`, {
     skip: skipWithout(qemuUnavailable(qemu), whyNoProgram("socat")),
   }, () => {
-    testSiblings((daemon, cid) => {
-      const imagePath = join(daemon.directory, `guest${cid}.img`);
-      writeFileSync(imagePath, "");
-      truncateSync(imagePath, DISK_BYTES);
-      return startQemuGuest({
-        qemu,
-        imagePath,
-        modules: VSOCK.modules,
-        programs: PROGRAMS,
-        script: doAsTold,
-        timeoutMs: LIMIT_MS - 10_000,
-        extraArgs: [
-          "-chardev",
-          `socket,id=vsock,path=${socketOf(daemon, cid)}`,
-          "-device",
-          "vhost-user-vsock-pci,chardev=vsock",
-        ],
-      });
-    });
+    testSiblings((daemon, cid) => startVsockQemu(qemu, optionsOf(daemon, cid)));
   });
 
 describe("guests of user-mode-linux", { skip: skipWithout(umlUnavailable(), whyNoProgram("socat")) }, () => {
-  testSiblings((daemon, cid) =>
-    startUmlGuest({
-      socketPath: socketOf(daemon, cid),
-      device: VSOCK,
-      programs: PROGRAMS,
-      script: doAsTold,
-      timeoutMs: LIMIT_MS - 10_000,
-    }),
-  );
+  testSiblings((daemon, cid) => startVsockUml(optionsOf(daemon, cid)));
 });

@@ -1,32 +1,22 @@
 // vringd-vsock with Linux' own driver: under QEMU's own front-end of three releases, and in user-mode-linux.
 import assert from "node:assert/strict";
-import { truncateSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
-import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { VSOCK_CID_HOST } from "../../assembly/spec/virtio-vsock.ts";
 import { SocketSet } from "../../host/linux/socket-set.ts";
 import { limitTests } from "../support/bounded-test.ts";
-import {
-  type GuestProcess,
-  QEMUS,
-  type QemuGuest,
-  qemuUnavailable,
-  startQemuGuest,
-  startUmlGuest,
-  umlUnavailable,
-  VSOCK,
-} from "../support/guest.ts";
+import { type GuestProcess, QEMUS, qemuUnavailable, umlUnavailable } from "../support/guest.ts";
 import {
   ANSWER_MS,
   ask,
   callGuest,
-  doAsTold,
   listenForGuest,
   listenInGuest,
   reachGuest,
   sayRandom,
   startVsock,
+  startVsockQemu,
+  startVsockUml,
   sumOf,
   udsOf,
 } from "../support/guest-vsock.ts";
@@ -41,7 +31,6 @@ limitTests(LIMIT_MS);
 /** 1 GiB is 1073741824. */
 const BYTES = Number(process.env.VRINGD_TEST_VSOCK_BYTES ?? 8 << 20);
 const CONNECTIONS = 200;
-const DISK_BYTES = 16 << 20;
 const PROGRAMS = ["socat"];
 const AF_VSOCK = 40;
 const SOCK_SEQPACKET = 5;
@@ -204,26 +193,15 @@ async function timed<T>(t: TestContext, what: string, work: Promise<T>): Promise
   return result;
 }
 
+const optionsOf = ({ socketPath, directory }: Vringd) => ({
+  socketPath,
+  directory,
+  programs: PROGRAMS,
+  timeoutMs: LIMIT_MS - 10_000,
+});
+
 for (const qemu of QEMUS) {
-  const startQemu = (daemon: Vringd): Promise<QemuGuest> => {
-    const imagePath = join(daemon.directory, "guest.img");
-    writeFileSync(imagePath, "");
-    truncateSync(imagePath, DISK_BYTES);
-    return startQemuGuest({
-      qemu,
-      imagePath,
-      modules: VSOCK.modules,
-      programs: PROGRAMS,
-      script: doAsTold,
-      timeoutMs: LIMIT_MS - 10_000,
-      extraArgs: [
-        "-chardev",
-        `socket,id=vsock,path=${daemon.socketPath}`,
-        "-device",
-        "vhost-user-vsock-pci,chardev=vsock",
-      ],
-    });
-  };
+  const startQemu = (daemon: Vringd) => startVsockQemu(qemu, optionsOf(daemon));
   describe(`a guest of QEMU of ${qemu.owner}`, {
     skip: skipWithout(qemuUnavailable(qemu), whyNoProgram("socat")),
   }, () => {
@@ -254,13 +232,5 @@ for (const qemu of QEMUS) {
 }
 
 describe("a guest of user-mode-linux", { skip: skipWithout(umlUnavailable(), whyNoProgram("socat")) }, () => {
-  testGuest(({ socketPath }) =>
-    startUmlGuest({
-      socketPath,
-      device: VSOCK,
-      programs: PROGRAMS,
-      script: doAsTold,
-      timeoutMs: LIMIT_MS - 10_000,
-    }),
-  );
+  testGuest((daemon) => startVsockUml(optionsOf(daemon)));
 });

@@ -2,10 +2,18 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { truncateSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { GuestProcess } from "./guest-process.ts";
+import {
+  type GuestProcess,
+  type Qemu,
+  type QemuGuest,
+  startQemuGuest,
+  startUmlGuest,
+  VSOCK,
+} from "./guest.ts";
 import { until } from "./until.ts";
 import { PROGRAM, Vringd, type VringdOptions } from "./vringd.ts";
 
@@ -15,6 +23,8 @@ const PART_BYTES = 1 << 20;
 /** On a machine that has much else to do. */
 export const ANSWER_MS = 300_000;
 const RETRY_MS = 50;
+/** QEMU's guests have a disk, which this one has no use for. */
+const DISK_BYTES = 16 << 20;
 
 export function startVsock(options: VringdOptions = {}): Promise<Vringd> {
   const deviceArgs = (directory: string) => [
@@ -33,6 +43,40 @@ export const doAsTold = `
 report READY yes
 while read -r line && [ "$line" != end ]; do eval "$line"; done
 `;
+
+export interface VsockGuestOptions {
+  /** Of vringd-vsock. */
+  socketPath: string;
+  /** For files of this guest alone. */
+  directory: string;
+  programs: readonly string[];
+  timeoutMs: number;
+}
+
+/** A guest that does as it is told: of a QEMU. */
+export function startVsockQemu(
+  qemu: Qemu,
+  { socketPath, directory, programs, timeoutMs }: VsockGuestOptions,
+): Promise<QemuGuest> {
+  const imagePath = join(directory, `${basename(socketPath)}.img`);
+  writeFileSync(imagePath, "");
+  truncateSync(imagePath, DISK_BYTES);
+  const chardev = `socket,id=vsock,path=${socketPath}`;
+  return startQemuGuest({
+    qemu,
+    imagePath,
+    modules: VSOCK.modules,
+    programs,
+    script: doAsTold,
+    timeoutMs,
+    extraArgs: ["-chardev", chardev, "-device", "vhost-user-vsock-pci,chardev=vsock"],
+  });
+}
+
+/** The same, of user-mode-linux. */
+export function startVsockUml({ socketPath, programs, timeoutMs }: VsockGuestOptions) {
+  return startUmlGuest({ socketPath, device: VSOCK, programs, script: doAsTold, timeoutMs });
+}
 
 let questions = 0;
 
