@@ -1,7 +1,13 @@
 // `npm run bench -- --grid limits`: how exact the limits of a disk are, over rates, sizes, kinds of requests and queues, and how evenly
-// its queues share them.
+// its queues share them; beside QEMU's.
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { isListening } from "../support/listening.ts";
 import { Observed } from "../support/observed.ts";
+import { StorageDaemon, storageDaemonVersion } from "../support/storage-daemon.ts";
 import { toolbox } from "../support/toolbox.ts";
+import { until } from "../support/until.ts";
 import { describeMachine } from "./machine.ts";
 
 interface Row {
@@ -35,20 +41,57 @@ const AT_ONCE_S = 0.1;
 
 export async function measureLimits({ seconds }: { seconds: number }): Promise<void> {
   console.log(JSON.stringify(describeMachine()));
-  for (const row of ROWS) console.log(await measure(row, Math.max(Math.round(seconds), 1)));
+  for (const row of ROWS)
+    for (const line of await measure(row, Math.max(Math.round(seconds), 1))) console.log(line);
 }
 
-async function measure({ limit, rw, bs, queues }: Row, seconds: number): Promise<string> {
-  const args = Object.entries(limit).map(([name, value]) => `--${name}=${value}`);
+async function measure(row: Row, seconds: number): Promise<string[]> {
+  const { limit, rw, bs, queues } = row;
+  const title = `${Object.entries(limit)
+    .map((entry) => entry.join("="))
+    .join(" ")} ${rw} ${bs} B, ${queues} queues`;
+  const lines = [`${title}: ${await measureOurs(row, seconds)}`];
+  if (storageDaemonVersion() !== undefined)
+    lines.push(`  throttle-group of qemu-storage-daemon: ${await measurePeer(row, seconds)}`);
+  return lines;
+}
+
+async function measureOurs(row: Row, seconds: number): Promise<string> {
+  const args = Object.entries(row.limit).map(([name, value]) => `--${name}=${value}`);
   await using observed = await Observed.start({ byteLength: DISK_BYTES, args });
-  const load = [`--rw=${rw}`, `--bs=${bs}`, `--queues=${queues}`, "--iodepth=32", `--seconds=${seconds}`];
+  const result = await load(observed.daemon.socketPath, row, seconds);
+  return `${result}; ${await shares(observed)}`;
+}
+
+async function measurePeer({ limit, ...row }: Row, seconds: number): Promise<string> {
+  const directory = mkdtempSync(join(tmpdir(), "vringd-bench-"));
+  try {
+    const image = join(directory, "image");
+    writeFileSync(image, "");
+    truncateSync(image, DISK_BYTES);
+    const values = Object.entries(limit).map(([name, value]) => `x-${name}=${value}`);
+    const socketPath = join(directory, "vhost");
+    await using _daemon = StorageDaemon.start({
+      socketPath,
+      queues: row.queues,
+      objects: [["throttle-group", "id=limits", ...values].join(",")],
+      blockdev: `driver=throttle,throttle-group=limits,file.driver=file,file.filename=${image}`,
+    });
+    await until(() => isListening(socketPath), "qemu-storage-daemon listens");
+    return await load(socketPath, { limit, ...row }, seconds);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+async function load(socketPath: string, { limit, rw, bs, queues }: Row, forSeconds: number): Promise<string> {
   const { stdout, stderr, status } = await toolbox([
     "bench",
-    observed.daemon.socketPath,
+    socketPath,
     "--write",
     "--sleep",
     "--json",
-    ...load,
+    ...[`--rw=${rw}`, `--bs=${bs}`, `--queues=${queues}`, "--iodepth=32", `--seconds=${forSeconds}`],
   ]);
   if (status !== 0) throw new Error(stderr);
   const result = JSON.parse(stdout);
@@ -56,7 +99,7 @@ async function measure({ limit, rw, bs, queues }: Row, seconds: number): Promise
   const amount = "bps-total" in limit ? requests * bs : requests;
   const expected = allowed(limit, result.seconds);
   const off = ((amount / expected - 1) * 100).toFixed(2);
-  return `${args.join(" ")} ${rw} ${bs} B, ${queues} queues: ${amount} of ${Math.round(expected)}, ${off} % off; ${await shares(observed)}`;
+  return `${amount} of ${Math.round(expected)}, ${off} % off`;
 }
 
 function allowed(limit: Readonly<Record<string, number>>, seconds: number): number {

@@ -15,6 +15,8 @@ export interface StorageDaemonOptions {
   image?: string;
   /** Another block driver than that of files, as --blockdev takes it. */
   blockdev?: string;
+  /** What the driver refers to, as --object takes it. */
+  objects?: readonly string[];
   socketPath: string;
   queues?: number;
   /** Options of the block driver, such as "aio=io_uring,cache.direct=on". */
@@ -24,13 +26,22 @@ export interface StorageDaemonOptions {
 }
 
 export function storageDaemonArgs(options: StorageDaemonOptions): string[] {
-  const { image, blockdev, socketPath, queues = 2, driverOptions, hasIothread = false } = options;
+  const {
+    image,
+    blockdev,
+    objects = [],
+    socketPath,
+    queues = 2,
+    driverOptions,
+    hasIothread = false,
+  } = options;
   const driver = blockdev ?? `driver=file,filename=${image}`;
   const file = `${driver},node-name=d${driverOptions ? `,${driverOptions}` : ""}`;
   const socket = `addr.type=unix,addr.path=${socketPath}`;
   const disk = `type=vhost-user-blk,id=e,node-name=d,writable=on,num-queues=${queues},${socket}`;
-  if (!hasIothread) return ["--blockdev", file, "--export", disk];
-  return ["--object", "iothread,id=iot0", "--blockdev", file, "--export", `${disk},iothread=iot0`];
+  const all = hasIothread ? [...objects, "iothread,id=iot0"] : objects;
+  const before = all.flatMap((object) => ["--object", object]);
+  return [...before, "--blockdev", file, "--export", hasIothread ? `${disk},iothread=iot0` : disk];
 }
 
 export class StorageDaemon {
