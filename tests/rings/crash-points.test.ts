@@ -133,6 +133,14 @@ for (const [name, isPacked, hasEventIdx] of FORMATS) {
       ]);
     });
 
+    test("logs all that it and its predecessors have written", (t) => {
+      explore(t, [
+        scenario(4, 1, { isLogged: true }),
+        scenario(4, 2, { isLogged: true, isThorough: true, rounds: 6 }),
+        scenario(4, 2, { isLogged: true, chains: "repeat", kinds: CHAIN_KINDS }),
+      ]);
+    });
+
     // A packed ring's own indices lie in the region alone, so that one is believed.
     if (!isPacked) {
       test("begins anew with the region of a guest that was reset", (t) => {

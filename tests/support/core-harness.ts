@@ -185,6 +185,7 @@ export class CoreHarness {
     const flags = format | otherFlags;
     this.isAsleep = false;
     this.core.fuel.value = FUEL;
+    this.core.placeRing(0, gpaOfPtr(descPtr), gpaOfPtr(devicePtr));
     this.core.startQueue(0, shape.size, flags, descPtr, driverPtr, devicePtr, base, KICK_FD, CALL_FD);
   }
 
@@ -197,6 +198,10 @@ export class CoreHarness {
   suspend(): void {
     this.isAsleep = false;
     this.core.suspendQueue(0);
+  }
+
+  setLogging(isOn: boolean): void {
+    this.core.setLogging(isOn);
   }
 
   setCredit(count: number): void {
@@ -388,6 +393,10 @@ const PRIVATE_STATE: readonly [start: number, byteLength: number][] = [
   [WORKERS_PTR + WORKER_REQUESTS, REQUESTS * REQUEST_STRIDE],
   [WORKERS_PTR + WORKER_LEFTOVERS, 64],
 ];
+
+function gpaOfPtr(ptr: number): bigint {
+  return BigInt(GUEST_GPA + (ptr - GUEST_PTR));
+}
 
 function gpaOfHost(address: number): number {
   if (address >= DATA_HOST && address < DATA_HOST + DATA_SIZE) return DATA_GPA + (address - DATA_HOST);

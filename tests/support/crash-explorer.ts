@@ -24,11 +24,17 @@ import {
   SPLIT_ENTRY_SIZE,
   SPLIT_USED_IDX,
 } from "../../assembly/spec/inflight.ts";
-import { IORING_OP_FALLOCATE, IORING_OP_FSYNC, IORING_OP_WRITEV } from "../../assembly/spec/io-uring.ts";
+import {
+  IORING_OP_FALLOCATE,
+  IORING_OP_FSYNC,
+  IORING_OP_READ,
+  IORING_OP_WRITEV,
+} from "../../assembly/spec/io-uring.ts";
 import { SECTOR_SHIFT } from "../../assembly/spec/virtio-blk.ts";
 import { USED_IDX } from "../../assembly/spec/virtqueue.ts";
 import { ChainDevice, QUEUE_FLAGS, type Recovery } from "./chain-device.ts";
 import { CoreHarness, DATA_GPA, GUEST_PTR, type Operation, REGION_PTR, SHARED_PTR } from "./core-harness.ts";
+import { LoggedCopy } from "./logged-copy.ts";
 import {
   createDriver,
   DRIVER_SIZE,
@@ -84,6 +90,8 @@ export interface Scenario {
   chains?: Recovery;
   /** Some chains are parked, and every few rounds the ring stops and starts again. */
   parks?: boolean;
+  /** A front-end moves the guest meanwhile. */
+  isLogged?: boolean;
 }
 
 export interface Totals {
@@ -128,6 +136,7 @@ class World {
   /** What the front-end sent when the ring was started first. */
   base = 0;
   device: ChainDevice | undefined;
+  copy: LoggedCopy | undefined;
   private lastSubmitted = -1;
 
   constructor(
@@ -144,6 +153,7 @@ class World {
     this.scenario = scenario;
     this.driver = createDriver(this.core.view, GUEST_PTR, scenario.shape);
     this.isWatched = false;
+    this.copy = scenario.isLogged ? new LoggedCopy(this.core) : undefined;
     if (scenario.chains === undefined) return;
     this.device = new ChainDevice(scenario.chains);
     this.driver.outcomeOf = (kind, serial) => {
@@ -162,7 +172,8 @@ class World {
     if (scenario.untrackedRounds !== undefined) this.runUntracked(scenario.untrackedRounds);
     if (scenario.hasFormerLife) this.runFormerLife();
     if (scenario.hasUninitializedRegion) this.spoilRegion();
-    core.boot();
+    this.copy?.reset();
+    this.boot();
     core.track(entriesOf(scenario));
     this.isWatched = true;
     this.begin(this.base);
@@ -240,7 +251,7 @@ class World {
 
   recover(base: number): void {
     const { core, scenario, driver } = this;
-    core.boot();
+    this.boot();
     core.track(entriesOf(scenario));
     this.isWatched = true;
     this.begin(base);
@@ -296,6 +307,11 @@ class World {
 
   // --- Both ---------------------------------------------------------------------------------------------------------
 
+  private boot(): void {
+    this.core.boot();
+    this.core.setLogging(this.scenario.isLogged === true);
+  }
+
   private begin(base: number): void {
     const { core, driver, device, scenario } = this;
     this.lastSubmitted = -1;
@@ -307,7 +323,10 @@ class World {
   }
 
   private turn(): void {
+    this.copy?.beginTurn();
     this.core.turn(this.driver, (operation) => this.checkOperation(operation));
+    this.copy?.endTurn();
+    this.copy?.check(this.driver.outstanding().map(({ serial }) => dataGpa(serial)));
     this.device?.settle();
   }
 
@@ -316,9 +335,22 @@ class World {
     const order = ORDERS[round % ORDERS.length]!;
     for (let i = 0; i < batch && core.operations.length > 0; i++) {
       const at = order(i, core.operations.length);
-      core.complete(at, this.resultOf(core.operations[at]!));
+      const operation = core.operations[at]!;
+      this.writeData(operation);
+      core.complete(at, this.resultOf(operation));
     }
     this.turn();
+  }
+
+  /** As whoever does the operation: also one that fails then. */
+  private writeData(operation: Operation): void {
+    if (this.copy === undefined) return;
+    const isChain = operation.opcode === OP_CHAIN;
+    if (!isChain && operation.opcode !== IORING_OP_READ) return;
+    const buffers = this.core.buffersOf(operation, [OP_CHAIN]);
+    // Of a chain, the driver's come first.
+    for (const [gpa] of buffers.slice(isChain ? operation.offset : 0))
+      if (gpa >= DATA_GPA) this.copy.wroteData(gpa);
   }
 
   private resultOf(operation: Operation): number {
@@ -382,6 +414,7 @@ class World {
       throw new Error(`a wild store to 0x${address.toString(16)}`);
     }
     if (this.isWatched) this.onCrash(this);
+    this.copy?.harvest();
   }
 }
 
@@ -482,6 +515,7 @@ export class CrashExplorer {
     for (let choice = 0; choice < choices; choice++) {
       successor.shared.set(world.shared);
       successor.device = world.device?.copy();
+      if (world.copy !== undefined) successor.copy!.follow(world.copy);
       MEANWHILE[choice]!(successor.driver, scenario.kinds);
       // The same memory has the same future.
       const digest = digestOf(successor.sharedWords);

@@ -65,6 +65,8 @@ const DEVICE_AREA = 0x140;
 const TABLES = 0x1c0;
 const AREAS = TABLES + RING_SIZE_MAX * TABLE_SIZE;
 const STATE = AREAS + RING_SIZE_MAX * AREA_SIZE;
+/** Of what driver and device share. */
+export const RINGS_SIZE = STATE;
 const STATE_WORDS = 48;
 export const DRIVER_SIZE = STATE + 4 * STATE_WORDS;
 
