@@ -2,6 +2,7 @@
 import type { Server } from "node:http";
 import { reasonOf, StartError } from "../errors.ts";
 import { choice } from "../process/choices.ts";
+import { makeControlDirectory } from "../process/control-directories.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
 import type { AccessChoice } from "../protocol/entrance.ts";
 import { listenPrivately } from "../protocol/private-socket.ts";
@@ -92,6 +93,7 @@ export class Observability {
     const metrics = this.metricsOf([sight]);
     const routes = controlRoutes(subject, attention, metrics, events, terminals, log, quit);
     const server = createBoundedServer(routes, log, { [TERMINAL_PATH]: terminals.upgrade });
+    makeControlDirectory(controlSocket);
     await this.listen(server, { path: controlSocket }, controlAccess);
     log.observe = (entry) => events.add(entry);
     log.info({ controlSocket }, "control socket is open");

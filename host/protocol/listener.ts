@@ -1,5 +1,5 @@
 // Where front-ends come in: a socket of our own making, or one that we were started with.
-import { accessSync, constants, lstatSync, statSync, unlinkSync } from "node:fs";
+import { accessSync, constants, existsSync, lstatSync, statSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { reasonOf, StartError } from "../errors.ts";
@@ -138,6 +138,10 @@ export function vacateSocketPath(path: string): void {
       if (isAnswered(path)) throw inUse(path);
       return;
     }
+    if (!existsSync(filePath(dirname(path))))
+      throw new StartError(
+        `the directory ${dirname(path)} of the socket ${path} does not exist: make it, or choose another path`,
+      );
     accessSync(filePath(dirname(path)), constants.W_OK);
     const stats = lstatSync(filePath(path), { throwIfNoEntry: false });
     if (stats === undefined) return;

@@ -1,14 +1,10 @@
 // Where the control sockets of this machine's daemons are, and what their devices are called.
 import { existsSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
+import { controlDirectories } from "../process/control-directories.ts";
 
 /** Only these are asked: the socket that a front-end connects to would take us for one. */
 const ENDING = ".control";
-
-/** Our own first, then the system's. */
-export function controlDirectories({ XDG_RUNTIME_DIR: own } = process.env): string[] {
-  return [...(own ? [join(own, "vringd")] : []), "/run/vringd"];
-}
 
 /** All in these directories, and in those directly below them. */
 export function findControlSockets(directories = controlDirectories()): string[] {

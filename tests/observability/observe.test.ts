@@ -53,6 +53,19 @@ function run(args: readonly string[], environment: Record<string, string> = {}):
   return new Promise((resolve) => child.once("close", (status) => resolve({ status, ...text })));
 }
 
+test("a daemon makes the directory in which the toolbox finds it", async () => {
+  const runtime = mkdtempSync(join(tmpdir(), "vringd-test-"));
+  const env = { XDG_RUNTIME_DIR: runtime };
+  try {
+    await using _ = await Vringd.start({ env, args: [`--control-socket=${runtime}/vringd/vm1.control`] });
+    const { status, stdout } = await run(["ctl", "vm1", "status"], env);
+    assert.equal(status, 0);
+    assert.match(stdout, /vringd-blk/);
+  } finally {
+    rmSync(runtime, { recursive: true });
+  }
+});
+
 describe("the toolbox and a running daemon", { timeout: 240_000 }, () => {
   let runtime: string;
   let socket: string;

@@ -129,7 +129,10 @@ const wrongInput: [args: string[], sentence: RegExp][] = [
   [["--blk-file=folder", socket], /folder is a directory; --blk-file takes a file or a block device/],
   [["--blk-file=empty.img", socket], /empty.img is empty; give it a size first/],
   [["--blk-file=odd.img", socket], /odd.img has 300 bytes, less than one block of 512/],
-  [[disk, "--socket-path=none/blk.sock"], /can't use none\/blk.sock as the socket path: no such file/],
+  [
+    [disk, "--socket-path=none/blk.sock"],
+    /the directory none of the socket none\/blk.sock does not exist: make it/,
+  ],
   [[disk, "--socket-path=odd.img"], /odd.img exists and is no socket/],
   [[disk, `--socket-path=${"x".repeat(108)}`], /the socket path has 108 bytes, more than the 107/],
   [[disk, "--fd=99"], /--fd=99 is not open: start the program with a Unix stream socket there/],

@@ -1,7 +1,8 @@
 // `vringd top`
+
 import { setTimeout as sleep } from "node:timers/promises";
 import { STATUS_FAILED } from "../../command-line/program.ts";
-import { controlDirectories } from "../control-sockets.ts";
+import { controlDirectories } from "../../process/control-directories.ts";
 import type { TopOptions } from "../observe.ts";
 import { complain, paint, printJson, printLines, terminalWidth, wrap } from "../terminal.ts";
 import { Screen } from "./screen.ts";
