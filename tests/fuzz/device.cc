@@ -7,7 +7,7 @@ namespace {
 constexpr uint64_t CAPACITIES[] = {400, 7, 0x7fffffffffffffff >> 9, 0, 0xffffffffffffffff >> 9};
 constexpr uint32_t MASKS[] = {0, 511, 4095};
 constexpr uint32_t BLOCKS[] = {1, 8};
-constexpr uint32_t LIMITS[] = {0x10000, 8, 0xffffffff};
+constexpr uint32_t RANGE_LIMITS[] = {0x10000, 8, 0xffffffff};
 constexpr uint32_t RANGES[] = {1, 2, 256};
 constexpr uint32_t TURNS[] = {4, 0, 1, 0xffffffff};
 }  // namespace
@@ -16,8 +16,8 @@ void setUpDevice(Input& input) {
   device.capacitySectors = input.pick(CAPACITIES);
   device.directMask = input.pick(MASKS);
   device.blockSectors = input.pick(BLOCKS);
-  device.maxDiscard = input.pick(LIMITS);
-  device.maxWriteZeroes = input.pick(LIMITS);
+  device.maxDiscard = input.pick(RANGE_LIMITS);
+  device.maxWriteZeroes = input.pick(RANGE_LIMITS);
   device.maxRanges = input.pick(RANGES);
   const uint8_t flags = input.byte();
   device.isReadOnly = (flags & 7) == 7;
