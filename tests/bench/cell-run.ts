@@ -41,9 +41,13 @@ export async function measureCell(
 ): Promise<CellResult> {
   const contenders: Contender[] = [];
   const leftOut: Record<string, string> = {};
+  const entrants = backEnds.filter(
+    ({ backing, isSlow }) => backing === cell.backing && (!isSlow || cell.withSlow),
+  );
+  const names = entrants.filter((backEnd) => backEnd.whyNot(cell) === undefined).map(({ name }) => name);
+  if (cell.backing === "file") bench.images.make(cell.place, cell.withFio ? [...names, FIO] : names);
   try {
-    for (const backEnd of backEnds) {
-      if (backEnd.backing !== cell.backing || (backEnd.isSlow && !cell.withSlow)) continue;
+    for (const backEnd of entrants) {
       const reason = await enter(bench, backEnd, cell, contenders);
       if (reason !== undefined) leftOut[backEnd.name] = reason;
     }

@@ -28,9 +28,10 @@ event() {
     if [ "$(cat "$entry/device/name")" = "vringd mouse" ]; then echo "/dev/input/\${entry##*/}"; fi
   done
 }
-until [ -n "$(event)" ] && [ -c /dev/vport0p1 ] && [ -c /dev/vport0p2 ]; do sleep 0.1; done
-cat "$(event)" > /dev/vport0p1 &
-cat 0<>/dev/vport0p2 1>&0 &
+port() { ls -d /dev/vport*p$1 2> /dev/null; }
+until [ -n "$(event)" ] && [ -n "$(port 1)" ] && [ -n "$(port 2)" ]; do sleep 0.1; done
+cat "$(event)" > "$(port 1)" &
+cat 0<>"$(port 2)" 1>&0 &
 report READY yes
 read -r line
 `;
@@ -51,7 +52,8 @@ async function withoutGuest(daemon: InputDaemon, count: number): Promise<number[
   await using frontEnd = await connectInput(daemon.daemon.socketPath);
   const driver = new InputDriver(frontEnd);
   const queue = frontEnd.queues[0]!;
-  return repeat(count, async (number) => {
+  // Awaited here: the front-end goes when this function ends.
+  const taken = await repeat(count, async (number) => {
     await driver.hasHeard();
     daemon.send(movement(number));
     await queue.wait(BOOT_MS);
@@ -59,6 +61,7 @@ async function withoutGuest(daemon: InputDaemon, count: number): Promise<number[
     await driver.group();
     return end;
   });
+  return taken;
 }
 
 async function inGuest(qemu: typeof TRIXIE_QEMU, daemon: InputDaemon, count: number): Promise<void> {

@@ -82,7 +82,7 @@ done
 round=0
 while [ $round -lt ${rounds} ]; do
   for source in 0 1; do
-    eval count=$count_$source
+    eval "count=\\$count_$source"
     take $source $count
     report SOURCE_\${source}_$round "$((count * 1024)) $centiseconds"
   done
