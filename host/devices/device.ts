@@ -163,7 +163,7 @@ export interface Activation {
   /** Becomes it if no other is. Resolves to `isActive`. No ring may run meanwhile. */
   activate(): Promise<boolean>;
   /** The same, once the other has let it go. Rejects with {@link NotActivated}, or as `signal` says. */
-  await(signal: AbortSignal): Promise<void>;
+  untilActive(signal: AbortSignal): Promise<void>;
   /** Another may become it, once this resolves, and finds all that was written. All rings have stopped. */
   inactivate(): Promise<void>;
 }

@@ -68,7 +68,7 @@ export class ActivationGate {
       this.waiting = undefined;
       event();
     };
-    const ended = activation.await(signal).then(
+    const ended = activation.untilActive(signal).then(
       () => {
         tell(() => {
           this.isUnused = true;

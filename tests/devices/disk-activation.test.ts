@@ -150,7 +150,7 @@ describe("a disk that another process has", () => {
     const { handover, activation } = new Bench();
     handover.failure = systemError("EACCES", 13);
     const { signal } = new AbortController();
-    await assert.rejects(activation.await(signal), (error: Error) => {
+    await assert.rejects(activation.untilActive(signal), (error: Error) => {
       assert.ok(error instanceof NotActivated);
       assert.match(error.message, /^disk\.img can't be taken over: permission denied/);
       return true;
@@ -158,7 +158,7 @@ describe("a disk that another process has", () => {
     const other = new Bench();
     other.handover.isFree = true;
     other.isFit = false;
-    await assert.rejects(other.activation.await(signal), /can't be taken over: disk\.img is empty/);
+    await assert.rejects(other.activation.untilActive(signal), /can't be taken over: disk\.img is empty/);
     assert.deepEqual(other.handover.calls, ["take", "let go"]);
     assert.equal(other.activation.isActive, false);
   });

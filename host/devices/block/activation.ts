@@ -69,7 +69,7 @@ export class DiskActivation implements Activation {
     });
   }
 
-  async await(signal: AbortSignal): Promise<void> {
+  async untilActive(signal: AbortSignal): Promise<void> {
     const { patienceMs } = this.handover;
     const deadlineMs = performance.now() + patienceMs;
     this.isWaiting = true;
