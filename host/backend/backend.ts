@@ -92,6 +92,7 @@ export class Backend {
     stopping.removeEventListener("abort", stop);
     const isOneOfTwo = this.sessions.size > 1;
     this.sessions.delete(session);
+    for (const other of this.sessions) other.othersLeft();
     log.info(isOneOfTwo ? { ...tally.counts, frontEnd } : tally.counts, "front-end left");
     events.emit("disconnect", tally.counts, fault);
   }
@@ -108,7 +109,8 @@ export class Backend {
       if (this.sessions.size > 1) log.info({ frontEnd }, "front-end is served in place of another");
     });
     const { memory, inflight } = seat;
-    const served = { device, packed, rings, dirtyLog: this.dirtyLog };
+    const isAlone = () => this.sessions.size === 1;
+    const served = { device, packed, rings, dirtyLog: this.dirtyLog, isAlone };
     return new Session(connection, served, { seat, memory, inflight }, log);
   }
 

@@ -156,6 +156,24 @@ export interface DeviceState {
   load(bytes: Uint8Array): void;
 }
 
+/** Of a device whose store only one back-end may use at a time, of those that a guest moves between. */
+export interface Activation {
+  /** Whether it is this one: rings may run. */
+  readonly isActive: boolean;
+  /** Becomes it if no other is. Resolves to `isActive`. No ring may run meanwhile. */
+  activate(): Promise<boolean>;
+  /** The same, once the other has let it go. Rejects with {@link NotActivated}, or as `signal` says. */
+  untilActive(signal: AbortSignal): Promise<void>;
+  /** Another may become it, once this resolves, and finds all that was written. All rings have stopped. */
+  inactivate(): Promise<void>;
+}
+
+/** The rings of a device can't run: the message is a sentence that says who has what it stores. */
+export class NotActivated extends Error {
+  /** Of the class. */
+  override readonly name = "NotActivated";
+}
+
 /** What front-end and driver see of a device, whoever serves its requests. */
 export interface Device {
   /** As `--print-capabilities` and description files have it, such as "rng". */
@@ -185,6 +203,8 @@ export interface Device {
   readonly migrates?: boolean;
   /** What another back-end must know to go on for the same driver. */
   readonly state?: DeviceState;
+  /** Left out: rings may run at any time. */
+  readonly activation?: Activation | undefined;
   /** Left out: all requests are of one kind, "chain". */
   readonly kinds?: readonly RequestKind[];
   /** What the log, status and metrics say of it. */

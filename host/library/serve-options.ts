@@ -38,6 +38,11 @@ export interface FileOptions {
   lock?: "auto" | "off";
   /** How long to wait for the I/O of a killed process that still locks the file, in milliseconds. Left out: 30,000. */
   lockTimeoutMs?: number;
+  /**
+   * Another process has the file, and hands it over when its guest is moved here: it is locked and written from the first ring's start.
+   * Left out: false.
+   */
+  incoming?: boolean;
   /** Keep what the guest writes in this file instead, which is made if there is none. */
   overlay?: string | Buffer;
 }

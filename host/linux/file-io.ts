@@ -3,6 +3,7 @@ import * as libc from "./libc.ts";
 import { callInPool } from "./thread-pool.ts";
 
 const NO_FD = -1;
+const POSIX_FADV_DONTNEED = 4;
 
 /** Makes the threads of the pool. They are there until the process ends. */
 export async function startPool(): Promise<void> {
@@ -53,4 +54,9 @@ export function allocate(fd: number, mode: number, offset: bigint, byteLength: b
 /** ftruncate(2): bytes are cut off, or zeroes added. */
 export function truncate(fd: number, byteLength: bigint): Promise<number> {
   return callInPool(libc.ftruncate, fd, byteLength);
+}
+
+/** Has the kernel forget what it has cached of the file, as far as that is on its medium (posix_fadvise(2)): advice, which may do nothing. */
+export async function dropCache(fd: number): Promise<void> {
+  await callInPool(libc.posixFadvise, fd, 0n, 0n, POSIX_FADV_DONTNEED);
 }

@@ -13,6 +13,7 @@ export const accept4 = declare("int accept4(int fd, void *addr, void *len, int f
 export const bind = declare("int bind(int fd, void *addr, uint32_t len)");
 export const close = declare("int close(int fd)");
 export const connect = declare("int connect(int fd, void *addr, uint32_t len)");
+export const dup3 = declare("int dup3(int fd, int newFd, int flags)");
 export const epollCreate1 = declare("int epoll_create1(int flags)");
 export const epollCtl = declare("int epoll_ctl(int epfd, int operation, int fd, void *event)");
 export const epollWait = declare("int epoll_wait(int epfd, uintptr_t events, int count, int timeoutMs)");
@@ -45,6 +46,7 @@ export const mremap = declare(
 );
 export const munmap = declare("int munmap(uintptr_t address, size_t length)");
 export const poll = declare("int poll(void *fds, unsigned long count, int timeoutMs)");
+export const posixFadvise = declare("int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)");
 export const pread = declare("intptr_t pread(int fd, uintptr_t buffer, size_t length, int64_t offset)");
 export const pwrite = declare("intptr_t pwrite(int fd, uintptr_t buffer, size_t length, int64_t offset)");
 export const preadv = declare("intptr_t preadv(int fd, uintptr_t iovecs, int count, int64_t offset)");

@@ -1,6 +1,7 @@
 // Who holds a lock: open file description locks name no process, but /proc shows them beside each descriptor (proc(5)).
 import { fstatSync, readdirSync } from "node:fs";
 import { basename } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { shownNames, shownText } from "../process/shown.ts";
 
 export interface Process {
@@ -19,9 +20,30 @@ const KILL_PENDING = 1 << 8;
  */
 export function findLockHolder(fd: number): Process | undefined {
   const file = lockedName(fd);
-  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  const pid = pids.find((candidate) => holdsLock(candidate, file) && !isEnding(candidate));
-  return pid === undefined ? undefined : { pid: Number(pid), name: nameOf(pid) };
+  const pid = allPids().find((candidate) => isHolder(candidate, file));
+  return pid === undefined ? undefined : processOf(pid);
+}
+
+/** The same, while the event loop goes on: there may be thousands of processes. */
+export async function lookForLockHolder(fd: number): Promise<Process | undefined> {
+  const file = lockedName(fd);
+  for (const pid of allPids()) {
+    if (isHolder(pid, file)) return processOf(pid);
+    await nextTurn();
+  }
+  return undefined;
+}
+
+function allPids(): string[] {
+  return readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+}
+
+function isHolder(pid: string, file: string): boolean {
+  return holdsLock(pid, file) && !isEnding(pid);
+}
+
+function processOf(pid: string): Process {
+  return { pid: Number(pid), name: nameOf(pid) };
 }
 
 const INTERPRETERS = /^(node|nodejs|deno|bun|python[\d.]*|perl|ruby|java|sh|bash|dash)$/;

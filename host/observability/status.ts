@@ -14,6 +14,8 @@ export interface DiskStatus {
   blockSizeBytes: number;
   readOnly: boolean;
   direct: boolean;
+  /** Of a disk that can be handed to another process while its guest moves. */
+  lock?: "held" | "released" | "waits" | "none";
 }
 
 export interface Status {

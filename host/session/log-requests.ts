@@ -24,7 +24,8 @@ export class LogRequests {
   private sent: { description: LogDescription; fd: number } | undefined;
   /** Why there is none. */
   private fault = NO_LOG;
-  private isOn = false;
+  /** Whether VHOST_F_LOG_ALL was negotiated: the guest is being moved. */
+  isOn = false;
   private callFd = NO_FD;
   private timer: NodeJS.Timeout | undefined;
 

@@ -10,6 +10,7 @@ import * as codec from "../protocol/codec.ts";
 import type { Connection, Message } from "../protocol/connection.ts";
 import * as m from "../protocol/messages.ts";
 import type { VringStart } from "../workers/data-plane.ts";
+import { ActivationGate } from "./activation-gate.ts";
 import { DeviceRequests } from "./device-requests.ts";
 import { LogRequests, type SessionLog } from "./log-requests.ts";
 import { MemoryRequests, type SessionInflight, type SessionMemory } from "./memory-requests.ts";
@@ -28,6 +29,8 @@ export interface Served {
   readonly packed: boolean;
   readonly rings: RingRunner;
   readonly dirtyLog: SessionLog;
+  /** Whether no other front-end is connected. */
+  isAlone(): boolean;
 }
 
 const UNHEARD =
@@ -51,6 +54,9 @@ export class Session implements Occupant {
   private readonly table: ReadonlyMap<number, Request>;
   /** Requests, and what must not go on beside them. */
   private readonly turns = new Turns();
+  private readonly gate: ActivationGate;
+  /** Its guest was moved away: its rings are stopped, and have logged all. */
+  private hasMoved = false;
 
   constructor(
     private readonly connection: Connection,
@@ -63,9 +69,14 @@ export class Session implements Occupant {
     const { length: queueCount } = device.queues;
     const events = {
       firstStart: (start: VringStart) => this.beforeFirstStart(start),
-      started: () => this.requests.news.ringStarted(),
+      started: () => this.ringStarted(),
+      rested: () => this.rested(),
     };
-    this.vrings = new Vrings(queueCount, memory, inflight, rings, seat, events, logger);
+    this.gate = new ActivationGate(device.activation, {
+      opened: () => void this.turns.run(() => this.vrings.startHeldUp()),
+      refused: (reason) => void this.turns.run(() => this.vrings.breakHeldUp(reason)),
+    });
+    this.vrings = new Vrings(queueCount, memory, inflight, rings, seat, this.gate, events, logger);
     this.log = new LogRequests(dirtyLog, rings, memory, seat, () => this.connection.interrupt());
     this.state = new StateRequests(device.state, seat);
     const isServing = () => this.turns.isTaken;
@@ -136,8 +147,14 @@ export class Session implements Occupant {
   }
 
   unseated(): void {
+    this.hasMoved = false;
     this.log.unseated();
     this.requests.unseated();
+  }
+
+  /** Another front-end has left, which might have been where the guest was moved to. */
+  othersLeft(): void {
+    if (this.hasMoved && this.isServed && this.isAtRest) void this.turns.run(() => this.handOver());
   }
 
   /** A ring takes no more requests. */
@@ -175,6 +192,22 @@ export class Session implements Occupant {
     this.requests.end();
     this.state.end();
     seat.end();
+  }
+
+  private ringStarted(): void {
+    this.hasMoved = false;
+    this.requests.news.ringStarted();
+  }
+
+  /** A migration's source stops its rings so. */
+  private async rested(): Promise<void> {
+    this.hasMoved = this.log.isOn && this.isServed;
+    await this.handOver();
+  }
+
+  /** Where another front-end is connected the guest moves within this process, most likely. */
+  private async handOver(): Promise<void> {
+    if (this.hasMoved && this.served.isAlone()) await this.gate.handOver();
   }
 
   private async serve(message: Message): Promise<void> {

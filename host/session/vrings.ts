@@ -6,6 +6,7 @@ import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { Log } from "../process/log.ts";
 import { hasFeature } from "../protocol/feature-bits.ts";
 import type { DataPlane, VringStart } from "../workers/data-plane.ts";
+import type { ActivationGate } from "./activation-gate.ts";
 import type { SessionSeat } from "./seat.ts";
 import {
   initialBase,
@@ -24,6 +25,8 @@ export interface VringEvents {
   firstStart(start: VringStart): void;
   /** A ring runs. */
   started(): void;
+  /** GET_VRING_BASE has stopped the last ring. */
+  rested(): Promise<void>;
 }
 
 export class Vrings {
@@ -38,6 +41,7 @@ export class Vrings {
     private readonly inflight: RingInflight,
     private readonly runner: RingRunner,
     private readonly seat: Pick<SessionSeat, "isTaken" | "take" | "rested">,
+    private readonly gate: Pick<ActivationGate, "pass" | "used" | "end">,
     private readonly events: VringEvents,
     private readonly log: Log,
   ) {
@@ -119,6 +123,10 @@ export class Vrings {
    */
   async stopForBase(vring: Vring, isSuspend: boolean): Promise<number> {
     await this.stop(vring, isSuspend);
+    if (this.all.every((each) => each === vring || each.kickFd === undefined)) {
+      await this.gate.end();
+      await this.events.rested();
+    }
     vring.closeNotifiers();
     this.seat.rested();
     return vring.base ?? initialBase(this.format);
@@ -127,8 +135,28 @@ export class Vrings {
   /** All rings are stopped, each where it is: GET_VRING_BASE may still ask for that. */
   async stopAll(): Promise<void> {
     await Promise.all(this.all.map((vring) => this.stop(vring)));
+    await this.gate.end();
     for (const vring of this.all) vring.setKick(undefined);
     this.seat.rested();
+  }
+
+  /** Rings that the gate has held up may start. */
+  async startHeldUp(): Promise<void> {
+    for (const vring of this.all) await this.resume(vring);
+    if (!this.areRunning) await this.gate.end();
+  }
+
+  /** They can't, and the front-end learns it. It may start them anew. */
+  breakHeldUp(reason: string): void {
+    const refused = this.all.filter((vring) => this.shouldRun(vring) && !vring.isRunning);
+    for (const vring of refused) {
+      vring.isBroken = true;
+      if (vring.errFd !== NO_FD) signalPeer(vring.errFd);
+    }
+    this.log.error(
+      { rings: refused.length, reason },
+      "rings can't start: the device could not be taken over",
+    );
   }
 
   get areRunning(): boolean {
@@ -165,19 +193,33 @@ export class Vrings {
   }
 
   private async settle(vring: Vring): Promise<void> {
-    const shouldRun = vring.isReady && !vring.isBroken && this.memory.regionCount > 0;
-    if (shouldRun && !vring.isRunning) await this.start(vring);
-    if (!shouldRun) await this.stop(vring);
+    if (!this.shouldRun(vring)) await this.stop(vring);
+    else if (!vring.isRunning) await this.startIfMay(vring);
+  }
+
+  private shouldRun(vring: Vring): boolean {
+    return vring.isReady && !vring.isBroken && this.memory.regionCount > 0;
+  }
+
+  private async startIfMay(vring: Vring): Promise<void> {
+    await this.takeSeat(vring);
+    if (!(await this.gate.pass())) return;
+    try {
+      await this.start(vring);
+    } catch (error) {
+      if (!this.areRunning) await this.gate.end();
+      throw error;
+    }
   }
 
   private async start(vring: Vring): Promise<void> {
-    await this.takeSeat(vring);
     const start = vring.describe(this.memory, this.inflight, this.format);
     if (start.inflight === undefined && this.inflight.isSet) this.tellUntracked(vring);
     if (!vring.hasStarted) this.events.firstStart(start);
     vring.hasStarted = true;
     await this.runner.start(start);
     vring.isRunning = true;
+    this.gate.used();
     this.events.started();
     this.log.debug({ ring: vring.index, size: vring.size, base: vring.base, ...this.format }, "ring started");
   }

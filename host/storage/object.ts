@@ -6,6 +6,7 @@ import { StartError } from "../errors.ts";
 import {
   BLOCK_SIZE_MAX,
   type EnginesSetup,
+  type Handover,
   RANGE_BYTES_MAX,
   type Sizing,
   type Storage,
@@ -30,17 +31,20 @@ export interface ObjectStorageOptions {
   /** Segments that one discard or write-zeroes request may have. Left out: 1. */
   rangeSegments?: number | undefined;
   overlay?: string | undefined;
+  /** Left out: nobody else reaches what the object stores. */
+  handover?: Handover | undefined;
 }
 
 export class ObjectStorage implements Storage {
   readonly facts: StorageFacts;
   readonly isLocal = true;
   readonly sizing: Sizing | string;
+  readonly handover: Handover | undefined;
 
   /** Takes the object, which is closed with the storage. Throws StartError if it can't be what it says, and leaves it open. */
   constructor(
     private readonly object: BlockDisk,
-    { name, overlay, rangeSegments = 1, ...options }: ObjectStorageOptions,
+    { name, overlay, handover, rangeSegments = 1, ...options }: ObjectStorageOptions,
   ) {
     const blockSize = options.blockSize ?? object.blockSize ?? SECTOR_SIZE;
     const serial = options.serial ?? object.serial ?? NO_SERIAL;
@@ -58,6 +62,7 @@ export class ObjectStorage implements Storage {
       direct: false,
     };
     this.sizing = sizingOf(object, this.facts);
+    this.handover = this.facts.readOnly ? undefined : handover;
   }
 
   openEngines({ onFailure }: EnginesSetup): StorageEngines {

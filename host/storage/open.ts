@@ -13,6 +13,7 @@ import { recordServedRaw } from "./file/raw-record.ts";
 import { MemoryDisk } from "./memory.ts";
 import { isNbdUri, parseNbdUri } from "./nbd/uri.ts";
 import { ObjectStorage } from "./object.ts";
+import { ObjectHandover } from "./object-handover.ts";
 import { OverlayDisk } from "./overlay/overlay-disk.ts";
 import type { Storage } from "./storage.ts";
 
@@ -30,6 +31,7 @@ const SCHEMES: Readonly<Record<string, Open>> = {
 
 /** `stopping` ends a wait for the image's lock. Throws StartError. */
 export async function openStorage(options: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {
+  refuseIncoming(options);
   const named = await openScheme(options, stopping, log);
   if (options.overlay === undefined && named === undefined) {
     return withPadding(await FileStorage.open(options, stopping, log), options);
@@ -40,6 +42,14 @@ export async function openStorage(options: StorageChoice, stopping: AbortSignal,
     await named?.close?.();
     throw error;
   }
+}
+
+/** Throws StartError for what no other process can hand over. */
+function refuseIncoming({ incoming, overlay, path }: StorageChoice): void {
+  if (!incoming || overlay !== undefined || isNbdUri(path) || schemeOf(path) === undefined) return;
+  throw new StartError(
+    `${path} is this process's alone, and can't be handed over by another: leave out ${choice("incoming")}`,
+  );
 }
 
 /** The kernel reads nothing past a file's end, so that is done here, through the page cache. */
@@ -57,18 +67,21 @@ async function openObject(
   const { path, overlay, direct } = options;
   if (direct)
     throw new StartError(`${overlay ?? path} is served without O_DIRECT, so leave out ${choice("direct")}`);
-  const object =
-    overlay === undefined ? named! : await openOverlay(overlay, named ?? path, options, stopping, log);
-  return new ObjectStorage(object, { ...options, name: path });
+  if (overlay === undefined) {
+    const handover = isNbdUri(path) ? exportHandover(named!, options) : undefined;
+    return new ObjectStorage(named!, { ...options, name: path, handover });
+  }
+  const disk = await openOverlay(overlay, named ?? path, options, stopping, log);
+  return new ObjectStorage(disk, { ...options, name: path, handover: disk.handover });
 }
 
 function openOverlay(
   path: string,
   base: string | BlockDisk,
-  { readOnly, format, lock, lockTimeoutMs }: StorageChoice,
+  { readOnly, format, lock, lockTimeoutMs, incoming = false }: StorageChoice,
   signal: AbortSignal,
   log: Log,
-): Promise<BlockDisk> {
+): Promise<OverlayDisk> {
   return OverlayDisk.open({
     path,
     base,
@@ -76,6 +89,7 @@ function openOverlay(
     ...(format && { format }),
     lock,
     lockTimeoutMs,
+    incoming,
     signal,
     log,
   });
@@ -87,9 +101,14 @@ async function openScheme(
   log: Log,
 ): Promise<BlockDisk | undefined> {
   if (isNbdUri(options.path)) return openNbd(options, stopping, log);
-  const [, scheme, rest] = /^([a-z]+):(.*)$/s.exec(options.path) ?? [];
+  const found = schemeOf(options.path);
+  return found?.open(found.rest, options);
+}
+
+function schemeOf(path: string): { open: Open; rest: string } | undefined {
+  const [, scheme, rest] = /^([a-z]+):(.*)$/s.exec(path) ?? [];
   const open = scheme === undefined ? undefined : SCHEMES[scheme];
-  return open?.(rest!, options);
+  return open && { open, rest: rest! };
 }
 
 async function openNbd(options: StorageChoice, stopping: AbortSignal, log: Log): Promise<BlockDisk> {
@@ -108,6 +127,12 @@ async function openNbd(options: StorageChoice, stopping: AbortSignal, log: Log):
     await disk.close?.();
     throw error;
   }
+}
+
+function exportHandover(disk: BlockDisk, { path, incoming }: StorageChoice): ObjectHandover {
+  return new ObjectHandover(disk, !incoming, () => {
+    recordServedRaw({ byteLength: disk.byteLength, identity: exportIdentity(path) });
+  });
 }
 
 /** What is served raw is known by its size, too. */

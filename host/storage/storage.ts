@@ -80,7 +80,29 @@ export interface Sizing {
   set?(byteLength: bigint): Promise<void>;
 }
 
+/** Of storage that one process at a time may write, and hands to another one while its guest moves there. */
+export interface Handover {
+  /** Whether it is this process's from the start. */
+  readonly isOurs: boolean;
+  /** Whether a lock keeps others away while it is this process's. It may turn out that there is none. */
+  readonly hasLock: boolean;
+  /** How long another may take to let it go, in milliseconds. */
+  readonly patienceMs: number;
+  /** Whether it can have another size by the time it is taken. */
+  readonly mayChangeSize: boolean;
+  /** Takes it as it is by now, unless another has it. Nothing else may use it meanwhile. Rejects with what the kernel says. */
+  tryTake(): Promise<boolean>;
+  /** Who has it, in words that follow "is". */
+  describeHolder(): Promise<string>;
+  /** What was written is stable when it resolves, and nothing is to be written any more. Rejects with what the kernel says. */
+  flush(): Promise<void>;
+  /** Others may take it, and see all that was flushed. */
+  letGo(): Promise<void>;
+}
+
 export interface Storage {
+  /** Left out: it is this process's, or there is nothing that only one may have. */
+  readonly handover?: Handover | undefined;
   readonly facts: StorageFacts;
   /** A string says why the size stays as it is, after the name. */
   readonly sizing: Sizing | string;

@@ -4,12 +4,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
-import { QEMUS, type Qemu, type QemuGuest, qemuUnavailable, startQemuGuest } from "../support/guest.ts";
+import { QEMUS, type Qemu, qemuUnavailable, startQemuGuest } from "../support/guest.ts";
+import { MOVE_MS_MAX, migrate } from "../support/guest-migration.ts";
 import { movedUnderLoad } from "../support/guest-scripts.ts";
-import { isListening } from "../support/listening.ts";
 import { skipWithout, whyNoProgram } from "../support/skip.ts";
-import { until } from "../support/until.ts";
 import { Vringd } from "../support/vringd.ts";
 
 const DISK_SIZE = 32 << 20;
@@ -17,8 +15,6 @@ const MEMORY_MIB = 512;
 const MOVES = 4;
 /** On a machine that has much else to do. */
 const LIFE_MS_MAX = 1_800_000;
-const MOVE_MS_MAX = 600_000;
-const LOOK_MS = 100;
 
 for (const qemu of QEMUS) {
   const skip = skipWithout(qemuUnavailable(qemu), whyNoProgram("fio"));
@@ -53,7 +49,6 @@ async function moveAround(t: TestContext, qemu: Qemu, packed: boolean): Promise<
       const incoming = join(directory, `incoming-${i}`);
       const destination = await start(incoming);
       try {
-        await until(() => isListening(incoming), "the destination listens", MOVE_MS_MAX);
         t.diagnostic(`downtime ${await migrate(guest, incoming)} ms`);
       } catch (error) {
         await destination[Symbol.asyncDispose]();
@@ -73,17 +68,4 @@ async function moveAround(t: TestContext, qemu: Qemu, packed: boolean): Promise<
   }
   assert.equal(daemon.linesLike(/front-end connected/).length, 1 + MOVES);
   assert.deepEqual(daemon.linesLike(/ (warn|error) /), []);
-}
-
-/** Resolves with the downtime in milliseconds, as QEMU has it. */
-async function migrate(source: QemuGuest, socketPath: string): Promise<number> {
-  await source.qmp("migrate", { uri: `unix:${socketPath}` });
-  for (const deadline = performance.now() + MOVE_MS_MAX; ; ) {
-    const state = (await source.qmp("query-migrate")) as Record<string, unknown>;
-    if (state.status === "completed") return Number(state.downtime);
-    const reason = JSON.stringify(state);
-    assert.notEqual(state.status, "failed", reason);
-    assert.ok(performance.now() < deadline, reason);
-    await sleep(LOOK_MS);
-  }
 }

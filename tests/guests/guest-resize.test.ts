@@ -10,7 +10,7 @@ import {
   startUmlGuest,
   umlUnavailable,
 } from "../support/guest.ts";
-import { askGuest, doAsTold } from "../support/guest-orders.ts";
+import { askGuest, ordersUnderLoad } from "../support/guest-orders.ts";
 import { Observed } from "../support/observed.ts";
 import { resize } from "../support/resize-rig.ts";
 import { skipWithout, whyNoProgram } from "../support/skip.ts";
@@ -23,19 +23,6 @@ const TIMES = Number(process.env.VRINGD_TEST_RESIZES ?? 5);
 const LIFE_MS_MAX = 600_000;
 /** A tenth of a second each. */
 const LOOKS = 600;
-
-/** fio writes and verifies below what grows, until told to end. */
-const script = `
-(while [ ! -e /run/end ]; do
-  fio --name=job --filename="$DISK" --size=8M --bs=4k --bsrange=4k-64k --rw=randwrite --ioengine=libaio --iodepth=16 --direct=1 \
-    --refill_buffers=1 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --minimal > fio.out 2>&1 ||
-    { cat fio.out; touch /run/failed; break; }
-done) &
-${doAsTold}
-touch /run/end
-wait
-[ ! -e /run/failed ]
-`;
 
 type Guest = GuestProcess & { qmp?(command: string): Promise<unknown> };
 
@@ -96,14 +83,20 @@ describe("a guest whose disk grows", { concurrency: 2, timeout: LIFE_MS_MAX }, (
       { skip: skipWithout(qemuUnavailable(qemu), fio) },
       (t) =>
         grow(t, (socketPath) =>
-          startQemuGuest({ qemu, socketPath, script, programs: ["fio"], timeoutMs: LIFE_MS_MAX }),
+          startQemuGuest({
+            qemu,
+            socketPath,
+            script: ordersUnderLoad,
+            programs: ["fio"],
+            timeoutMs: LIFE_MS_MAX,
+          }),
         ),
     );
   }
 
   test("takes over each size: user-mode-linux", { skip: skipWithout(umlUnavailable(), fio) }, (t) =>
     grow(t, async (socketPath) =>
-      startUmlGuest({ socketPath, script, programs: ["fio"], timeoutMs: LIFE_MS_MAX }),
+      startUmlGuest({ socketPath, script: ordersUnderLoad, programs: ["fio"], timeoutMs: LIFE_MS_MAX }),
     ),
   );
 });

@@ -182,6 +182,7 @@ const NOT_ON_DASHBOARD = [
   "vringd_blk_iops_total_limit",
   "vringd_blk_iops_read_limit",
   "vringd_blk_iops_write_limit",
+  "vringd_blk_active",
   "vringd_blk_read_only",
 ];
 

@@ -79,7 +79,7 @@ class Bench<D extends Device> extends Requests {
     const own = { seat: new LoneSeat(), inflight: new FakeInflight(), memory: this.memory };
     this.session = new Session(
       new Connection(near),
-      { device, packed, rings: this.dataPlane, dirtyLog: new FakeLog() },
+      { device, packed, rings: this.dataPlane, dirtyLog: new FakeLog(), isAlone: () => true },
       own,
       SILENT,
     );

@@ -91,7 +91,7 @@ class Bench extends Requests {
       requestFailed: nothing,
     });
     const { inflight, memory, dataPlane: rings } = this;
-    const served = { device, packed: true, rings, dirtyLog: this.dirtyLog };
+    const served = { device, packed: true, rings, dirtyLog: this.dirtyLog, isAlone: () => true };
     this.session = new Session(new Connection(near), served, { seat: new LoneSeat(), inflight, memory }, log);
     this.ended = this.session.run();
   }

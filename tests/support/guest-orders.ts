@@ -7,6 +7,19 @@ report READY yes
 while read -r line && [ "$line" != end ]; do eval "$line"; done
 `;
 
+/** The same beside fio, which writes and verifies the disk's first 8 MiB all the while. Needs the program fio. */
+export const ordersUnderLoad = `
+(while [ ! -e /run/end ]; do
+  fio --name=job --filename="$DISK" --size=8M --bs=4k --bsrange=4k-64k --rw=randwrite --ioengine=libaio --iodepth=16 --direct=1 \
+    --refill_buffers=1 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --minimal > fio.out 2>&1 ||
+    { cat fio.out; touch /run/failed; break; }
+done) &
+${doAsTold}
+touch /run/end
+wait
+[ ! -e /run/failed ]
+`;
+
 /** On a machine that has much else to do. */
 const ANSWER_MS = 600_000;
 let questions = 0;

@@ -24,6 +24,7 @@ import {
   DISCARD_IGNORED,
   DISCARD_MARKED,
   DISCARD_UNMAPS,
+  SYNC_FAILED,
   SYNC_SOUND,
   SYNC_UNKEPT,
 } from "../../../assembly/abi/device-block.ts";
@@ -76,6 +77,20 @@ export function writeCapacity({ wasm }: LinearMemory, byteLength: bigint): void 
 /** WRITE_THROUGH_*, at any time, also while requests run. */
 export function writeWriteThrough(linear: LinearMemory, mode: number): void {
   storeWord(linear, DEVICE_WRITE_THROUGH, mode);
+}
+
+/** Flushes fail from here on, unless the engine keeps account of them itself. */
+export function failSyncs({ wasm }: LinearMemory): void {
+  const words = new Int32Array(wasm.buffer, DEVICE_PTR, DEVICE_SIZE / 4);
+  Atomics.compareExchange(words, DEVICE_SYNC_STATE / 4, SYNC_SOUND, SYNC_FAILED);
+}
+
+/** Whether one has failed, so that all do. */
+export function haveSyncsFailed({ wasm }: LinearMemory): boolean {
+  return (
+    Atomics.load(new Int32Array(wasm.buffer, DEVICE_PTR, DEVICE_SIZE / 4), DEVICE_SYNC_STATE / 4) ===
+    SYNC_FAILED
+  );
 }
 
 /** The next FLUSH is the first. */

@@ -6,12 +6,15 @@ import type { EngineRecipe } from "../../engines/recipe.ts";
 import { workerCountFor } from "../../memory/worker-part.ts";
 import { featureMask } from "../../protocol/feature-bits.ts";
 import type { Storage, StorageEngines, StorageFacts } from "../../storage/storage.ts";
-import type { DeviceCommand, DeviceFacts, QueueSpec } from "../device.ts";
+import type { DeviceCommand, DeviceFacts, DeviceGauge, QueueSpec } from "../device.ts";
 import type { EngineDevice, EngineHost, EngineNews, WorkerChoice } from "../engine-device.ts";
+import { DiskActivation } from "./activation.ts";
 import { CacheMode } from "./cache-mode.ts";
 import { BlockConfig, blockFeatures, type QueueOptions } from "./config.ts";
 import {
   clearFlushed,
+  failSyncs,
+  haveSyncsFailed,
   isFlushed,
   writeCapacity,
   writeDeviceBlock,
@@ -54,6 +57,7 @@ export class BlockDevice implements EngineDevice {
   readonly inflight = true;
   readonly migrates = true;
   readonly state: BlockState;
+  readonly activation: DiskActivation | undefined;
   readonly kinds = BLOCK_KINDS;
   readonly workers: WorkerChoice;
   readonly commands: Readonly<Record<string, DeviceCommand>>;
@@ -73,7 +77,9 @@ export class BlockDevice implements EngineDevice {
   ) {
     this.watchSeconds = watchSeconds;
     this.current = limits;
-    this.size = new DiskSize(storage);
+    const { handover, facts } = storage;
+    this.activation = handover && new DiskActivation(handover, facts.overlay ?? facts.name);
+    this.size = new DiskSize(storage, this.activation);
     this.commands = { resize: resizeCommand(this.size), limits: limitsCommand(this) };
     this.queues = Array.from({ length: queues.queueCount }, () => REQUEST_QUEUE);
     this.features = blockFeatures(storage.facts);
@@ -84,7 +90,7 @@ export class BlockDevice implements EngineDevice {
   }
 
   get facts(): DeviceFacts {
-    return factsOf(this.storage.facts, this.size, () => this.current);
+    return factsOf(this.storage.facts, this.size, () => this.current, this.activation);
   }
 
   /** How much it may do, which can be changed at any time. */
@@ -131,6 +137,16 @@ export class BlockDevice implements EngineDevice {
       writeCapacity(memory, byteLength);
       this.config.setSize(byteLength);
     });
+    this.activation?.attach(
+      {
+        taken: async () => {
+          if (this.storage.handover!.mayChangeSize) await this.size.renew();
+        },
+        haveFlushesFailed: () => haveSyncsFailed(memory),
+        failFlushes: () => failSyncs(memory),
+      },
+      log,
+    );
     this.size.watch(this.watchSeconds);
     this.writeLimits = (values) => writeLimits(memory, values);
     this.writeLimits(this.current);
@@ -170,6 +186,7 @@ function factsOf(
   { name, blockSize, readOnly, direct }: StorageFacts,
   size: Pick<DiskSize, "byteLength">,
   limits: () => LimitValues,
+  activation: DiskActivation | undefined,
 ): DeviceFacts {
   const { byteLength } = size;
   const sizeBytes = Number(byteLength);
@@ -177,7 +194,14 @@ function factsOf(
   return {
     log: { file: name, sectors: String(byteLength / BigInt(SECTOR_SIZE)) },
     status: {
-      disk: { path: resolve(name), sizeBytes, blockSizeBytes: blockSize, readOnly, direct },
+      disk: {
+        path: resolve(name),
+        sizeBytes,
+        blockSizeBytes: blockSize,
+        readOnly,
+        direct,
+        ...(activation && { lock: activation.lock }),
+      },
       ...(Object.keys(set).length > 0 && { limits: set }),
     },
     labels: { disk: name },
@@ -196,7 +220,18 @@ function factsOf(
           return limits()[limited] ?? 0;
         },
       })),
+      ...(activation ? [activeGauge(activation)] : []),
       { name: "read_only", help: "Whether the disk is read-only.", value: Number(readOnly) },
     ],
+  };
+}
+
+function activeGauge(activation: DiskActivation): DeviceGauge {
+  return {
+    name: "active",
+    help: "Whether the disk is this process's, which lets it go when its guest moves to another.",
+    get value() {
+      return Number(activation.isActive);
+    },
   };
 }

@@ -14,6 +14,15 @@ export interface NewSize {
   readonly shrink: boolean;
 }
 
+/** Who may change the disk. */
+export interface DiskHold {
+  readonly isActive: boolean;
+  /** Rejects with a RangeError while another process has it. */
+  change<T>(action: () => Promise<T>): Promise<T>;
+}
+
+const ALWAYS_OURS: DiskHold = { isActive: true, change: (action) => action() };
+
 /** Behind it no file has a byte, and a block would end past what off_t counts. */
 const BYTES_MAX = (1n << 63n) - 4096n;
 
@@ -26,7 +35,10 @@ export class DiskSize {
   /** Of a file that is too short, as the log has it. */
   private toldShort: bigint | undefined;
 
-  constructor(private readonly storage: Pick<Storage, "facts" | "sizing">) {
+  constructor(
+    private readonly storage: Pick<Storage, "facts" | "sizing">,
+    private readonly hold: DiskHold = ALWAYS_OURS,
+  ) {
     this.current = storage.facts.byteLength;
   }
 
@@ -60,9 +72,23 @@ export class DiskSize {
     return this.turns.run(async () => {
       const { sizing, facts } = this.storage;
       if (typeof sizing === "string") throw new RangeError(`${facts.name} ${sizing}`);
+      // Else it would be told what another process serves.
+      await this.hold.change(async () => {});
       if (wanted.byteLength === undefined) await this.follow(sizing, wanted.shrink);
       else await this.give(sizing, wanted.byteLength, wanted.shrink);
     });
+  }
+
+  /** It was another process's until now, which may have changed it. No ring runs. Rejects with a RangeError if it can't be served. */
+  async renew(): Promise<void> {
+    const { sizing } = this.storage;
+    if (typeof sizing === "string") return;
+    const found = await sizing.measure(true);
+    if (found === 0n) throw new RangeError(`${this.name} is empty: nothing of it can be served`);
+    const isOther = found !== this.current;
+    this.take(found);
+    sizing.taken?.();
+    if (isOther) this.host!.configChanged();
   }
 
   private async follow(sizing: Sizing, shrink: boolean): Promise<void> {
@@ -76,7 +102,7 @@ export class DiskSize {
 
   private async give(sizing: Sizing, byteLength: bigint, shrink: boolean): Promise<void> {
     this.checkGiven(sizing, byteLength);
-    const set = () => this.set(sizing, byteLength);
+    const set = () => this.hold.change(() => this.set(sizing, byteLength));
     const found = await sizing.measure(false);
     // Also what nobody has taken over yet is somebody's.
     if (byteLength < found || byteLength < this.current) this.checkShrink(byteLength, shrink);
@@ -143,7 +169,7 @@ export class DiskSize {
   }
 
   private lookAgain(sizing: Sizing, look: () => bigint): void {
-    if (this.turns.isTaken) return;
+    if (this.turns.isTaken || !this.hold.isActive) return;
     const found = look();
     if (found > this.current) this.grow(sizing, found);
     else if (found < this.current && found !== this.toldShort) this.tellShort(found);

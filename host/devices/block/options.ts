@@ -68,9 +68,12 @@ const disk = {
   lockTimeout: option({
     type: wholeNumber(0, LOCK_TIMEOUT_MAX),
     value: "SECONDS",
-    help: "how long to wait for the I/O of a killed process that still locks the file",
+    help: "how long to wait for the I/O of a killed process that still locks the file, or for another process to hand over the disk",
     default: 30,
   }),
+  incoming: toggle(
+    "the disk is another process's, which hands it over when its guest is moved here: lock and write it from the first ring's start",
+  ),
   watchSize: option({
     type: wholeNumber(0, WATCH_SIZE_MAX),
     value: "SECONDS",

@@ -20,6 +20,7 @@ import {
   type StorageFacts,
 } from "../storage.ts";
 import { BounceBuffers } from "./bounce-buffers.ts";
+import { FileHandover } from "./file-handover.ts";
 import { SIGNATURE_BYTES } from "./format.ts";
 import { type Identity, identityOf, serialFrom } from "./identity.ts";
 import { lockUnlessUnsupported } from "./lock.ts";
@@ -69,6 +70,8 @@ export class FileStorage implements Storage {
     readonly file: Readonly<OpenedFile>,
     private readonly image: OpenImage,
     identity: Identity,
+    /** Readers share the file. */
+    readonly handover: FileHandover | undefined,
   ) {
     this.sizing = sizingOf(image, facts, identity);
   }
@@ -81,7 +84,9 @@ export class FileStorage implements Storage {
       const fds = [...new Set([image.fd, image.bufferedFd])];
       fds.forEach(keepAccessTime);
       fds.forEach(neverWaitsIfInMemory);
-      if (options.lock === "auto") await lockUnlessUnsupported(fds, options, stopping, log);
+      const isLater = options.incoming && !readOnly;
+      const isLocking =
+        options.lock === "auto" && (isLater || (await lockUnlessUnsupported(fds, options, stopping, log)));
       const fileLength = byteLengthOf(image);
       const identity = identityOf(image.fd);
       checkImage(image, fileLength, identity, options, log);
@@ -106,7 +111,8 @@ export class FileStorage implements Storage {
         directMask: isDirect ? alignment - 1 : 0,
         isPadded: byteLength > fileLength,
       };
-      return new FileStorage(facts, file, image, identity);
+      const handover = readOnly ? undefined : new FileHandover(image, options, isLocking, log);
+      return new FileStorage(facts, file, image, identity, handover);
     } catch (error) {
       closeImage(image);
       throw error;

@@ -72,31 +72,51 @@ export interface LockChoice {
   lockTimeoutMs: number;
 }
 
-/** Locks the file as lockImage() does, where its file system has locks; the log says if it has none. */
+/** Locks the file as lockImage() does. False where its file system has no locks, which the log says. */
 export async function lockUnlessUnsupported(
   fds: readonly number[],
   { path, readOnly, lockTimeoutMs }: LockChoice,
   stopping: AbortSignal,
   log: Log,
-): Promise<void> {
+): Promise<boolean> {
   try {
     await lockImage(fds, path, readOnly, { timeoutMs: lockTimeoutMs, stopping }, log);
+    return true;
   } catch (error) {
-    // ENOLCK: NFS without its lock service. The others: file systems or kernels that don't know such locks.
-    const isUnsupported =
-      error instanceof SystemError && [ENOLCK, ENOSYS, EOPNOTSUPP, EINVAL].includes(error.errno);
-    if (!isUnsupported) throw error;
-    log.warn({ file: path }, "the file system has no locks: nothing keeps a second writer away");
+    if (!hasNoLocks(error)) throw error;
+    log.warn({ file: path }, NO_LOCKS);
+    return false;
   }
 }
 
+/** ENOLCK: NFS without its lock service. The others: file systems or kernels that don't know such locks. */
+export function hasNoLocks(error: unknown): boolean {
+  return error instanceof SystemError && [ENOLCK, ENOSYS, EOPNOTSUPP, EINVAL].includes(error.errno);
+}
+
+export const NO_LOCKS = "the file system has no locks: nothing keeps a second writer away";
+
 const WAITING = "waiting for the I/O of a killed process, which still locks the image";
+
+/** Locks the file for the only writer; false if others have it. */
+export function tryLockForWriter(fds: readonly number[]): boolean {
+  return tryLock(fds, [CONSISTENT_READ, WRITE]);
+}
+
+/** The same for another descriptor of a file that is locked for us already; false is no answer that should come. */
+export function lockAlongside(fd: number): boolean {
+  return claim(fd, [CONSISTENT_READ, WRITE]);
+}
+
+export function unlock(fds: readonly number[]): void {
+  for (const fd of fds) unlockBytes(fd, USED, LOCK_BYTES);
+}
 
 function tryLock([first, ...others]: readonly number[], used: readonly number[]): boolean {
   const isLocked = claim(first!, used) && !isContested(first!, used);
   // The others would see the first one's locks as a stranger's, so they only claim.
   if (isLocked && others.every((fd) => claim(fd, used))) return true;
-  for (const fd of [first!, ...others]) unlockBytes(fd, USED, LOCK_BYTES);
+  unlock([first!, ...others]);
   return false;
 }
 

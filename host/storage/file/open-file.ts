@@ -28,6 +28,8 @@ export interface ImageChoice {
   lockTimeoutMs: number;
   /** Although the host uses it. */
   force?: boolean | undefined;
+  /** Another process has it, and will hand it over. */
+  incoming?: boolean | undefined;
 }
 
 export interface OpenImage {
@@ -84,7 +86,7 @@ async function openPath(choice: ImageChoice, stopping: AbortSignal, log: Log): P
       timeoutMs,
       stopping,
     };
-    const isClaimed = stats.isBlockDevice() && !readOnly;
+    const isClaimed = stats.isBlockDevice() && !readOnly && !choice.incoming;
     const fd = isClaimed ? await openClaimed(claim, flags, log) : openSync(filePath(path), flags);
     return completed(fd, access, direct, path, false);
   } catch (error) {
@@ -183,11 +185,11 @@ function checkDevice({ fd, status }: OpenImage, { path, readOnly }: ImageChoice)
  */
 function checkUsers(
   { status, isAdopted }: OpenImage,
-  { path, readOnly, force }: ImageChoice,
+  { path, readOnly, force, incoming }: ImageChoice,
   log: Log,
 ): void {
   if (status.type === S_IFBLK) {
-    const use = readOnly || isAdopted ? hostUseOf(status.represents) : undefined;
+    const use = readOnly || isAdopted || incoming ? hostUseOf(status.represents) : undefined;
     if (use !== undefined) refuseOrWarn(use);
     return;
   }

@@ -11,6 +11,8 @@ export interface RawChoice {
   readOnly: boolean;
   /** "raw": whatever it holds. */
   format?: "raw" | undefined;
+  /** Another process has it: nothing is written yet. */
+  incoming?: boolean | undefined;
 }
 
 export interface RawCandidate extends RecordedDisk {
@@ -21,14 +23,18 @@ export interface RawCandidate extends RecordedDisk {
 }
 
 /** Throws StartError for what holds another format; records what is served raw for writing. */
-export function checkRaw(candidate: RawCandidate, { path, readOnly, format }: RawChoice, log: Log): void {
+export function checkRaw(
+  candidate: RawCandidate,
+  { path, readOnly, format, incoming }: RawChoice,
+  log: Log,
+): void {
   const found = format === "raw" ? undefined : imageFormatOf(candidate.start, candidate.end);
   if (found !== undefined && !wasServedRaw(candidate)) {
     // A device that a guest encrypts itself looks so from the first day, and nobody keeps images on devices that way.
     if (!(candidate.isBlockDevice && found.name === LUKS)) throw new StartError(refusal(path, found));
     log.info({ file: path }, "the device holds a LUKS volume, which the guest has to unlock");
   }
-  if (readOnly || recordServedRaw(candidate)) return;
+  if (readOnly || incoming || recordServedRaw(candidate)) return;
   const advice = `a guest could make it look like an image of another format; give ${choice("format", "raw")}`;
   log.info({ file: path }, `there is no place to record that the disk is raw, so ${advice}`);
 }

@@ -32,6 +32,11 @@ export class BlockMap {
     private readonly bits: Uint8Array,
   ) {}
 
+  /** Of an overlay that is another process's. */
+  static empty(storage: ByteStore, layout: OverlayLayout): BlockMap {
+    return new BlockMap(storage, layout, new Uint8Array(layout.mapBytes));
+  }
+
   /** `isWorking`: the working map counts as well as the durable one. */
   static async load(storage: ByteStore, layout: OverlayLayout, isWorking: boolean): Promise<BlockMap> {
     const bits = new Uint8Array(layout.mapBytes);

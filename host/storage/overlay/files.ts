@@ -2,11 +2,13 @@
 import { type BigIntStats, closeSync, constants, openSync, statSync } from "node:fs";
 import type { BlockDisk } from "../../engines/block-disk.ts";
 import { reasonOf, StartError } from "../../errors.ts";
+import { fileStatus } from "../../linux/file-status.ts";
 import { type Log, SILENT } from "../../process/log.ts";
 import { LimitedLog } from "../../process/log-limiter.ts";
 import { filePath } from "../../process/paths.ts";
 import { DiskFile } from "../file/disk-file.ts";
 import { FileDisk } from "../file/file-disk.ts";
+import { FileHandover } from "../file/file-handover.ts";
 import { identityOf, serialFrom } from "../file/identity.ts";
 import { lockUnlessUnsupported } from "../file/lock.ts";
 import { currentBootId, decodeHeader, HEADER_BYTES, type OverlayHeader } from "./format.ts";
@@ -27,11 +29,15 @@ export interface OverlayOptions {
   lock?: "auto" | "off";
   /** How long to wait for the I/O of a killed process that still locks a file, in milliseconds. Left out: 30,000. */
   lockTimeoutMs?: number;
+  /** Another process has it, and hands it over when its guest is moved here. Left out: false. */
+  incoming?: boolean;
   /** Ends that wait. */
   signal?: AbortSignal;
   /** Where it says that it waits, or that a file system has no locks. Left out: nowhere. */
   log?: Log;
 }
+
+const PATIENCE_MS = 30_000;
 
 /** Throws StartError, with nothing left open. */
 export async function openFiles(given: OverlayOptions): Promise<OverlayParts> {
@@ -39,12 +45,13 @@ export async function openFiles(given: OverlayOptions): Promise<OverlayParts> {
   const base = await openBase(options);
   try {
     const header = { byteLength: base.byteLength, baseChangedNs: changedNsOf(base) };
-    const { path, readOnly = false } = options;
-    if (!exists(path, base) && !readOnly) await makeOverlay(path, header);
-    const storage = await openChanges(options, header);
+    const { path, readOnly = false, incoming = false } = options;
+    if (!exists(path, base) && !readOnly && !incoming) await makeOverlay(path, header);
+    const { storage, isLocking } = await openChanges(options, header);
     // The guest's disk is what the overlay makes of its base.
     const serial = serialFrom(identityOf(storage.fd).parts);
-    return { base, storage, readOnly, serial, bootId: currentBootId() };
+    const file = readOnly ? undefined : handoverOf(storage.fd, isLocking, options);
+    return { base, storage, readOnly, serial, bootId: currentBootId(), file };
   } catch (error) {
     await base.close?.();
     throw error;
@@ -78,23 +85,40 @@ function exists(path: string, base: BlockDisk): boolean {
 async function openChanges(
   options: OverlayOptions & { log: Log },
   expected: OverlayHeader,
-): Promise<DiskFile> {
-  const { path, readOnly = false, lock = "auto", lockTimeoutMs = 30_000, log } = options;
+): Promise<{ storage: DiskFile; isLocking: boolean }> {
+  const {
+    path,
+    readOnly = false,
+    lock = "auto",
+    lockTimeoutMs = PATIENCE_MS,
+    incoming = false,
+    log,
+  } = options;
   const stopping = options.signal ?? new AbortController().signal;
   const fd = openForUse(path, readOnly);
   try {
-    if (lock === "auto") {
-      await lockUnlessUnsupported([fd], { path, readOnly, lockTimeoutMs }, stopping, log);
-    }
+    const isLater = incoming && !readOnly;
+    const choice = { path, readOnly, lockTimeoutMs };
+    const isLocking =
+      lock === "auto" && (isLater || (await lockUnlessUnsupported([fd], choice, stopping, log)));
     const storage = new DiskFile(fd);
     const bytes = Buffer.alloc(HEADER_BYTES);
     await storage.read(0, [bytes]);
     checkBase(decodeHeader(bytes, path), expected, options);
-    return storage;
+    return { storage, isLocking };
   } catch (error) {
     closeSync(fd);
     throw error;
   }
+}
+
+function handoverOf(
+  fd: number,
+  isLocking: boolean,
+  { path, lock = "auto", lockTimeoutMs = PATIENCE_MS, incoming, log }: OverlayOptions & { log: Log },
+): FileHandover {
+  const image = { fd, bufferedFd: fd, status: fileStatus(fd), isAdopted: false };
+  return new FileHandover(image, { path, lock, lockTimeoutMs, incoming }, isLocking, log);
 }
 
 function openForUse(path: string, readOnly: boolean): number {

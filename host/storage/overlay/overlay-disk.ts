@@ -6,6 +6,7 @@ import { lengthOf, slice } from "../buffers.ts";
 import type { ByteStore } from "../file/disk-file.ts";
 import { RangeLock } from "../range-lock.ts";
 import { SharedTask } from "../shared-task.ts";
+import type { Handover } from "../storage.ts";
 import { BlockMap } from "./block-map.ts";
 import { type OverlayOptions, openFiles } from "./files.ts";
 import {
@@ -16,6 +17,7 @@ import {
   SESSION_BYTES,
   SESSION_POSITION,
 } from "./format.ts";
+import { OverlayHandover } from "./overlay-handover.ts";
 
 export interface OverlayParts {
   base: BlockDisk;
@@ -24,6 +26,8 @@ export interface OverlayParts {
   bootId: string;
   readOnly: boolean;
   serial?: string;
+  /** Of the storage's file, where several processes can have it. */
+  file?: Handover | undefined;
 }
 
 /**
@@ -37,6 +41,8 @@ export class OverlayDisk implements BlockDisk {
   readonly readOnly: boolean;
   /** Made from the identity of the overlay's file. */
   readonly serial: string;
+  /** @internal */
+  readonly handover: Handover | undefined;
   private readonly allocations = new RangeLock();
   private readonly flushing = new SharedTask(() => this.flushNow());
   /** Once stable storage has failed, what it holds can't be known. */
@@ -45,12 +51,13 @@ export class OverlayDisk implements BlockDisk {
   private constructor(
     private readonly parts: OverlayParts,
     private readonly layout: OverlayLayout,
-    private readonly map: BlockMap,
+    private map: BlockMap,
   ) {
     this.byteLength = parts.base.byteLength;
     this.blockSize = parts.base.blockSize ?? 512;
     this.readOnly = parts.readOnly;
     this.serial = parts.serial ?? "";
+    this.handover = parts.file && new OverlayHandover(parts.file, this);
   }
 
   /** Opens the overlay, or makes it. Throws {@link StartError}, also if the base has changed since it was made. */
@@ -70,20 +77,18 @@ export class OverlayDisk implements BlockDisk {
    * @internal
    */
   static async over(parts: OverlayParts): Promise<OverlayDisk> {
-    const { base, storage, bootId, readOnly } = parts;
-    const layout = layoutOf(base.byteLength);
-    const session = encodeSession(bootId);
-    const last = Buffer.alloc(SESSION_BYTES);
-    await storage.read(SESSION_POSITION, [last]);
-    const isSameKernel = last.equals(session);
-    const map = await BlockMap.load(storage, layout, isSameKernel);
-    if (!isSameKernel && !readOnly) {
-      // First what it stands for, then the session: it must never vouch for a map of before.
-      await map.saveAll();
-      await storage.sync();
-      await storage.write(SESSION_POSITION, [session]);
-    }
+    const layout = layoutOf(parts.base.byteLength);
+    const isAnothers = parts.file?.isOurs === false;
+    const map = isAnothers ? BlockMap.empty(parts.storage, layout) : await loadMap(parts, layout);
     return new OverlayDisk(parts, layout, map);
+  }
+
+  /**
+   * Another process may have written it since.
+   * @internal
+   */
+  async reload(): Promise<void> {
+    this.map = await loadMap(this.parts, this.layout);
   }
 
   async read(offset: bigint, buffers: readonly Uint8Array[]): Promise<void> {
@@ -224,4 +229,21 @@ export class OverlayDisk implements BlockDisk {
 
 function lastBlock(end: number): number {
   return Math.ceil(end / BLOCK_BYTES) - 1;
+}
+
+/** Has the working map count under this kernel. */
+async function loadMap(parts: OverlayParts, layout: OverlayLayout): Promise<BlockMap> {
+  const { storage, bootId, readOnly } = parts;
+  const session = encodeSession(bootId);
+  const last = Buffer.alloc(SESSION_BYTES);
+  await storage.read(SESSION_POSITION, [last]);
+  const isSameKernel = last.equals(session);
+  const map = await BlockMap.load(storage, layout, isSameKernel);
+  if (!isSameKernel && !readOnly) {
+    // First what it stands for, then the session: it must never vouch for a map of before.
+    await map.saveAll();
+    await storage.sync();
+    await storage.write(SESSION_POSITION, [session]);
+  }
+  return map;
 }

@@ -59,10 +59,21 @@ function detailsOf(status: Status): [string, string][] {
   return disk === undefined ? details : [["disk", describeDisk(disk)], ...details];
 }
 
-function describeDisk({ path, sizeBytes, blockSizeBytes, readOnly, direct }: DiskStatus): string {
+/** What is worth a word: that it can't be used here now. */
+const LOCKS = { held: "", none: "", released: ", lock let go", waits: ", waits for its lock" };
+
+function describeDisk({
+  path,
+  sizeBytes,
+  blockSizeBytes,
+  readOnly,
+  direct,
+  lock = "none",
+}: DiskStatus): string {
   const access = readOnly ? "read-only" : "read and written";
   const cache = direct ? ", past the page cache" : "";
-  return `${path}: ${formatBytes(sizeBytes)} in blocks of ${formatBytes(blockSizeBytes)}, ${access}${cache}`;
+  const size = `${formatBytes(sizeBytes)} in blocks of ${formatBytes(blockSizeBytes)}`;
+  return `${path}: ${size}, ${access}${cache}${LOCKS[lock]}`;
 }
 
 function membersOf(value: unknown): string {
