@@ -2,7 +2,7 @@
 import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { build } from "esbuild";
-import { ENTRIES, PROGRAMS } from "./host/packaging/entries.mjs";
+import { ENTRIES, PROGRAMS, RENDERER } from "./host/packaging/entries.mjs";
 import { writeNotices } from "./host/packaging/third-party.mjs";
 
 const programs = await bundle("build", ENTRIES);
@@ -17,6 +17,7 @@ const IN_GUESTS = [
   "support/i2c-in-guest",
   "support/vsock-in-guest",
   "support/evdev-in-guest",
+  "support/gl-in-guest",
   "guests/host-gpio",
 ];
 const examples = readdirSync("tests/examples");
@@ -28,6 +29,8 @@ await bundle("build/tests", [
   ...examples.map((name) => ({ in: `tests/examples/${name}`, out: `examples/${basename(name, ".ts")}` })),
   ...BACK_ENDS.map((name) => ({ in: `tests/support/${name}.ts`, out: name })),
   ...IN_GUESTS.map((path) => ({ in: `tests/${path}.ts`, out: basename(path) })),
+  // Tests that are devices themselves start it.
+  { in: RENDERER, out: "renderer" },
   { in: "tests/bench/main.ts", out: "bench" },
   { in: "tests/bench/runtimes.ts", out: "bench-runtimes" },
   { in: "tests/bench/profile.ts", out: "profile" },

@@ -1,4 +1,4 @@
-// The GPU device (virtio 1.4, 5.7), as far as it draws in two dimensions. Shared with tests: numbers only.
+// The GPU device (virtio 1.4, 5.7), without blobs. Shared with tests: numbers only.
 
 export const VIRTIO_ID_GPU = 16;
 
@@ -27,15 +27,26 @@ export const VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING = 0x0107;
 export const VIRTIO_GPU_CMD_GET_CAPSET_INFO = 0x0108;
 export const VIRTIO_GPU_CMD_GET_CAPSET = 0x0109;
 export const VIRTIO_GPU_CMD_GET_EDID = 0x010a;
+export const VIRTIO_GPU_CMD_CTX_CREATE = 0x0200;
+export const VIRTIO_GPU_CMD_CTX_DESTROY = 0x0201;
+export const VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE = 0x0202;
+export const VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE = 0x0203;
+export const VIRTIO_GPU_CMD_RESOURCE_CREATE_3D = 0x0204;
+export const VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D = 0x0205;
+export const VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D = 0x0206;
+export const VIRTIO_GPU_CMD_SUBMIT_3D = 0x0207;
 export const VIRTIO_GPU_CMD_UPDATE_CURSOR = 0x0300;
 export const VIRTIO_GPU_CMD_MOVE_CURSOR = 0x0301;
 export const VIRTIO_GPU_RESP_OK_NODATA = 0x1100;
 export const VIRTIO_GPU_RESP_OK_DISPLAY_INFO = 0x1101;
+export const VIRTIO_GPU_RESP_OK_CAPSET_INFO = 0x1102;
+export const VIRTIO_GPU_RESP_OK_CAPSET = 0x1103;
 export const VIRTIO_GPU_RESP_OK_EDID = 0x1104;
 export const VIRTIO_GPU_RESP_ERR_UNSPEC = 0x1200;
 export const VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY = 0x1201;
 export const VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID = 0x1202;
 export const VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID = 0x1203;
+export const VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID = 0x1204;
 export const VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER = 0x1205;
 
 /** Of virtio_gpu_ctrl_hdr.flags. */
@@ -66,6 +77,13 @@ export const VIRTIO_GPU_FORMAT_X8B8G8R8_UNORM = 68;
 export const VIRTIO_GPU_FORMAT_A8B8G8R8_UNORM = 121;
 export const VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM = 134;
 export const GPU_PIXEL_SIZE = 4;
+
+/** Sets of capabilities (5.7.6.8). */
+export const VIRTIO_GPU_CAPSET_VIRGL = 1;
+export const VIRTIO_GPU_CAPSET_VIRGL2 = 2;
+
+/** struct virtio_gpu_ctx_create after the header: nlen u32, context_init u32, debug_name u8[64]. */
+export const GPU_CONTEXT_NAME_MAX = 64;
 
 /** "it must be 64x64 in size" (5.7.6.2). */
 export const GPU_CURSOR_SIDE = 64;

@@ -7,14 +7,14 @@ import {
   TABLE_ENTRY_SIZE,
 } from "../../assembly/abi/guest-memory.ts";
 import { REGION_TABLE_PTR } from "../../assembly/abi/memory.ts";
-import type { DeviceMemory } from "../devices/device.ts";
+import type { DeviceMemory, MemoryFile } from "../devices/device.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import { MemoryViews } from "../memory/memory-views.ts";
 
 export class GuestViews implements DeviceMemory {
   private readonly views: MemoryViews;
 
-  constructor(private readonly memory: Pick<GuestMemory, "linear" | "listeners">) {
+  constructor(private readonly memory: Pick<GuestMemory, "linear" | "listeners" | "regions">) {
     const { view, hostAddress } = memory.linear;
     this.views = new MemoryViews(view, hostAddress);
     memory.listeners.add(() => this.views.forget());
@@ -29,6 +29,16 @@ export class GuestViews implements DeviceMemory {
       rest -= span.byteLength;
     }
     return buffers;
+  }
+
+  files(): readonly MemoryFile[] {
+    return this.memory.regions.map(({ gpa, byteLength, fd, mmapOffset, granularity }) => ({
+      gpa,
+      byteLength,
+      fd,
+      offset: mmapOffset,
+      granularity,
+    }));
   }
 
   onChange(changed: () => void): void {

@@ -37,6 +37,20 @@ export interface ConfigSpace {
   restore?(offset: number, bytes: Uint8Array): void;
 }
 
+/** A region of guest memory, and where it lies in a file. Numbers are in bytes. */
+export interface MemoryFile {
+  /** Its first guest physical address. */
+  readonly gpa: bigint;
+  /** Its length. */
+  readonly byteLength: bigint;
+  /** Of the file. It stays the back-end's. */
+  readonly fd: number;
+  /** Where `gpa` lies in the file. */
+  readonly offset: bigint;
+  /** What offsets in a mapping of the file must be a multiple of. */
+  readonly granularity: number;
+}
+
 /** Guest memory by guest physical address. */
 export interface DeviceMemory {
   /**
@@ -44,6 +58,8 @@ export interface DeviceMemory {
    * Throws RangeError where the guest has no memory.
    */
   buffers(gpa: bigint, byteLength: number): Uint8Array[];
+  /** The files that it lies in, for whoever maps it in another process. They are good until onChange. */
+  files(): readonly MemoryFile[];
   /** Calls `changed` whenever regions have come or gone. */
   onChange(changed: () => void): void;
 }

@@ -11,7 +11,7 @@ const ROW_BYTES = 1024;
 
 export class Resource {
   backing: Backing | undefined;
-  private readonly pixels: Uint8Array;
+  protected pixels: Uint8Array;
 
   /** `keepsPixels`: false for one that is only counted. */
   constructor(
@@ -21,6 +21,11 @@ export class Resource {
     readonly keepsPixels: boolean,
   ) {
     this.pixels = new Uint8Array(keepsPixels ? this.byteLength : 0);
+  }
+
+  /** Whether a screen can show it. */
+  get isPicture(): boolean {
+    return true;
   }
 
   get stride(): number {
@@ -57,6 +62,18 @@ export class Resource {
       await turn();
     }
   }
+
+  /** Another backing, of struct virtio_gpu_mem_entry, or none. */
+  async backingChanged(_entries?: Uint8Array): Promise<void> {}
+
+  /** What is seen of this rectangle from here on is what has been drawn. */
+  async refresh(_rect: Rect): Promise<void> {}
+
+  /** Its driver has no more use for it. */
+  async release(): Promise<void> {}
+
+  /** Nothing is left of it anywhere else. */
+  forget(): void {}
 
   /** A part of it, which lies within. */
   part(area: Rect): Picture {

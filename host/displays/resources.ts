@@ -36,6 +36,7 @@ export class Resources {
     this.taken += resource.byteLength + RESOURCE_BYTES;
   }
 
+  /** It still has to be released. */
   remove(id: number): void {
     const resource = this.all.get(id)!;
     this.detach(resource);
@@ -58,6 +59,7 @@ export class Resources {
   }
 
   clear(): void {
+    for (const resource of this.all.values()) resource.forget();
     this.all.clear();
     this.taken = 0;
   }

@@ -13,6 +13,7 @@ export type {
   DeviceMessage,
   DeviceQueue,
   KindData,
+  MemoryFile,
   QueueSpec,
   Recovery,
   RequestKind,

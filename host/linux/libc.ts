@@ -47,6 +47,9 @@ export const mremap = declare(
 export const munmap = declare("int munmap(uintptr_t address, size_t length)");
 export const poll = declare("int poll(void *fds, unsigned long count, int timeoutMs)");
 export const posixFadvise = declare("int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)");
+export const prctl = declare(
+  "int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)",
+);
 export const pread = declare("intptr_t pread(int fd, uintptr_t buffer, size_t length, int64_t offset)");
 export const pwrite = declare("intptr_t pwrite(int fd, uintptr_t buffer, size_t length, int64_t offset)");
 export const preadv = declare("intptr_t preadv(int fd, uintptr_t iovecs, int count, int64_t offset)");

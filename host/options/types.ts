@@ -50,6 +50,19 @@ export function oneOf<const T extends string | number>(choices: readonly T[]): O
   };
 }
 
+/** Several, with commas between them. Never empty. */
+export function listOf<T>(each: OptionType<T>): OptionType<readonly T[]> {
+  return {
+    takes: `${each.takes}, or several with commas between them`,
+    read(text) {
+      const read = text.split(",").map((part) => each.read(part));
+      return read.includes(undefined) ? undefined : (read as T[]);
+    },
+    accepts: (value): value is readonly T[] =>
+      Array.isArray(value) && value.length > 0 && value.every((part) => each.accepts(part)),
+  };
+}
+
 /** Of a file, a socket or something else that a name stands for. Never empty. */
 export const path: OptionType<string> = {
   takes: "a path",

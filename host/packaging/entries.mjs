@@ -9,8 +9,12 @@ export const PROGRAMS = readdirSync("host/programs")
 
 export const WORKER = "host/workers/worker-thread.ts";
 
+/** A process of its own that a device starts. */
+export const RENDERER = "host/renderer/main.ts";
+
 export const ENTRIES = [
   ...PROGRAMS.map((name) => ({ in: `host/programs/${name}.ts`, out: name })),
   { in: WORKER, out: "worker" },
+  { in: RENDERER, out: "renderer" },
   { in: "host/library/index.ts", out: "index" },
 ];

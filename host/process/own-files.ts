@@ -13,6 +13,12 @@ export function startWorker(options: WorkerOptions): Worker {
   return new Worker(new URL("worker.mjs", import.meta.url), options);
 }
 
+/** How a process of our own is started that is no program of its own, such as "renderer". */
+export function ownProcess(name: string): { file: string; args: string[]; argv0: string } {
+  const path = fileURLToPath(new URL(`${name}.mjs`, import.meta.url));
+  return { file: process.execPath, args: [path], argv0: `vringd-${name}` };
+}
+
 /** The path of one of our programs, such as "vringd-blk", links aside. */
 export function ownProgram(name: string): string {
   return fileURLToPath(new URL(`${name}.mjs`, import.meta.url));

@@ -34,6 +34,7 @@ const CONTENT: readonly (string | RegExp)[] = [
   "build/vringd-rng.mjs",
   "build/vringd-vsock.mjs",
   "build/worker.mjs",
+  "build/renderer.mjs",
   /^build\/[\w-]+-[A-Z0-9]{8}\.mjs$/,
   /^build\/man\/vringd(-[a-z\d]+)*\.1$/,
   "build/systemd/vringd-blk@.service",

@@ -37,9 +37,9 @@ export function words(...numbers: readonly (number | bigint)[]): Buffer {
   );
 }
 
-export function request(type: number, body: Buffer, fenceId?: bigint): Buffer {
+export function request(type: number, body: Buffer, fenceId?: bigint, context = 0): Buffer {
   const flags = fenceId === undefined ? 0 : spec.VIRTIO_GPU_FLAG_FENCE;
-  return Buffer.concat([words(type, flags, fenceId ?? 0n, 0, 0), body]);
+  return Buffer.concat([words(type, flags, fenceId ?? 0n, context, 0), body]);
 }
 
 /** A range of guest memory. */
@@ -72,8 +72,8 @@ export class GpuDriver {
     this.pointer = new ChainDriver(frontEnd, CURSOR);
   }
 
-  post(type: number, body: Buffer, room = spec.GPU_EDID_SIZE, fenceId?: bigint): Posted {
-    return this.control.post([request(type, body, fenceId)], [room]);
+  post(type: number, body: Buffer, room = spec.GPU_EDID_SIZE, fenceId?: bigint, context?: number): Posted {
+    return this.control.post([request(type, body, fenceId, context)], [room]);
   }
 
   async answered(posted: Posted): Promise<Answer> {
@@ -150,13 +150,16 @@ export class GpuDriver {
   }
 }
 
-const COMMANDS = [0x100, 0x101, 0x102, 0x103, 0x104, 0x105, 0x106, 0x107, 0x108, 0x109, 0x10a, 0x300, 0x301];
+const COMMANDS_2D = [0x100, 0x101, 0x102, 0x103, 0x104, 0x105, 0x106, 0x107, 0x108, 0x109, 0x10a];
+const COMMANDS_3D = [0x200, 0x201, 0x202, 0x203, 0x204, 0x205, 0x206, 0x207];
+const COMMANDS = [...COMMANDS_2D, ...COMMANDS_3D, 0x300, 0x301];
 const NUMBERS = [0, 0, 1, 1, 2, 3, 8, 16, 64, 64, 4096, 16384, 16385, 0x8000_0000, 0xffff_fffc, 0xffff_ffff];
 
 /** A command of a driver that may be any, with numbers that mean something now and then. */
 export function anyGpuRequest(random: Random): Buffer {
   const numbers = Array.from({ length: 12 }, () => random.pick(NUMBERS));
-  return request(random.pick(COMMANDS), words(...numbers), random.below(2) === 0 ? 7n : undefined);
+  const fenceId = random.below(2) === 0 ? 7n : undefined;
+  return request(random.pick(COMMANDS), words(...numbers), fenceId, random.below(4));
 }
 
 function answerOf(bytes: Buffer): Answer {

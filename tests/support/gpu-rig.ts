@@ -17,12 +17,17 @@ const VALUES: GpuValues = {
   maxMemory: 64 << 20,
   renderNode: undefined,
   virgl: false,
+  capset: [],
+  useEgl: false,
+  useGles: false,
+  useGlx: false,
+  useSurfaceless: false,
 };
 
 export async function gpuRig(t: TestContext, values: Partial<GpuValues> = {}) {
   const directory = mkdtempSync(join(tmpdir(), "vringd-gpu-"));
   const socketPath = join(directory, "vhost");
-  const device = new GpuDevice({ ...VALUES, ...values });
+  const device = await GpuDevice.open({ ...VALUES, ...values });
   const server = await serve({ device, socketPath, packed: true });
   const open: { close(): void }[] = [];
   t.after(async () => {

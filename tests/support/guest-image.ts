@@ -163,7 +163,7 @@ function requireProgram(name: string): string {
   return path;
 }
 
-function sharedLibraries(path: string): string[] {
+export function sharedLibraries(path: string): string[] {
   try {
     const listing = execFileSync("ldd", [path], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
     return Array.from(listing.matchAll(/(\/\S+) \(0x/g), ([, library = ""]) => library);

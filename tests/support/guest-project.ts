@@ -1,16 +1,31 @@
 // The project as it was built, on a disk for a guest that runs a part of it.
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
+import { sharedLibraries } from "./guest-image.ts";
 import { findProgram } from "./skip.ts";
 import { ROOT } from "./sources.ts";
 import { PROGRAM } from "./vringd.ts";
 
 const SIZE_MIB = 64;
 
+/** What else is in an image: files of this machine, and where each lies there. */
+export interface ImageExtras {
+  readonly files: readonly (readonly [from: string, to: string])[];
+  /** What these need of other libraries lies in libraries/. */
+  readonly libraries: readonly (readonly [from: string, to: string])[];
+  readonly sizeMiB: number;
+}
+
+const NOTHING_ELSE: ImageExtras = { files: [], libraries: [], sizeMiB: SIZE_MIB };
+
 /** Makes an ext4 image at `path`: build/, with those of our tests' programs that are named, and what they load of node_modules. */
-export function makeProjectImage(path: string, testPrograms: readonly string[]): void {
+export function makeProjectImage(
+  path: string,
+  testPrograms: readonly string[],
+  { files, libraries, sizeMiB }: ImageExtras = NOTHING_ELSE,
+): void {
   const build = dirname(PROGRAM);
   const directory = mkdtempSync(join(tmpdir(), "vringd-project-"));
   try {
@@ -23,7 +38,11 @@ export function makeProjectImage(path: string, testPrograms: readonly string[]):
     cpSync(join(ROOT, "package.json"), join(directory, "package.json"));
     for (const name of ["koffi", "@koromix"])
       cpSync(join(ROOT, "node_modules", name), join(directory, "node_modules", name), { recursive: true });
-    execFileSync(findProgram("mkfs.ext4")!, ["-q", "-F", "-d", directory, path, `${SIZE_MIB}M`]);
+    const needed = libraries.flatMap(([from]) => sharedLibraries(from));
+    const beside = [...new Set(needed)].map((from) => [from, `libraries/${basename(from)}`] as const);
+    for (const [from, to] of [...files, ...beside, ...libraries])
+      cpSync(realpathSync(from), join(directory, to), { recursive: true });
+    execFileSync(findProgram("mkfs.ext4")!, ["-q", "-F", "-d", directory, path, `${sizeMiB}M`]);
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

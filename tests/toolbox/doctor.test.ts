@@ -59,6 +59,7 @@ test("doctor finds that vringd can run where these tests run", async () => {
     "addresses",
     "io_uring",
     "locks",
+    "virgl",
   ]);
   for (const check of ["Node", "memfd", "addresses", "locks"]) assert.equal(findings[check]!.status, "ok");
   assert.deepEqual(readdirSync(files.root), []);

@@ -1,6 +1,7 @@
 // Requests and responses as they lie in a chain (virtio 1.4, 5.7.6.7).
 import * as spec from "../../../assembly/spec/virtio-gpu.ts";
 import type { Rect } from "../../displays/rect.ts";
+import { RendererGone, RendererRefused } from "../../renderer/errors.ts";
 import type { Chain, ChainReader } from "../device.ts";
 
 export interface Header {
@@ -25,6 +26,10 @@ export interface Response {
   readonly body?: Uint8Array;
 }
 
+export function hasFence({ flags }: Header): boolean {
+  return (flags & spec.VIRTIO_GPU_FLAG_FENCE) !== 0;
+}
+
 export const DONE: Response = { type: spec.VIRTIO_GPU_RESP_OK_NODATA };
 
 export function readHeader(reader: ChainReader): Header {
@@ -43,14 +48,14 @@ export function readRect(reader: ChainReader): Rect {
 }
 
 /** Linux leaves no room for the answers of the cursor's queue. */
-export function respond(chain: Chain, { flags, fenceId, contextId }: Header, response: Response): void {
+export function respond(chain: Chain, header: Header, response: Response): void {
   const { type, body = new Uint8Array(0) } = response;
   const bytes = Buffer.alloc(spec.GPU_HEADER_SIZE + body.length);
   bytes.writeUInt32LE(type, 0);
-  if (flags & spec.VIRTIO_GPU_FLAG_FENCE) {
+  if (hasFence(header)) {
     bytes.writeUInt32LE(spec.VIRTIO_GPU_FLAG_FENCE, 4);
-    bytes.writeBigUInt64LE(fenceId, 8);
-    bytes.writeUInt32LE(contextId, 16);
+    bytes.writeBigUInt64LE(header.fenceId, 8);
+    bytes.writeUInt32LE(header.contextId, 16);
   }
   bytes.set(body, spec.GPU_HEADER_SIZE);
   chain.out.bytes(bytes.subarray(0, chain.out.left));
@@ -66,6 +71,8 @@ export function respondFailure(chain: Chain): void {
 /** The response for what a command has thrown. Throws what is no fault of the guest's. */
 export function failureOf(error: unknown): Response {
   if (error instanceof Refused) return { type: error.response };
+  if (error instanceof RendererRefused) return { type: spec.VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER };
+  if (error instanceof RendererGone) return { type: spec.VIRTIO_GPU_RESP_ERR_UNSPEC };
   // Memory that the guest does not have.
   if (error instanceof RangeError) return { type: spec.VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER };
   throw error;

@@ -5,6 +5,7 @@ import { isEmpty, type Rect } from "../../displays/rect.ts";
 import { type Resource, seenIn } from "../../displays/resource.ts";
 import { Resources } from "../../displays/resources.ts";
 import { Screens } from "../../displays/screens.ts";
+import type { Capset } from "../../renderer/renderer.ts";
 import type { GpuValues } from "./options.ts";
 
 interface Scanout {
@@ -17,6 +18,8 @@ export class Scene {
   readonly screens: Screens;
   readonly display: Display;
   readonly keepsPixels: boolean;
+  /** What the renderer can do, if there is one. */
+  capsets: readonly Capset[] = [];
   private readonly scanouts = new Array<Scanout | undefined>(spec.VIRTIO_GPU_MAX_SCANOUTS);
 
   constructor({ gpuMode, maxMemory, resolution }: GpuValues, complain: (reason: string) => void) {
@@ -37,6 +40,10 @@ export class Scene {
       scanout && this.keepsPixels ? scanout.resource.part(scanout.area) : undefined,
     );
     this.display.wake();
+  }
+
+  shows(resource: Resource): boolean {
+    return this.scanouts.some((scanout) => scanout?.resource === resource);
   }
 
   flush(resource: Resource, rect: Rect): void {

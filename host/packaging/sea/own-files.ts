@@ -14,6 +14,11 @@ export function startWorker(options: WorkerOptions): Worker {
   return new Worker(new URL(`data:text/javascript;base64,${code}`), options);
 }
 
+/** main.ts knows it by its name. */
+export function ownProcess(name: string): { file: string; args: string[]; argv0: string } {
+  return { file: process.execPath, args: [], argv0: `vringd-${name}` };
+}
+
 /** All are one file, or links to it that lie beside it. */
 export function ownProgram(name: string): string {
   const executable = realpathSync(process.execPath);

@@ -27,12 +27,13 @@ async function kernelFindings(image: string): Promise<Finding[]> {
     const [reason] = (error as Error).message.split("\n");
     return [problem("koffi", `can't be loaded: ${reason}`, "run npm ci again, on this machine")];
   }
-  const [{ memoryFindings }, { uringFindings }, { imageFindings }] = await Promise.all([
+  const [{ memoryFindings }, { uringFindings }, { imageFindings }, { virglFinding }] = await Promise.all([
     import("./memory.ts"),
     import("./uring.ts"),
     import("./image.ts"),
+    import("./virgl.ts"),
   ]);
-  return [...memoryFindings(), ...uringFindings(), ...imageFindings(image)];
+  return [...memoryFindings(), ...uringFindings(), ...imageFindings(image), await virglFinding()];
 }
 
 function findingLines({ check, status, text, advice }: Finding): string[] {

@@ -259,6 +259,7 @@ export class DeviceFuzz {
           return [this.guest.subarray(Number(gpa), Number(gpa) + byteLength)];
         throw new RangeError(`the guest has no memory at 0x${gpa.toString(16)}`);
       },
+      files: () => [],
       onChange: () => {},
     };
     return { memory, log: this.log, configChanged: () => {} };
