@@ -1,6 +1,7 @@
 // A graphics card for three dimensions at our own front-end: what its driver draws by virgl is what screens show.
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import * as spec from "../../assembly/spec/virtio-gpu.ts";
 import { limitTests } from "../support/bounded-test.ts";
 import { anyGpuRequest, CONTROL, words } from "../support/gpu-driver.ts";
@@ -50,6 +51,20 @@ async function shown(t: TestContext, values?: Parameters<typeof gpuRig>[1]) {
   assert.equal(await driver.attachTo(1, 7), OK);
   assert.equal(await driver.show(0, 7, ALL), OK);
   return { rig, driver };
+}
+
+/** The driver that comes after a reset. */
+async function drawsAnew({ device }: Awaited<ReturnType<typeof rigOf>>, { frontEnd }: VirglDriver) {
+  assert.equal(await frontEnd.setFeatures(frontEnd.features), 0n);
+  await frontEnd.renewQueue(CONTROL);
+  const driver = new VirglDriver(frontEnd);
+  assert.equal(await driver.createContext(1), OK);
+  assert.equal(await driver.create3d(picture(7, FORMAT, WIDTH, HEIGHT)), OK);
+  assert.equal(await driver.attachTo(1, 7), OK);
+  assert.equal((await driver.submit(1, clearCommands(10, 7, FORMAT, [0, 1, 0, 1]))).type, OK);
+  assert.equal(await driver.show(0, 7, ALL), OK);
+  const pixels = device.screens.get("0")!.pixels();
+  assert.ok(pixels.every((each) => each === 0xff00ff00));
 }
 
 describe("a graphics card for three dimensions", { skip: skipWithout(whyNoVirgl()) }, () => {
@@ -225,20 +240,7 @@ describe("a graphics card for three dimensions", { skip: skipWithout(whyNoVirgl(
     const { rig, driver } = await shown(t);
     await driver.frontEnd.resetDevice();
     assert.equal(rig.device.facts.status.resources!.count, 0);
-    assert.equal(await driver.frontEnd.setFeatures(driver.frontEnd.features), 0n);
-    await driver.frontEnd.renewQueue(CONTROL);
-    const again = new VirglDriver(driver.frontEnd);
-    assert.equal(await again.createContext(1), OK);
-    assert.equal(await again.create3d(picture(7, FORMAT, WIDTH, HEIGHT)), OK);
-    assert.equal(await again.attachTo(1, 7), OK);
-    assert.equal((await again.submit(1, clearCommands(10, 7, FORMAT, [0, 1, 0, 1]))).type, OK);
-    assert.equal(await again.show(0, 7, ALL), OK);
-    assert.ok(
-      rig.device.screens
-        .get("0")!
-        .pixels()
-        .every((each) => each === 0xff00ff00),
-    );
+    await drawsAnew(rig, driver);
   });
 
   test("a renderer that dies takes three dimensions with it, and nothing else", async (t) => {
@@ -251,6 +253,21 @@ describe("a graphics card for three dimensions", { skip: skipWithout(whyNoVirgl(
     await driver.draw(1, FORMAT, 8, 8, Buffer.alloc(256, 0x11));
     assert.equal(await driver.show(0, 1, { x: 0, y: 0, width: 8, height: 8 }), OK);
     assert.equal(rig.device.screens.get("0")!.pixels()[0], 0xff111111);
+  });
+
+  test("a renderer that has died is started anew for a driver's next life", async (t) => {
+    const { rig, driver } = await shown(t);
+    const first = rendererOf(rig);
+    process.kill(first, "SIGABRT");
+    await until(() => rig.device.facts.status.gpu!.renderer === "ended", "the end is seen");
+    // Not at once: a guest that ends it again and again has none for the most part.
+    const hasAnother = async () => {
+      await driver.frontEnd.resetDevice();
+      await sleep(100);
+      return rendererOf(rig) > 0;
+    };
+    await until(hasAnother, "another renderer", 60_000);
+    await drawsAnew(rig, driver);
   });
 
   test("commands that a renderer had when it stopped for good are answered", async (t) => {
