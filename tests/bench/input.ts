@@ -19,9 +19,15 @@ import { describeMachine } from "./machine.ts";
 const EVENTS_A_ROUND = 400;
 const WARM_UP = 50;
 const BOOT_MS = 600_000;
+/** Only an answer that never comes takes so long. */
+const ANSWER_MS = 60_000;
 /** A movement and its report, 24 bytes each. */
 const ANSWER_BYTES = 48;
 
+/**
+ * Linux gives an event to those who have the device open by then: READY comes after that. A port of which the host's end is not
+ * connected yet is at its end for a reader, so cat starts again; its descriptor stays, as Linux drops what a closed port has.
+ */
 const script = `
 event() {
   for entry in /sys/class/input/event*; do
@@ -30,8 +36,9 @@ event() {
 }
 port() { ls -d /dev/vport*p$1 2> /dev/null; }
 until [ -n "$(event)" ] && [ -n "$(port 1)" ] && [ -n "$(port 2)" ]; do sleep 0.1; done
-cat "$(event)" > "$(port 1)" &
-cat 0<>"$(port 2)" 1>&0 &
+exec 3< "$(event)" 4> "$(port 1)" 5<> "$(port 2)"
+cat <&3 >&4 &
+while cat <&5 >&5; do sleep 0.1; done &
 report READY yes
 read -r line
 `;
@@ -85,20 +92,35 @@ async function inGuest(qemu: typeof TRIXIE_QEMU, daemon: InputDaemon, count: num
       timeoutMs: 2 * BOOT_MS,
     });
     await guest.waitForReport("READY", BOOT_MS);
-    const where = `QEMU of ${qemu.owner}`;
-    const answers = connect(events!);
-    const sent = await repeat(count, (number) => answered(answers, () => daemon.send(movement(number))));
-    tell(`${where}: from the write to the guest's read, and back by a port of QEMU's`, sent);
-    const port = connect(echo!);
-    const bytes = Buffer.alloc(ANSWER_BYTES);
-    tell(
-      `${where}: there and back by a port of QEMU's`,
-      await repeat(count, () => answered(port, () => port.write(bytes))),
-    );
-    answers.destroy();
-    port.destroy();
+    await throughPorts(`QEMU of ${qemu.owner}`, { events: events!, echo: echo! }, daemon, count);
   } finally {
     rmSync(directory, { recursive: true });
+  }
+}
+
+async function throughPorts(
+  where: string,
+  paths: { events: string; echo: string },
+  daemon: InputDaemon,
+  count: number,
+): Promise<void> {
+  const events = connect(paths.events);
+  const echo = connect(paths.echo);
+  const bytes = Buffer.alloc(ANSWER_BYTES);
+  try {
+    tell(
+      `${where}: from the write to the guest's read, and back by a port of QEMU's`,
+      await repeat(count, (number) =>
+        answered(events, `movement ${number}`, () => daemon.send(movement(number))),
+      ),
+    );
+    tell(
+      `${where}: there and back by a port of QEMU's`,
+      await repeat(count, (number) => answered(echo, `message ${number}`, () => echo.write(bytes))),
+    );
+  } finally {
+    events.destroy();
+    echo.destroy();
   }
 }
 
@@ -109,19 +131,30 @@ function movement(number: number): number[][] {
   ];
 }
 
-/** Resolves with the moment at which all of an answer was there. */
-function answered(socket: Socket, act: () => void): Promise<number> {
-  return new Promise((resolve) => {
+/** Resolves with the moment at which all of an answer was there. `what`: that is answered, for the error. */
+function answered(socket: Socket, what: string, act: () => void): Promise<number> {
+  return new Promise((resolve, reject) => {
     let left = ANSWER_BYTES;
+    const settle = (error?: Error) => {
+      clearTimeout(timer);
+      socket.off("data", take).off("error", settle);
+      if (error === undefined) resolve(performance.now());
+      else reject(error);
+    };
     const take = (bytes: Buffer) => {
       left -= bytes.length;
-      if (left > 0) return;
-      socket.off("data", take);
-      resolve(performance.now());
+      if (left <= 0) settle();
     };
-    socket.on("data", take);
+    const late = () => settle(new Error(lost(what, left)));
+    const timer = setTimeout(late, ANSWER_MS);
+    socket.on("data", take).on("error", settle);
     act();
   });
+}
+
+function lost(what: string, left: number): string {
+  const missing = `${left} of the ${ANSWER_BYTES} bytes that answer ${what}`;
+  return `The guest has not sent ${missing} within ${ANSWER_MS / 1000} s: look whether its cat still runs and reads.`;
 }
 
 /** Milliseconds that each took, without the first ones. `act` resolves with the moment of its end. */
