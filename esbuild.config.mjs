@@ -17,6 +17,7 @@ const IN_GUESTS = [
   "support/i2c-in-guest",
   "support/vsock-in-guest",
   "support/evdev-in-guest",
+  "support/drm-in-guest",
   "guests/host-gpio",
 ];
 const examples = readdirSync("tests/examples");

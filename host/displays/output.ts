@@ -91,7 +91,8 @@ export class Output implements WatchedScreen {
     const { pointer, place, changes, pointerVersion } = this;
     if (pointer === undefined) return undefined;
     const isKnown = version >= pointerVersion && version <= changes.version;
-    const corner = { x: place.x - pointer.hotX, y: place.y - pointer.hotY };
+    // Of its upper left corner, as Linux has it, signed: it may stand out at the left and above.
+    const corner = { x: place.x | 0, y: place.y | 0 };
     return { ...corner, pixels: isKnown ? undefined : pointer.pixels };
   }
 

@@ -132,8 +132,8 @@ describe("the page", { skip: skipWithout(whyNoChromium()) }, () => {
       ["#screen", "#pointer"].map(async (id) => (await page.locator(id).boundingBox())!),
     );
     const scale = screen!.width / WIDTH;
-    assert.ok(Math.abs(pointer!.x - screen!.x - 96 * scale) < 1);
-    assert.ok(Math.abs(pointer!.y - screen!.y - 48 * scale) < 1);
+    assert.ok(Math.abs(pointer!.x - screen!.x - 100 * scale) < 1);
+    assert.ok(Math.abs(pointer!.y - screen!.y - 50 * scale) < 1);
     assert.ok(Math.abs(pointer!.width - 64 * scale) < 1);
   });
 

@@ -170,13 +170,13 @@ test("the pointer's picture comes once, and its place whenever it moves", async 
   const picture = new Random(25).bytes(64 * 64 * 4);
   await driver.draw(5, spec.VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM, 64, 64, picture);
   const { VIRTIO_GPU_CMD_UPDATE_CURSOR: UPDATE, VIRTIO_GPU_CMD_MOVE_CURSOR: MOVE } = spec;
-  assert.equal(await driver.cursor(UPDATE, { id: 5, x: 2, y: 9, hotX: 4, hotY: 1 }), OK);
+  assert.equal(await driver.cursor(UPDATE, { id: 5, x: 0x1_0000_0000 - 2, y: 8, hotX: 4, hotY: 1 }), OK);
   const shown = await view.changeSince(version);
   assert.deepEqual([shown.head.rects, shown.head.pointer], [[], { x: -2, y: 8, pixels: 64 * 64 }]);
   assert.ok(shown.pixels.equals(picture));
   await driver.cursor(MOVE, { x: 12, y: 3 });
   const moved = await view.changeSince(shown.head.version);
-  assert.deepEqual([moved.head.pointer, moved.pixels.length], [{ x: 8, y: 2, pixels: 0 }, 0]);
+  assert.deepEqual([moved.head.pointer, moved.pixels.length], [{ x: 12, y: 3, pixels: 0 }, 0]);
   // Whoever comes later has it, too.
   assert.ok((await view.changeSince(0)).pixels.subarray(-picture.length).equals(picture));
   await driver.cursor(UPDATE, { x: 0, y: 0 });

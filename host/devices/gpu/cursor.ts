@@ -27,7 +27,9 @@ function pointerIn(scene: Scene, request: ChainReader) {
   const resource = scene.resources.get(id);
   if (resource === undefined) throw new Refused(spec.VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
   if (!scene.keepsPixels) return undefined;
-  const pointer = pointerOf(resource.part(whole(resource)), hotX, hotY);
+  // Linux has pointers with alpha in resources whose format has none.
+  const format = { ...resource.format, isOpaque: false };
+  const pointer = pointerOf(resource.part(whole(resource), format), hotX, hotY);
   if (pointer === undefined) throw new Refused(spec.VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
   return pointer;
 }
