@@ -1,33 +1,39 @@
-// Builds build/ring.html: one file, with the core, its instrumented twin, styles and script inside, which loads nothing.
+// Builds the pages, each one file with its styles and script inside, which loads nothing: build/ring.html, with the core and its
+// instrumented twin; build/view.html, of a guest's screen.
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
-const PAGE = "host/demo/page";
-
 const core = readFileSync("build/core.plain.wasm");
-const script = await bundle(`${PAGE}/main.ts`);
-const style = await bundle(`${PAGE}/style.css`);
-const policy = [
-  "default-src 'none'",
-  `script-src ${hashOf(script)} 'wasm-unsafe-eval'`,
-  `style-src ${hashOf(style)}`,
-  "img-src data:",
-  "base-uri 'none'",
-  "form-action 'none'",
-].join("; ");
+await writePage("build/ring.html", "host/demo/page", {
+  scripts: "'wasm-unsafe-eval'",
+  parts: {
+    CORE: `<template id="core-wasm">${core.toString("base64")}</template>`,
+    HOOKED: `<template id="hooked-wasm">${(await hookedCore()).toString("base64")}</template>`,
+  },
+});
+await writePage("build/view.html", "host/toolbox/ctl/view/page", { connect: "'self'" });
 
-const parts = {
-  STYLE: `<style>${style}</style>`,
-  SCRIPT: `<script>${script}</script>`,
-  CORE: `<template id="core-wasm">${core.toString("base64")}</template>`,
-  HOOKED: `<template id="hooked-wasm">${(await hookedCore()).toString("base64")}</template>`,
-};
-const template = readFileSync(`${PAGE}/page.html`, "utf8").replace("POLICY", policy);
-writeFileSync(
-  "build/ring.html",
-  template.replace(/<!-- ([A-Z]+) -->/g, (_, name) => parts[name]),
-);
+/** `parts`: what stands in for comments of the page's. `scripts`, `connect`: what its policy allows beside its own script. */
+async function writePage(path, folder, { parts = {}, scripts = "", connect = "'none'" }) {
+  const script = await bundle(`${folder}/main.ts`);
+  const style = await bundle(`${folder}/style.css`);
+  const policy = [
+    "default-src 'none'",
+    `script-src ${hashOf(script)} ${scripts}`.trim(),
+    `style-src ${hashOf(style)}`,
+    "img-src data:",
+    `connect-src ${connect}`,
+    "base-uri 'none'",
+    "form-action 'none'",
+  ].join("; ");
+  const all = { STYLE: `<style>${style}</style>`, SCRIPT: `<script>${script}</script>`, ...parts };
+  const template = readFileSync(`${folder}/page.html`, "utf8").replace("POLICY", policy);
+  writeFileSync(
+    path,
+    template.replace(/<!-- ([A-Z]+) -->/g, (_, name) => all[name]),
+  );
+}
 
 /** Making it takes seconds, so it is kept for as long as the core stays the same. */
 async function hookedCore() {

@@ -18,6 +18,7 @@ const IN_GUESTS = [
   "support/vsock-in-guest",
   "support/evdev-in-guest",
   "support/gl-in-guest",
+  "support/drm-in-guest",
   "guests/host-gpio",
 ];
 const examples = readdirSync("tests/examples");

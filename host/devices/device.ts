@@ -150,6 +150,51 @@ export interface Screen {
   pixels(): Uint32Array;
 }
 
+/** A rectangle of a screen's, in pixels. */
+export interface ScreenRect {
+  /** Of the left column, counted from the left. */
+  readonly x: number;
+  /** Of the upper row, counted from above. */
+  readonly y: number;
+  /** Columns. */
+  readonly width: number;
+  /** Rows. */
+  readonly height: number;
+}
+
+/** What a screen shows that it did not show before. */
+export interface ScreenUpdate {
+  /** Of the screen, with all this. */
+  readonly version: number;
+  /** In pixels; 0: it shows nothing. */
+  readonly width: number;
+  /** In pixels; 0: it shows nothing. */
+  readonly height: number;
+  /** They cover all that was drawn, and lie within the screen. */
+  readonly rects: readonly ScreenRect[];
+  /** Where the mouse pointer's upper left corner is, which may lie outside. Undefined: there is no pointer. */
+  readonly pointer?:
+    | {
+        readonly x: number;
+        readonly y: number;
+        /** 64 x 64 of them, as 0xAARRGGBB, whose colours are multiplied by their alpha already. Left out: as before. */
+        readonly pixels?: Uint32Array | undefined;
+      }
+    | undefined;
+  /** Pixels of a rectangle within the screen, as they are when it is called: row by row, as Screen.pixels() has them. */
+  copy(rect: ScreenRect, into: Uint32Array): void;
+}
+
+/** A screen that can be watched, whether it shows something or not. */
+export interface WatchedScreen {
+  /** From 1 on; it grows with each change. */
+  readonly version: number;
+  /** What has changed since then: of a version that is not known (any more), all. */
+  updateSince(version: number): ScreenUpdate;
+  /** Calls `changed` once, at the next change. Returns what takes that back. */
+  onChange(changed: () => void): () => void;
+}
+
 /** What others may see of a device beside its queues and features. */
 export interface DeviceFacts {
   /** For the log's line that says the program is ready. */
@@ -231,6 +276,8 @@ export interface Device {
   readonly terminals?: ReadonlyMap<string, Terminal>;
   /** By name, those that show something. */
   readonly screens?: ReadonlyMap<string, Screen>;
+  /** By name, those that can be watched, whether they show something or not. Left out: there are pictures of them, and no more. */
+  readonly watchedScreens?: ReadonlyMap<string, WatchedScreen>;
   /** A new front-end has come: what the one before it chose does not count. negotiated(0n) follows. */
   connected?(): void;
   /** The front-end has left; its rings have stopped. */

@@ -1,6 +1,6 @@
 // The front-end's display: its outputs, what they are told, and what it is asked. Nobody waits for it longer than they want to.
 import { GPU_DISPLAY_INFO_SIZE, GPU_EDID_SIZE } from "../../assembly/spec/virtio-gpu.ts";
-import type { Screen } from "../devices/device.ts";
+import type { Screen, WatchedScreen } from "../devices/device.ts";
 import { hasFeature } from "../protocol/feature-bits.ts";
 import { Link } from "./link.ts";
 import * as message from "./messages.ts";
@@ -27,6 +27,8 @@ interface Question {
 
 export class Display {
   readonly outputs: readonly Output[];
+  /** All outputs, by their numbers. */
+  readonly watchedScreens: ReadonlyMap<string, WatchedScreen>;
   private readonly update = new message.UpdateMessage(MESSAGE_PIXELS);
   private link: Link | undefined;
   /** Of the front-end's protocol, once it has said. */
@@ -42,6 +44,7 @@ export class Display {
     private readonly complain: (reason: string) => void,
   ) {
     this.outputs = Array.from({ length: outputCount }, (_, index) => new Output(index));
+    this.watchedScreens = new Map(this.outputs.map((output, index) => [String(index), output]));
   }
 
   /** By their numbers, those that show something. */

@@ -1,6 +1,7 @@
 // One output of a display: what it shows, and what its viewer has not been told of that. All that waits is bounded.
 import { GPU_CURSOR_SIDE } from "../../assembly/spec/virtio-gpu.ts";
-import type { Screen } from "../devices/device.ts";
+import type { Screen, ScreenUpdate, WatchedScreen } from "../devices/device.ts";
+import { Changes } from "./changes.ts";
 import * as message from "./messages.ts";
 import { type Picture, type Place, type Pointer, whole } from "./picture.ts";
 import { Damage, type Rect } from "./rect.ts";
@@ -15,8 +16,11 @@ const CORNER: Place = { x: 0, y: 0 };
 
 type PointerNews = "picture" | "place";
 
-export class Output {
+export class Output implements WatchedScreen {
   picture: Picture | undefined;
+  private readonly changes = new Changes();
+  /** Of `changes`: where the pointer's picture came or went. */
+  private pointerVersion = 0;
   private readonly damage = new Damage();
   /** The size that the viewer knows. */
   private known: { width: number; height: number } | undefined;
@@ -34,15 +38,20 @@ export class Output {
     return this.picture && screenOf(this.picture);
   }
 
+  get version(): number {
+    return this.changes.version;
+  }
+
   show(picture: Picture | undefined): void {
+    if (picture || this.picture) this.changes.restart();
     this.picture = picture;
-    this.damage.clear();
-    if (picture) this.damage.add(whole(picture));
+    this.tellAll();
   }
 
   /** `rect` lies within the picture. */
   change(rect: Rect): void {
     this.damage.add(rect);
+    this.changes.add(rect);
   }
 
   /** Undefined: there is none. */
@@ -50,18 +59,46 @@ export class Output {
     this.place = place;
     this.pointer = pointer;
     this.news = pointer ? "picture" : "place";
+    this.pointerVersion = this.changes.note();
   }
 
   move(place: Place): void {
     this.place = place;
     this.news ??= "place";
+    this.changes.note();
   }
 
   /** A viewer has come who knows nothing. */
   begin(): void {
     this.known = undefined;
-    this.show(this.picture);
+    this.tellAll();
     this.news = this.pointer && "picture";
+  }
+
+  updateSince(version: number): ScreenUpdate {
+    const { picture, changes } = this;
+    const size = { width: picture?.width ?? 0, height: picture?.height ?? 0 };
+    const rects = picture ? (changes.since(version) ?? [whole(size)]) : [];
+    const copy = (rect: Rect, into: Uint32Array) => picture?.copy(rect, into);
+    return { version: changes.version, ...size, rects, pointer: this.pointerSince(version), copy };
+  }
+
+  onChange(changed: () => void): () => void {
+    return this.changes.next(changed);
+  }
+
+  private pointerSince(version: number): ScreenUpdate["pointer"] {
+    const { pointer, place, changes, pointerVersion } = this;
+    if (pointer === undefined) return undefined;
+    const isKnown = version >= pointerVersion && version <= changes.version;
+    // Of its upper left corner, as Linux has it, signed: it may stand out at the left and above.
+    const corner = { x: place.x | 0, y: place.y | 0 };
+    return { ...corner, pixels: isKnown ? undefined : pointer.pixels };
+  }
+
+  private tellAll(): void {
+    this.damage.clear();
+    if (this.picture) this.damage.add(whole(this.picture));
   }
 
   /** The next message for the viewer. */

@@ -75,14 +75,14 @@ export class Resource {
   /** Nothing is left of it anywhere else. */
   forget(): void {}
 
-  /** A part of it, which lies within. */
-  part(area: Rect): Picture {
+  /** A part of it, which lies within. `format`: what its pixels are taken for. */
+  part(area: Rect, format = this.format): Picture {
     return {
       width: area.width,
       height: area.height,
       copy: (rect, into) => {
         this.copy({ ...rect, x: area.x + rect.x, y: area.y + rect.y }, into);
-        convertPixels(into, this.format);
+        convertPixels(into, format);
       },
     };
   }

@@ -12,6 +12,7 @@ import { statsOf } from "./stats.ts";
 import { statusOf } from "./status.ts";
 import type { Subject } from "./subject.ts";
 import type { Terminals } from "./terminals.ts";
+import { WatchedScreens } from "./watched-screens.ts";
 
 /** Where a connection becomes a terminal. */
 export const TERMINAL_PATH = "/v1/terminals/{port}";
@@ -27,9 +28,10 @@ export function controlRoutes(
   quit: () => void,
 ): Routes {
   const commands = () => subject.backend.device.commands ?? {};
-  let screens: Screens | undefined;
+  let screens: { pictures: Screens; watched: WatchedScreens } | undefined;
   const screensOf = () => {
-    screens ??= new Screens(subject.backend.device);
+    const { device } = subject.backend;
+    screens ??= { pictures: new Screens(device), watched: new WatchedScreens(device, log) };
     return screens;
   };
   return {
@@ -56,8 +58,14 @@ export function controlRoutes(
       PUT: (body, _headers, port) => json(terminals.resize(port, parse(body))),
       DELETE: (_body, _headers, port) => json(terminals.detach(port)),
     },
-    "/v1/screens": { GET: () => json(screensOf().list()) },
-    "/v1/screens/{screen}": { GET: (_body, _headers, screen) => screensOf().picture(screen) },
+    "/v1/screens": { GET: () => json(screensOf().pictures.list()) },
+    "/v1/screens/{screen}": {
+      GET: (_body, _headers, screen, query) => {
+        const since = query.get("since");
+        const { pictures, watched } = screensOf();
+        return since === null ? pictures.picture(screen) : watched.changes(screen, since);
+      },
+    },
     "/v1/log-level": {
       PUT: (body) => {
         const level = levelIn(body);

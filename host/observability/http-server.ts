@@ -23,11 +23,12 @@ export interface Stream {
   begin: (response: ServerResponse) => void;
 }
 
-/** `last`: what the path has where the route's path ends in a name in braces. */
+/** `last`: what the path has where the route's path ends in a name in braces. `query`: what the address has behind its path. */
 export type Handler = (
   body: string,
   headers: IncomingHttpHeaders,
   last: string,
+  query: URLSearchParams,
 ) => Answer | Stream | Promise<Answer>;
 
 /** By path, then by method. */
@@ -59,7 +60,7 @@ export class RequestError extends Error {
 
 const BODY_MAX = 4096;
 const HEADERS_MAX = 8192;
-const CONNECTIONS_MAX = 16;
+const CONNECTIONS_MAX = 24;
 /** For the head of a request, for all of it, and for a connection on which nothing happens. */
 const HEAD_MS = 2000;
 const REQUEST_MS = 3000;
@@ -176,7 +177,7 @@ async function handle(routes: Routes, request: IncomingMessage): Promise<Answer 
   // From here on the client waits for us, and not we for it.
   request.socket.setTimeout(0);
   try {
-    return await handler(body, request.headers, last);
+    return await handler(body, request.headers, last, queryOf(request.url!));
   } finally {
     request.socket.setTimeout(IDLE_MS);
   }
@@ -184,6 +185,10 @@ async function handle(routes: Routes, request: IncomingMessage): Promise<Answer 
 
 function pathOf(url: string): string {
   return url.replace(/\?.*/, "");
+}
+
+function queryOf(url: string): URLSearchParams {
+  return new URLSearchParams(url.slice(pathOf(url).length));
 }
 
 /** Not by iterating: that would take the connection away from those whose body is too long, before they are told. */

@@ -11,7 +11,10 @@ export interface Subject {
   /** What tells its metrics from those of other devices in the process. Left out: there are none. */
   labels?: Readonly<Record<string, string>> | undefined;
   backend: {
-    readonly device: Pick<Device, "type" | "facts" | "featureNames" | "commands" | "terminals" | "screens">;
+    readonly device: Pick<
+      Device,
+      "type" | "facts" | "featureNames" | "commands" | "terminals" | "screens" | "watchedScreens"
+    >;
     readonly workers: Pick<Backend["workers"], "engine" | "threads" | "faults">;
     readonly activity: Activity;
     /** Those that are connected, in the order in which they came. */

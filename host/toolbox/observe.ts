@@ -10,6 +10,7 @@ import { controlKey } from "./ctl/escape-key.ts";
 
 const INTERVAL_MAX = 60;
 const TIMEOUT_MAX = 60;
+const PORT_MAX = 65535;
 
 /** Those that every device has, by how many arguments they take: from, to. */
 const COMMANDS: Readonly<Record<string, readonly [number, number]>> = {
@@ -20,6 +21,7 @@ const COMMANDS: Readonly<Record<string, readonly [number, number]>> = {
   attach: [0, 1],
   resize: [0, 0],
   screenshot: [1, 2],
+  view: [0, 1],
   commands: [0, 0],
   quit: [0, 0],
 };
@@ -29,6 +31,7 @@ const MISTAKES: Readonly<Record<string, string>> = {
   attach: "attach takes the name of one port",
   resize: "resize takes --size and --shrink",
   screenshot: "screenshot takes the file to write, or - for standard output, and then the number of a screen",
+  view: "view takes the number of one screen",
 };
 
 function escapeKey(text: string): string {
@@ -48,6 +51,7 @@ export interface CtlOptions {
   force?: true;
   size?: string;
   shrink?: true;
+  port: number;
 }
 
 export interface TopOptions {
@@ -71,13 +75,14 @@ export function addCtl(program: Command): void {
       "<COMMAND>",
       "status: what runs; stats: what it did; events: what happens, until ^C; log-level LEVEL: what it logs; " +
         "attach [PORT]: be the terminal of a console's port; resize: have a disk take over the size of its file or device; screenshot FILE [SCREEN]: what a guest's screen shows, as PNG; " +
+        "view [SCREEN]: the same, live, for this machine's browsers, until ^C; " +
         "commands: what its device can be told beside these; " +
         "quit: end, as on SIGTERM",
       anyCommand,
     )
     .argument(
       "[ARGUMENT...]",
-      "for log-level: error, warn, info or debug; for attach: the port, where there are several; for screenshot: the file, or -, and the screen; for a command of the device: its own",
+      "for log-level: error, warn, info or debug; for attach: the port, where there are several; for screenshot: the file, or -, and the screen; for view: the screen; for a command of the device: its own",
     )
     .option(...timeout)
     .option("--json", "print the answer as JSON, for programs; events one a line")
@@ -90,9 +95,15 @@ export function addCtl(program: Command): void {
     .option("--force", "for attach: detach whoever is attached there")
     .option("--size <BYTES>", "for resize: make the file so large first, such as 20G")
     .option("--shrink", "for resize: also if the disk becomes smaller, and loses what lies behind")
+    .option(
+      "--port <NUMBER>",
+      "for view: listen on this port of 127.0.0.1; 0: any",
+      wholeNumber(0, PORT_MAX, "--port"),
+      0,
+    )
     .addHelpText(
       "after",
-      "\nExit status: 0 if it answered, or attach was ended by its user; 1 if not; 2 for wrong usage.",
+      "\nExit status: 0 if it answered, or attach or view was ended by its user; 1 if not; 2 for wrong usage.",
     )
     .action(async (socket, command, args, options) => {
       const [least, most] = Object.hasOwn(COMMANDS, command) ? COMMANDS[command]! : [0, Infinity];

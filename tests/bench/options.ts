@@ -29,7 +29,7 @@ export interface CellValues {
 }
 
 interface Values extends CellValues {
-  grid: GridName | typeof ONE | typeof RNG | typeof INPUT | typeof VSOCK | typeof LIMITS;
+  grid: GridName | typeof ONE | typeof RNG | typeof INPUT | typeof VSOCK | typeof LIMITS | typeof GPU;
   filter?: string;
   backEnds?: string;
   pollUs: number[];
@@ -55,6 +55,8 @@ export const RNG = "rng";
 export const INPUT = "input";
 /** No cells: sockets of a guest, and of a driver without one. */
 export const VSOCK = "vsock";
+/** No cells: pictures of a guest, and of a driver without one. */
+export const GPU = "gpu";
 /** How exact the limits of a disk are. */
 export const LIMITS = "limits";
 
@@ -69,7 +71,7 @@ function command(): Command {
     .optionsGroup("What is measured:")
     .addOption(
       new Option("--grid <NAME>", "cells")
-        .choices([...GRID_NAMES, ONE, RNG, INPUT, VSOCK, LIMITS])
+        .choices([...GRID_NAMES, ONE, RNG, INPUT, VSOCK, LIMITS, GPU])
         .default("headline"),
     )
     .option("--filter <REGEX>", "only cells whose names match")
@@ -134,7 +136,8 @@ export function readOptions(): Options {
   const values = program.parse().opts<Values>();
   const { filter = "", frontEnd } = values;
   const { grid } = values;
-  if (grid === RNG || grid === INPUT || grid === VSOCK || grid === LIMITS) return { ...values, cells: [] };
+  if (grid === RNG || grid === INPUT || grid === VSOCK || grid === LIMITS || grid === GPU)
+    return { ...values, cells: [] };
   const cells = grid === ONE ? [ownCell(values)] : cellsOf(grid);
   const manned = cells.map((cell) => ({ ...cell, manner: frontEnd ?? cell.manner }));
   const wanted = manned.filter((cell) => new RegExp(filter).test(nameOf(cell)));

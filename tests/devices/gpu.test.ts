@@ -211,8 +211,15 @@ test("a pointer is shown, moved without its picture, and hidden", async (t) => {
   const { pixels, ...place } = display.cursors.get(0)!;
   assert.deepEqual(place, { isShown: true, x: 30, y: 40, hotX: 3, hotY: 4 });
   assert.equal(pixels![64 * 10 + 20], ((0x7f << 24) | colourAt(20, 10)) >>> 0);
+  // As Linux draws it: with alpha in a format that has none.
+  await driver.draw(7, PLAIN, 64, 64, picture(64, 64));
+  assert.equal(await driver.cursor(UPDATE_CURSOR, { id: 7, x: 30, y: 40, hotX: 3, hotY: 4 }), OK);
+  await until(
+    () => display.cursors.get(0)!.pixels![0] === ((0x5a << 24) | colourAt(0, 0)) >>> 0,
+    "it is transparent",
+  );
   // It stays what it was when its picture goes.
-  assert.equal(await driver.unref(5), OK);
+  for (const id of [5, 7]) assert.equal(await driver.unref(id), OK);
   assert.equal(await driver.cursor(MOVE_CURSOR, { x: 31, y: 41, room: 0 }), 0);
   await until(() => display.cursors.get(0)?.x === 31, "the pointer is moved");
   assert.equal(display.cursors.get(0)!.isShown, true);

@@ -24,6 +24,7 @@ const CONTENT: readonly (string | RegExp)[] = [
   "build/index.mjs",
   "build/index.d.ts",
   "build/ring.html",
+  "build/view.html",
   "build/vringd.mjs",
   "build/vringd-blk.mjs",
   "build/vringd-console.mjs",

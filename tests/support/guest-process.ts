@@ -1,7 +1,7 @@
 // A running guest: its console, the marks its init prints there, its time limit and its end.
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { GuestDevice } from "./guest-device.ts";
@@ -101,6 +101,12 @@ export class GuestProcess {
           reject(this.#failure(`${this.#end} before ${pattern}`));
         }
       });
+  }
+
+  /** Of the command itself, as long as it runs. */
+  get pid(): number {
+    const guard = this.#child.pid;
+    return Number.parseInt(readFileSync(`/proc/${guard}/task/${guard}/children`, "utf8"), 10);
   }
 
   get console(): string {

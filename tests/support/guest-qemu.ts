@@ -137,14 +137,20 @@ class QmpMonitor {
       createInterface(socket.on("error", ignore))
         .on("error", ignore)
         .on("line", (line) => this.#receive(line));
+      // Before any other command, also one that somebody waits to give.
+      this.#send(socket, "qmp_capabilities").catch(ignore);
       return socket;
     });
-    this.#connected.then(() => this.execute("qmp_capabilities")).catch(() => {});
+    this.#connected.catch(() => {});
   }
 
   async execute(command: string, args: Record<string, unknown> = {}): Promise<unknown> {
     const socket = await this.#connected;
     if (this.#closing.signal.aborted) throw new Error(`QEMU has ended: no ${command}.`);
+    return this.#send(socket, command, args);
+  }
+
+  #send(socket: Socket, command: string, args: Record<string, unknown> = {}): Promise<unknown> {
     socket.write(JSON.stringify({ execute: command, arguments: args }));
     return new Promise((resolve, reject) => this.#pending.push({ resolve, reject }));
   }

@@ -23,6 +23,8 @@ export interface ToolboxOptions {
   program?: string;
   /** Whether something can be written to its standard input. */
   hasInput?: true;
+  /** It is killed then. */
+  timeoutMs?: number;
 }
 
 /** A run that has been started. */
@@ -44,13 +46,13 @@ export class Run {
 }
 
 export function startToolbox(args: readonly string[], options: ToolboxOptions = {}): Run {
-  const { under = [], env = {}, cwd, program = TOOLBOX, hasInput } = options;
+  const { under = [], env = {}, cwd, program = TOOLBOX, hasInput, timeoutMs = TIMEOUT_MS } = options;
   const [command, ...rest] = [...under, process.execPath, program, ...args];
   const child = spawn(command!, rest, {
     env: { PATH: process.env.PATH, ...env },
     cwd,
     stdio: [hasInput ? "pipe" : "ignore", "pipe", "pipe"],
-    timeout: TIMEOUT_MS,
+    timeout: timeoutMs,
   });
   return new Run(child);
 }

@@ -33,7 +33,9 @@ async function pointerIn(scene: Scene, request: ChainReader) {
   if (!resource.isPicture || resource.width !== SIDE || resource.height !== SIDE)
     throw new Refused(spec.VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
   await refreshed(scene, id, whole(resource));
-  const pointer = pointerOf(resource.part(whole(resource)), hotX, hotY);
+  // Linux has pointers with alpha in resources whose format has none.
+  const format = { ...resource.format, isOpaque: false };
+  const pointer = pointerOf(resource.part(whole(resource), format), hotX, hotY);
   if (pointer === undefined) throw new Refused(spec.VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
   return pointer;
 }

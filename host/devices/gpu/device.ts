@@ -73,6 +73,10 @@ export class GpuDevice implements VirtioDevice {
     return this.scene.display.screens;
   }
 
+  get watchedScreens(): NonNullable<VirtioDevice["watchedScreens"]> {
+    return this.scene.display.watchedScreens;
+  }
+
   get facts(): NonNullable<VirtioDevice["facts"]> {
     return factsOf(this.scene, this.values, this.drawing?.rendering);
   }

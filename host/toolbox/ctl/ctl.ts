@@ -20,7 +20,7 @@ export async function ctl(
   args: readonly string[],
   options: CtlOptions,
 ): Promise<number> {
-  const { timeout, json, escape: key, force } = options;
+  const { timeout, json, escape: key, force, port } = options;
   const peer = { socketPath: resolveControlSocket(pathOrName), timeoutMs: timeout * 1000 };
   try {
     if (command === "attach") {
@@ -30,6 +30,9 @@ export async function ctl(
     if (command === "screenshot") {
       const { screenshot } = await import("./screenshot.ts");
       await screenshot(peer, args[0]!, args[1], json ?? false);
+    } else if (command === "view") {
+      const { view } = await import("./view/view.ts");
+      await view(peer, args[0], { port, isJson: json ?? false });
     } else if (command === "events") await printEvents(peer, json ?? false);
     else {
       const { value, lines } = await perform(
