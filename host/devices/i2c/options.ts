@@ -5,9 +5,8 @@ import { optionList, UsageError } from "../../options/option.ts";
 import { featureMask } from "../../protocol/feature-bits.ts";
 import { deviceProgram } from "../program.ts";
 
-const { VIRTIO_I2C_F_ZERO_LENGTH_REQUEST: ZERO_LENGTH } = spec;
-export const FEATURE_NAMES = { [ZERO_LENGTH]: "VIRTIO_I2C_F_ZERO_LENGTH_REQUEST" };
-export const FEATURES = featureMask([ZERO_LENGTH]);
+export const FEATURE_NAMES = { [spec.VIRTIO_I2C_F_ZERO_LENGTH_REQUEST]: "VIRTIO_I2C_F_ZERO_LENGTH_REQUEST" };
+export const FEATURES = featureMask([spec.VIRTIO_I2C_F_ZERO_LENGTH_REQUEST]);
 
 export const program = deviceProgram({
   name: "vringd-i2c",
