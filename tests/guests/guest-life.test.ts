@@ -9,6 +9,7 @@ import {
   makeRootImage,
   QEMUS,
   type Qemu,
+  type QemuGuest,
   qemuUnavailable,
   startQemuGuest,
 } from "../support/guest.ts";
@@ -25,6 +26,8 @@ const RECONNECT_TIMEOUT_MS = 60_000;
 /** Without a message from QEMU. */
 const SETTLED_MS = 300;
 const LOAD_MS_MAX = 1000;
+/** Of the daemon's log, where a guest does not go on. */
+const LAST_LINES = 80;
 const PAUSE_MS_MAX = 500;
 
 /** How often the daemon is killed: before the guest is stopped, between that and a reset, and after the reset. */
@@ -74,6 +77,30 @@ async function live(t: TestContext, qemu: Qemu, { packed, queues, kills }: Life)
     reconnectSeconds: 1,
     timeoutMs: LIFE_MS_MAX,
   });
+  try {
+    await liveWith(daemon, guest, queues, kills, random);
+  } catch (error) {
+    t.diagnostic(`the daemon's last lines:\n${daemon.log.slice(-LAST_LINES).join("\n")}`);
+    throw error;
+  }
+  guest.send("end");
+  const result = await guest.exit();
+  assert.ok(result.ok, result.console);
+  assert.equal(result.values.get("PACKED"), packed ? "1" : "0");
+  assert.equal(result.values.get("QUEUES"), String(queues));
+  assertTracked(daemon);
+  t.diagnostic(`${result.values.get("ROUND")} rounds of fio after the reset`);
+  const check = spawnSync("e2fsck", ["-f", "-n", daemon.imagePath], { encoding: "utf8" });
+  assert.equal(check.status, 0, check.stdout);
+}
+
+async function liveWith(
+  daemon: Vringd,
+  guest: QemuGuest,
+  queues: number,
+  kills: Kills,
+  random: Random,
+): Promise<void> {
   assert.equal(await guest.waitForReport("BOOT"), "first");
   await killUnderLoad(daemon, queues, kills[0], random);
   await guest.qmp("stop");
@@ -85,16 +112,6 @@ async function live(t: TestContext, qemu: Qemu, { packed, queues, kills }: Life)
   assert.equal(await guest.waitForReport("BOOT"), "second");
   await killUnderLoad(daemon, queues, kills[2], random);
   await guest.waitForReport("ROUND");
-
-  guest.send("end");
-  const result = await guest.exit();
-  assert.ok(result.ok, result.console);
-  assert.equal(result.values.get("PACKED"), packed ? "1" : "0");
-  assert.equal(result.values.get("QUEUES"), String(queues));
-  assertTracked(daemon);
-  t.diagnostic(`${result.values.get("ROUND")} rounds of fio after the reset`);
-  const check = spawnSync("e2fsck", ["-f", "-n", daemon.imagePath], { encoding: "utf8" });
-  assert.equal(check.status, 0, check.stdout);
 }
 
 /**
