@@ -24,6 +24,8 @@ const LASTING_MS = 5000;
 /** How long requests in flight may hold up the end. */
 const CLOSE_MS = 5000;
 const CLOSE_POLL_MS = 5;
+/** How long a link that is to be replaced may take to answer what it has been sent. */
+const DRAIN_MS = 1000;
 /** What is left for another server when silence has taken all the time that there was. */
 const SECOND_TRY_MS = 1000;
 
@@ -32,6 +34,8 @@ export type NbdLog = Pick<Log, "info" | "warn" | "error">;
 export class NbdClient {
   /** Undefined while there is no server. */
   private link: Link | undefined;
+  /** A link that is to be replaced once it has answered what it has been sent: further requests wait. */
+  private draining: Link | undefined;
   /** Requests that wait for the server to come back. */
   private waiting: NbdRequest[] = [];
   /** Changes that wait until there is room for a copy of them. */
@@ -103,7 +107,7 @@ export class NbdClient {
     if (now.byteLength === byteLength || (now.byteLength < byteLength && !mayShrink)) return now.byteLength;
     this.exported = { ...this.info, byteLength: now.byteLength };
     this.log.info({ uri: this.target.uri }, "the NBD export has another size: connecting anew");
-    if (this.link) this.reconnect(this.link.abandon());
+    if (this.link && this.link !== this.draining) void this.replace(this.link);
     return now.byteLength;
   }
 
@@ -139,7 +143,7 @@ export class NbdClient {
     if (request.type === NBD_CMD_FLUSH) request.mark = this.unflushed.mark;
     // A server that offers no flush is taken to have no cache that could be lost.
     if (request.isChange && (this.info.flags & NBD_FLAG_SEND_FLUSH) !== 0) this.unflushed.begin(request);
-    if (this.link) this.link.send(request);
+    if (this.link && this.link !== this.draining) this.link.send(request);
     else this.waiting.push(request);
   }
 
@@ -211,7 +215,7 @@ export class NbdClient {
     const requests = unanswered.filter((request) => !isRepetition(request));
     const hadItsTime = this.judge(reason);
     this.failAll(requests.filter(hadItsTime), "the NBD server doesn't answer");
-    this.waiting = requests.filter((request) => !hadItsTime(request));
+    this.waiting = [...requests.filter((request) => !hadItsTime(request)), ...this.waiting];
     if (this.closing.signal.aborted) return;
     if (performance.now() - this.linkedAt > LASTING_MS) this.pauseMs = 0;
     this.log.warn({ uri: this.target.uri, reason: reason.message }, "NBD server lost; requests wait for it");
@@ -219,10 +223,25 @@ export class NbdClient {
     void this.connectAgain();
   }
 
+  /**
+   * A client "SHOULD wait until there are no inflight requests" before it leaves (NBD_CMD_DISC), and nbdkit may abort where one does not.
+   * Never rejects.
+   */
+  private async replace(link: Link): Promise<void> {
+    this.draining = link;
+    const deadlineMs = performance.now() + DRAIN_MS;
+    while (link === this.link && link.inFlight > 0 && performance.now() < deadlineMs)
+      await sleep(CLOSE_POLL_MS);
+    // It has broken, or the disk was closed.
+    if (link !== this.link) return;
+    if (link.inFlight === 0) link.disconnect();
+    this.reconnect(link.abandon());
+  }
+
   /** At once, for reasons of our own. */
   private reconnect(unanswered: readonly NbdRequest[]): void {
     this.link = undefined;
-    this.waiting = unanswered.filter((request) => !isRepetition(request));
+    this.waiting = [...unanswered.filter((request) => !isRepetition(request)), ...this.waiting];
     this.pauseMs = 0;
     this.giveUpTimer ??= setTimeout(() => this.giveUp(), this.target.reconnectTimeoutMs);
     void this.connectAgain();
