@@ -80,7 +80,8 @@ void checkCopy(const Sqe& sqe) {
     total += span.length;
   }
   const Span buffer{uint64_t{sqe.index()} * BOUNCE_SIZE, BOUNCE_SIZE};
-  check(sqe.offset == buffer.start && total <= buffer.length, sqe, "copies past its buffer");
+  // Of two copies of one request, which only a forged completion brings about, the first makes the vector whole that the other has cut.
+  check(sqe.offset == buffer.start && (isForged || total <= buffer.length), sqe, "copies past its buffer");
   check(sqe.opFlags == 0, sqe, "copies oddly");
 }
 
