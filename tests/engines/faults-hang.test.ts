@@ -9,7 +9,6 @@ import { FaultRig } from "../support/fault-rig.ts";
 import { whyNoFuse } from "../support/fuse.ts";
 import { skipWithout } from "../support/skip.ts";
 import { until } from "../support/until.ts";
-import type { Vringd } from "../support/vringd.ts";
 
 /** More than either engine has threads for. */
 const MANY = 100;
@@ -87,14 +86,14 @@ for (const engine of ["io_uring", "threads"] as const) {
       });
       // Longer than it would wait for one that is still connected.
       await sleep(6000);
-      assert.ok(isGuestMapped(daemon) && !isServed);
+      assert.ok(daemon.isMapped("guest") && !isServed);
       storage.release();
       // Memory that nobody else has any more has its data all the same.
       assert.deepEqual(await reading, Buffer.alloc(4096, 7));
       await queue;
       assert.equal((await successor.disk().read(0, 8)).readUInt8(0), 7);
       successor.close();
-      await until(() => !isGuestMapped(daemon), "no guest's memory is mapped");
+      await until(() => !daemon.isMapped("guest"), "no guest's memory is mapped");
     });
 
     test("is waited for at SIGTERM, and the request completes", async () => {
@@ -160,8 +159,4 @@ async function readMany({ driver }: FaultRig): Promise<void> {
       driver.request({ type: 0, sector: i * 8, inLength: 512, indirect: true }),
     ),
   );
-}
-
-function isGuestMapped(daemon: Vringd): boolean {
-  return daemon.proc("maps").includes("/memfd:guest");
 }

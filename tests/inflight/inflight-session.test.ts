@@ -1,7 +1,7 @@
 // The inflight region as front-end and back-end pass it to and fro: made, checked, let go, and left to a successor.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { after, before, describe, test } from "node:test";
+import { after, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   INFLIGHT_DESC_NUM,
@@ -60,9 +60,11 @@ describe("an inflight region", () => {
     daemon = await Vringd.start({ byteLength: IMAGE_SIZE, args: ["--packed"] });
   });
   after(() => daemon[Symbol.asyncDispose]());
+  // A front-end that has gone is served to its end beside the next one.
+  beforeEach(() => until(() => !daemon.isMapped(), "nothing is left of the test before"));
 
   const connect = (options: FrontEndOptions = {}) => FrontEnd.connect(daemon.socketPath, options);
-  const isMapped = () => daemon.proc("maps").includes("vringd-inflight");
+  const isMapped = () => daemon.isMapped("vringd-inflight");
 
   for (const { format, packed } of FORMATS) {
     for (const [numQueues, queueSize] of [

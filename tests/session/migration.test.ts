@@ -16,7 +16,7 @@ import {
   PROTOCOL_FEATURES,
   randomImage,
 } from "../support/migration-load.ts";
-import { endLogging, isMapped, MigrationLog, startLogging } from "../support/moved-memory.ts";
+import { endLogging, MigrationLog, startLogging } from "../support/moved-memory.ts";
 import { tellSeed } from "../support/random.ts";
 import { randomReads } from "../support/random-reads.ts";
 import { until } from "../support/until.ts";
@@ -99,7 +99,7 @@ describe("the log of what is written", { timeout: 300_000 }, () => {
     assert.deepEqual([...logs[0].take(), ...logs[1].take()], []);
     isOver = true;
     await load;
-    assert.ok(!isMapped(daemon.pid, "log"), "the log is still mapped");
+    assert.ok(!daemon.isMapped("log"), "the log is still mapped");
     for (const log of logs) log.close();
   });
 

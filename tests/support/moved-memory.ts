@@ -1,6 +1,5 @@
 // Plays the part of a migration that a front-end plays, but for the second machine: copies guest memory pass by pass while the guest
 // and its devices write it, by the log that the back-end keeps, and compares the copy with the memory.
-import { readFileSync } from "node:fs";
 import { VIRTIO_F_RING_EVENT_IDX } from "../../assembly/spec/virtqueue.ts";
 import type { FrontEnd } from "../../host/front-end/front-end.ts";
 import type { Memory } from "../../host/front-end/memory.ts";
@@ -119,8 +118,4 @@ async function setLogFlags(frontEnd: FrontEnd, flags: number): Promise<void> {
 /** Whether event indices were negotiated, for those who make rings themselves. */
 export function hasEventIdx(frontEnd: FrontEnd): boolean {
   return frontEnd.hasFeature(VIRTIO_F_RING_EVENT_IDX);
-}
-
-export function isMapped(pid: number, name: string): boolean {
-  return readFileSync(`/proc/${pid}/maps`, "latin1").includes(`memfd:${name}`);
 }

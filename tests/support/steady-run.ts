@@ -129,8 +129,8 @@ export class SteadyRun {
 
   /** Nothing of a front-end is left: its descriptors, its memory. */
   private async settle(): Promise<void> {
-    const isMapped = () => this.daemon.proc("maps").includes("/memfd:");
-    await until(() => this.fdCount <= this.idleFds && !isMapped(), "all of it is given back", GIVE_BACK_MS);
+    const isLeft = () => this.fdCount > this.idleFds || this.daemon.isMapped();
+    await until(() => !isLeft(), "all of it is given back", GIVE_BACK_MS);
     this.model.checkImage(this.daemon.imagePath);
     this.samples.take(true);
     // A line for every broken ring.

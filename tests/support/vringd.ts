@@ -224,6 +224,11 @@ export class Vringd {
     return readFileSync(`/proc/${this.pid}/${name}`, "latin1");
   }
 
+  /** Whether it has mapped a memfd whose name begins so: any, without one, as long as a front-end is served. */
+  isMapped(name = ""): boolean {
+    return this.proc("maps").includes(`/memfd:${name}`);
+  }
+
   /** A field of /proc/PID/status in KiB, such as "VmRSS". */
   memoryKiB(field: string): number {
     return Number(new RegExp(`^${field}:\\s*(\\d+) kB`, "m").exec(this.proc("status"))?.[1]);
