@@ -50,6 +50,8 @@ export interface OpenContext {
   /** Ends a wait, such as for a lock. */
   readonly stopping: AbortSignal;
   readonly log: Log;
+  /** Where this process itself listens: entrances, control sockets, metrics. */
+  readonly ownSockets: readonly string[];
 }
 
 /** A device's program, whose options open() gets by their types. */

@@ -2,7 +2,7 @@
 import { Service, type ServiceOptions } from "../backend/service.ts";
 import type { AnyDevice } from "../devices/engine-device.ts";
 import type { OpenContext } from "../devices/program.ts";
-import type { Observed } from "../observability/observability.ts";
+import type { ObservabilityOptions, Observed } from "../observability/observability.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
 import type { Entrance } from "../protocol/entrance.ts";
 
@@ -23,6 +23,7 @@ export interface Served extends Observed {
 /** What holds for all of them. */
 interface Common extends Pick<ServiceOptions, "access" | "once" | "packed"> {
   readonly name: string;
+  readonly observability: Pick<ObservabilityOptions, "metrics">;
 }
 
 /** All listen when this resolves. Throws what the first one throws that can't start; the others are closed then. */
@@ -33,8 +34,9 @@ export async function startAll(
   log: LimitedLog,
 ): Promise<Served[]> {
   const served: Served[] = [];
+  const ownSockets = socketsOf(devices, common);
   try {
-    for (const device of devices) served.push(await start(device, common, stopping, log));
+    for (const device of devices) served.push(await start(device, common, { stopping, log, ownSockets }));
     return served;
   } catch (error) {
     await closeAll(served);
@@ -63,14 +65,21 @@ export async function closeAll(served: readonly Served[]): Promise<void> {
   if (failed) throw failed.reason;
 }
 
+function socketsOf(devices: readonly DeviceChoice[], { observability: { metrics } }: Common): string[] {
+  return [
+    ...devices.flatMap(({ entrance }) => ("socketPath" in entrance ? [entrance.socketPath] : [])),
+    ...devices.flatMap(({ controlSocket }) => controlSocket ?? []),
+    ...(metrics && "path" in metrics ? [metrics.path] : []),
+  ];
+}
+
 async function start(
   { entrance, controlSocket, labels, logFields, openDevice }: DeviceChoice,
-  { name, ...common }: Common,
-  stopping: AbortSignal,
-  log: LimitedLog,
+  { name, access, once, packed }: Common,
+  { log, ...context }: OpenContext & { log: LimitedLog },
 ): Promise<Served> {
   const own = logFields === undefined ? log : log.with(logFields);
-  const options = { ...common, entrance, openDevice: () => openDevice({ stopping, log: own }) };
-  const service = await Service.start(options, stopping, own);
+  const options = { access, once, packed, entrance, openDevice: () => openDevice({ ...context, log: own }) };
+  const service = await Service.start(options, context.stopping, own);
   return { service, subject: { name, entrance, labels, backend: service.backend }, log: own, controlSocket };
 }

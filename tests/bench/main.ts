@@ -20,7 +20,8 @@ import { measureInput } from "./input.ts";
 import { measureLimits } from "./limits.ts";
 import { describeMachine, type Machine } from "./machine.ts";
 import { SharedNbdServer } from "./nbd.ts";
-import { GPU, INPUT, LIMITS, type Options, RNG, readOptions, VSOCK } from "./options.ts";
+import { measureOperations } from "./operations.ts";
+import { type Options, type OwnGrid, readOptions } from "./options.ts";
 import { compareRandomNumbers } from "./rng.ts";
 import { syscallTool } from "./syscall-counter.ts";
 import { cellText, machineText } from "./tables.ts";
@@ -28,13 +29,18 @@ import { compareSockets } from "./vsock/grid.ts";
 
 const FRONT_END_CORE = 0;
 
+const WITHOUT_CELLS: Readonly<Record<OwnGrid, (options: Options) => Promise<void>>> = {
+  rng: compareRandomNumbers,
+  input: measureInput,
+  vsock: compareSockets,
+  gpu: measureGraphics,
+  limits: measureLimits,
+  operations: measureOperations,
+};
+
 async function main(): Promise<void> {
   const options = readOptions();
-  if (options.grid === RNG) return compareRandomNumbers(options);
-  if (options.grid === INPUT) return measureInput(options);
-  if (options.grid === VSOCK) return compareSockets(options);
-  if (options.grid === GPU) return measureGraphics(options);
-  if (options.grid === LIMITS) return measureLimits(options);
+  if (options.grid in WITHOUT_CELLS) return WITHOUT_CELLS[options.grid as OwnGrid](options);
   const machine = describeMachine();
   const field = findBackEnds(options.pollUs, ["qemu-storage-daemon", ...options.storageDaemon]);
   const wanted = new RegExp(options.backEnds ?? "");

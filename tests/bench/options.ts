@@ -29,7 +29,7 @@ export interface CellValues {
 }
 
 interface Values extends CellValues {
-  grid: GridName | typeof ONE | typeof RNG | typeof INPUT | typeof VSOCK | typeof LIMITS | typeof GPU;
+  grid: GridName | typeof ONE | OwnGrid;
   filter?: string;
   backEnds?: string;
   pollUs: number[];
@@ -49,16 +49,9 @@ export type Options = Values & { cells: Cell[] };
 
 /** The grid of one cell, which is made of options. */
 const ONE = "one";
-/** No cells: random numbers, in a guest. */
-export const RNG = "rng";
-/** No cells: how long events take to a guest. */
-export const INPUT = "input";
-/** No cells: sockets of a guest, and of a driver without one. */
-export const VSOCK = "vsock";
-/** No cells: pictures of a guest, and of a driver without one. */
-export const GPU = "gpu";
-/** How exact the limits of a disk are. */
-export const LIMITS = "limits";
+/** Grids without cells: random numbers, events, sockets and pictures of guests; limits; what is done to a running disk. */
+const OWN_GRIDS = ["rng", "input", "vsock", "gpu", "limits", "operations"] as const;
+export type OwnGrid = (typeof OWN_GRIDS)[number];
 
 const HELP_WIDTH = 80;
 
@@ -70,9 +63,7 @@ function command(): Command {
   command
     .optionsGroup("What is measured:")
     .addOption(
-      new Option("--grid <NAME>", "cells")
-        .choices([...GRID_NAMES, ONE, RNG, INPUT, VSOCK, LIMITS, GPU])
-        .default("headline"),
+      new Option("--grid <NAME>", "cells").choices([...GRID_NAMES, ONE, ...OWN_GRIDS]).default("headline"),
     )
     .option("--filter <REGEX>", "only cells whose names match")
     .option("--back-ends <REGEX>", "only back-ends whose names match")
@@ -136,9 +127,8 @@ export function readOptions(): Options {
   const values = program.parse().opts<Values>();
   const { filter = "", frontEnd } = values;
   const { grid } = values;
-  if (grid === RNG || grid === INPUT || grid === VSOCK || grid === LIMITS || grid === GPU)
-    return { ...values, cells: [] };
-  const cells = grid === ONE ? [ownCell(values)] : cellsOf(grid);
+  if (isOwnGrid(grid)) return { ...values, cells: [] };
+  const cells = grid === ONE ? [ownCell(values)] : cellsOf(grid as GridName);
   const manned = cells.map((cell) => ({ ...cell, manner: frontEnd ?? cell.manner }));
   const wanted = manned.filter((cell) => new RegExp(filter).test(nameOf(cell)));
   if (wanted.length === 0) program.error(`no cell of the grid "${values.grid}" matches "${filter}"`);
@@ -164,4 +154,8 @@ export function ownCell(values: CellValues): Cell {
     withSyscalls: true,
     withSlow: true,
   };
+}
+
+function isOwnGrid(name: string): name is OwnGrid {
+  return OWN_GRIDS.some((grid) => grid === name);
 }

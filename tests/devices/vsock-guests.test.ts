@@ -181,6 +181,21 @@ describe("a command line is refused", () => {
       "DIR/u_77 is where a guest's calls to port 77 go, since DIR/u is its Unix socket: choose another path",
     ],
     [
+      "a guest that could call its own entrance",
+      [`--uds-path=${at("u")}`, `--socket-path=${at("u_78")}`],
+      "DIR/u_78 is where a guest's calls to port 78 go, since DIR/u is its Unix socket: choose another path",
+    ],
+    [
+      "a guest that could command its daemon",
+      [`--uds-path=${at("u")}`, `--socket-path=${at("s")}`, `--control-socket=${at("u_1")}`],
+      "DIR/u_1 is where a guest's calls to port 1 go, since DIR/u is its Unix socket: choose another path",
+    ],
+    [
+      "a guest that could ask for metrics",
+      [`--guest=4:${at("a")}:uds=${at("u")}`, `--metrics=unix:${at("u_3")}`],
+      "DIR/u_3 is where a guest's calls to port 3 go, since DIR/u is its Unix socket: choose another path",
+    ],
+    [
       "one port for two guests",
       [`--guest=4:${at("a")}:forward-listen=9+10`, `--guest=5:${at("b")}:forward-listen=10`],
       "port 10 of the host would be forwarded twice: leave one out",

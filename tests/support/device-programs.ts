@@ -105,7 +105,7 @@ export async function openDevice(type: string, directory: string): Promise<AnyDe
   const entrance = `--socket-path=${join(directory, "unused")}`;
   const line = commandLineOf(program).exitOverride();
   const given = line.parse([...argsOf(type, directory), entrance], { from: "user" }).opts();
-  const context = { stopping: new AbortController().signal, log: SILENT };
+  const context = { stopping: new AbortController().signal, log: SILENT, ownSockets: [] };
   return program.open(valuesOf(program.options, given), context);
 }
 

@@ -105,7 +105,7 @@ async function openPad(...args: readonly string[]): Promise<VirtioDevice> {
   const given = line
     .parse([`--evdev-path=${link}`, "--socket-path=unused", ...args], { from: "user" })
     .opts();
-  const context = { stopping: new AbortController().signal, log: SILENT };
+  const context = { stopping: new AbortController().signal, log: SILENT, ownSockets: [] };
   return (await program.open(valuesOf(program.options, given), context)) as VirtioDevice;
 }
 

@@ -69,12 +69,13 @@ export const program = deviceProgram({
     isConfig: isGuestCid,
   },
   members: async (values) => (await import("./guests/members.ts")).membersOf(values),
-  async open(values) {
+  async open(values, { ownSockets }) {
     if (values.udsPath === undefined && values.forwardCid === undefined && values.forwardListen === undefined)
       throw new UsageError(
         "--uds-path is missing: the Unix socket by which the host reaches the guest; or --forward-cid, --forward-listen, --guest",
       );
     const { guestCid = spec.VSOCK_CID_GUEST_MIN, guest: _, guestsFile: __, ...choice } = values;
+    (await import("./guests/guest.ts")).keepFrom(choice, ownSockets);
     return (await import("./device.ts")).VsockDevice.open({ guestCid, ...choice });
   },
 });

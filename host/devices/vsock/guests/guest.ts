@@ -1,5 +1,6 @@
 // What is chosen for a guest, and what several of one process must not share.
 import { resolve } from "node:path";
+import { UsageError } from "../../../options/option.ts";
 
 export const DEFAULT_GROUP = "default";
 /** Each takes 4 GiB of addresses, and a listening socket. */
@@ -23,6 +24,14 @@ export interface GuestOfMany extends GuestChoice {
   readonly socket: string;
 }
 
+/** Throws UsageError where a guest could call a socket of this process itself, such as the one that commands it. */
+export function keepFrom(guest: Pick<GuestChoice, "udsPath">, ownSockets: readonly string[]): void {
+  for (const path of ownSockets) {
+    const why = whyOwnSocket(guest, path);
+    if (why !== undefined) throw new UsageError(why);
+  }
+}
+
 /** Why these guests can't be served, together or each for itself: a sentence. */
 export function whyNotTogether(guests: readonly GuestOfMany[]): string | undefined {
   if (guests.length > GUESTS_MAX)
@@ -31,17 +40,14 @@ export function whyNotTogether(guests: readonly GuestOfMany[]): string | undefin
 }
 
 /**
- * A guest names by its port whom it connects to at the host: where a name of that kind is somebody's entrance, it would be a front-end
- * there.
+ * A guest names by its port whom it connects to at the host: where a socket of ours has a name of that kind, it would be a front-end
+ * there, or command us.
  */
-export function whyOwnEntrance(guest: Pick<GuestChoice, "udsPath">, entrance: string): string | undefined {
-  const { udsPath } = guest;
+function whyOwnSocket({ udsPath }: Pick<GuestChoice, "udsPath">, path: string): string | undefined {
   if (udsPath === undefined) return undefined;
-  const rest = whole(entrance).startsWith(`${whole(udsPath)}_`)
-    ? whole(entrance).slice(whole(udsPath).length)
-    : "";
+  const rest = whole(path).startsWith(`${whole(udsPath)}_`) ? whole(path).slice(whole(udsPath).length) : "";
   if (!/^_\d+$/.test(rest)) return undefined;
-  return `${entrance} is where a guest's calls to port ${rest.slice(1)} go, since ${udsPath} is its Unix socket: choose another path`;
+  return `${path} is where a guest's calls to port ${rest.slice(1)} go, since ${udsPath} is its Unix socket: choose another path`;
 }
 
 function whySameCid(guests: readonly GuestOfMany[]): string | undefined {
@@ -58,7 +64,7 @@ function whySamePath(guests: readonly GuestOfMany[]): string | undefined {
   if (twice !== undefined) return `two sockets would be at ${twice}: give each a path of its own`;
   for (const guest of guests)
     for (const path of paths) {
-      const why = whyOwnEntrance(guest, path);
+      const why = whyOwnSocket(guest, path);
       if (why !== undefined) return why;
     }
   return undefined;

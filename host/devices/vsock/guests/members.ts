@@ -3,7 +3,7 @@ import { StartError } from "../../../errors.ts";
 import { flagOf, UsageError } from "../../../options/option.ts";
 import type { Member } from "../../program.ts";
 import type { VsockValues } from "../options.ts";
-import { type GuestOfMany, whyNotTogether } from "./guest.ts";
+import { type GuestOfMany, keepFrom, whyNotTogether } from "./guest.ts";
 import type { GuestSpec } from "./option-types.ts";
 
 /** What each guest has of its own. */
@@ -39,6 +39,9 @@ async function together(guests: readonly GuestOfMany[]): Promise<Member[]> {
     labels: { guest_cid: String(choice.guestCid) },
     logFields: { guestCid: choice.guestCid },
     socketPath: socket,
-    open: async () => VsockDevice.open(choice, PATIENCE, neighbours),
+    async open({ ownSockets }) {
+      keepFrom(choice, ownSockets);
+      return VsockDevice.open(choice, PATIENCE, neighbours);
+    },
   }));
 }
