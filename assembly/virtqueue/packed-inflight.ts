@@ -31,6 +31,7 @@ import {
   PACKED_USED_IDX,
   PACKED_USED_WRAP,
 } from "../spec/inflight.ts";
+import { isMarkedSplit, markPacked } from "./inflight-format.ts";
 import { advance, isAvailableAt, slotOf, undoUsed, wrapOf } from "./packed.ts";
 import { Chain, Virtqueue } from "./state.ts";
 
@@ -122,7 +123,7 @@ function clearBatch(queue: Virtqueue, first: u32, count: u32): void {
 export function recover(queue: Virtqueue): i32 {
   const region = queue.inflight;
   const version = load<u16>(region, INFLIGHT_REGION_VERSION);
-  if (version === 0) return initialize(queue);
+  if (version === 0 || isMarkedSplit(region)) return initialize(queue);
   if (version !== INFLIGHT_VERSION) return FAULT_INFLIGHT_REGION;
   if (<u32>load<u16>(region, INFLIGHT_DESC_NUM) !== queue.inflightEntries) return FAULT_INFLIGHT_REGION;
 
@@ -135,6 +136,7 @@ export function recover(queue: Virtqueue): i32 {
   queue.usedWrap = wrap;
   const taken = collect(queue);
   if (taken > queue.size) return FAULT_INFLIGHT_REGION;
+  markPacked(region);
   // The front-end can't know this: QEMU sends the base of long ago. Behind used lie the chains in flight, and only they.
   const next = advance(queue, idx, wrap, taken);
   queue.nextAvail = <u16>slotOf(next);
@@ -211,6 +213,7 @@ function initialize(queue: Virtqueue): i32 {
   store<u16>(region, <u16>count, INFLIGHT_DESC_NUM);
   storeFreeHeads(queue, 0);
   storeUsed(queue, queue.nextUsed, queue.usedWrap, queue.nextUsed, queue.usedWrap);
+  markPacked(region);
   // Last: from here on the region counts.
   atomic.store<u16>(region, INFLIGHT_VERSION, INFLIGHT_REGION_VERSION);
   return 0;

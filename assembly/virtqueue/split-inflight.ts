@@ -18,6 +18,7 @@ import {
   SPLIT_LAST_BATCH_HEAD,
   SPLIT_USED_IDX,
 } from "../spec/inflight.ts";
+import { isMarkedPacked, markSplit } from "./inflight-format.ts";
 import { Chain, Virtqueue } from "./state.ts";
 
 export function entryPtr(queue: Virtqueue, head: u32): usize {
@@ -61,7 +62,7 @@ function clearBatch(queue: Virtqueue, count: u32): bool {
 /** Reads what a predecessor left. The ring has been started; nothing was taken yet. 0, or a FAULT. */
 export function recover(queue: Virtqueue): i32 {
   const version = load<u16>(queue.inflight, INFLIGHT_REGION_VERSION);
-  if (version === 0) return initialize(queue);
+  if (version === 0 || isMarkedPacked(queue.inflight)) return initialize(queue);
   if (version !== INFLIGHT_VERSION) return FAULT_INFLIGHT_REGION;
   if (<u32>load<u16>(queue.inflight, INFLIGHT_DESC_NUM) !== queue.inflightEntries)
     return FAULT_INFLIGHT_REGION;
@@ -73,6 +74,7 @@ export function recover(queue: Virtqueue): i32 {
   }
   if (!clearBatch(queue, batch)) return FAULT_INFLIGHT_REGION;
   atomic.store<u16>(queue.inflight, queue.nextUsed, SPLIT_USED_IDX);
+  markSplit(queue.inflight);
   collect(queue);
   // The front-end can't know this: after a crash QEMU sends used.idx.
   queue.nextAvail = <u16>(queue.nextUsed + queue.leftoverCount);
@@ -87,6 +89,7 @@ function initialize(queue: Virtqueue): i32 {
   store<u16>(queue.inflight, 0, SPLIT_LAST_BATCH_HEAD);
   // The ring may have run before without a region: a used_idx of 0 would make all of that one batch.
   store<u16>(queue.inflight, queue.nextUsed, SPLIT_USED_IDX);
+  markSplit(queue.inflight);
   // Last: from here on the region counts.
   atomic.store<u16>(queue.inflight, INFLIGHT_VERSION, INFLIGHT_REGION_VERSION);
   return 0;

@@ -9,10 +9,8 @@ import { toolbox } from "../support/toolbox.ts";
 
 const MIB = 1 << 20;
 
-async function limit(observed: Observed, ...args: string[]): Promise<{ status: number; error?: string }> {
-  const body = JSON.stringify({ command: "limits", arguments: args });
-  const { status, text } = await observed.ask("POST", "/v1/commands", body);
-  return { status, ...JSON.parse(text) };
+function limit(observed: Observed, ...args: string[]): Promise<{ status: number; error?: string }> {
+  return observed.command("limits", ...args);
 }
 
 async function metric(observed: Observed, name: string): Promise<number> {

@@ -17,6 +17,8 @@ const UNITS = [
   CORE_UNIT,
   "device",
   "model",
+  "limits",
+  "dirty-log",
   "engine",
   "oracle",
   "driver",

@@ -6,6 +6,8 @@
 
 #include "core.wasm.h"
 #include "device.h"
+#include "dirty-log.h"
+#include "limits.h"
 
 namespace core {
 
@@ -39,13 +41,15 @@ bool isOwn(const Span& access, bool isStore) {
     if (isWithin(WORKER_PTR + WORKER_WINDOW_TABLE, WINDOWS_MAX * TABLE_ENTRY_SIZE, access)) return !isStore;
     if (isWithin(WORKER_PTR + WORKER_COPIES + TABLE_ENTRY_SIZE, (COPIES_MAX - 1) * TABLE_ENTRY_SIZE, access)) return !isStore;
     if (isWithin(WORKER_PTR + WORKER_CLOCK, sizeof(double), access)) return !isStore;
+    if (isWithin(WORKER_PTR + WORKER_NOW, sizeof(double), access)) return !isStore;
     if (!isWithin(WORKER_PTR + WORKER_RINGS, WORKER_REQUESTS - WORKER_RINGS, access)) return true;
     return !isStore || access.start == SQ_TAIL || access.start == CQ_HEAD;
   }
   if (isWithin(INFLIGHT_PTR, INFLIGHT_SIZE_MAX, access)) return isWithin(inflightParts, access);
+  if (dirtylog::holds(access)) return true;
   if (isStore) {
     const bool isSyncState = device.keepsSync && isWithin(DEVICE_PTR + DEVICE_SYNC_STATE, 4, access);
-    return isSyncState || isWithin(DEVICE_PTR + DEVICE_FLUSHED, 4, access);
+    return isSyncState || isWithin(DEVICE_PTR + DEVICE_FLUSHED, 4, access) || limits::isAccount(access);
   }
   return isWithin(DEVICE_PTR, DEVICE_SIZE, access) || isWithin(REGION_TABLE_PTR, REGIONS_MAX * TABLE_ENTRY_SIZE, access);
 }
@@ -75,6 +79,7 @@ void runRace() {
 
 void beforeLoad(uint32_t ptr, uint32_t length) {
   burn(1);
+  dirtylog::beforeLoad();
   if (checkAccess(ptr, length, false) >= 0) runRace();
 }
 
@@ -83,7 +88,9 @@ void beforeStore(uint32_t ptr, uint32_t length, bool isData) {
   if (storesUntilCrash != 0 && --storesUntilCrash == 0) longjmp(crash, 1);
   const int64_t offset = checkAccess(ptr, length, true);
   memory::markDirty(ptr, length);
+  dirtylog::beforeStore(ptr);
   if (offset < 0) return;
+  dirtylog::wrote(static_cast<uint32_t>(offset), length);
   memory::markDirty(WHOLE_PTR + (offset / REGION_SIZE) * WHOLE_STRIDE + offset % REGION_SIZE, length);
   stores.push_back({static_cast<uint32_t>(offset), length, isData, -1});
 }
@@ -203,6 +210,18 @@ uint32_t queueBase(uint32_t index) {
 
 void setCallFd(uint32_t index, int fd) {
   bounded([&] { Z_coreZ_setCallFd(&instance, index, fd); });
+}
+
+void placeRing(uint32_t index, uint64_t descGpa, uint64_t deviceGpa) {
+  bounded([&] { Z_coreZ_placeRing(&instance, index, descGpa, deviceGpa); });
+}
+
+void setLogging(bool isOn) {
+  bounded([&] { Z_coreZ_setLogging(&instance, isOn); });
+}
+
+uint32_t throttleUs() {
+  return bounded([&] { return Z_coreZ_throttleUs(&instance); });
 }
 
 void setCredit(uint32_t index, uint32_t count) {

@@ -1,5 +1,8 @@
 #include "device.h"
 
+#include "dirty-log.h"
+#include "limits.h"
+
 Device device;
 
 namespace {
@@ -13,8 +16,11 @@ constexpr uint32_t TURNS[] = {4, 0, 1, 0xffffffff};
 }  // namespace
 
 void setUpDevice(Input& input) {
-  device.capacitySectors = input.pick(CAPACITIES);
-  device.directMask = input.pick(MASKS);
+  // What these bytes have room for beside: most guests are moved, and few are limited from the start.
+  const uint8_t capacity = input.byte();
+  const uint8_t mask = input.byte();
+  device.capacitySectors = CAPACITIES[capacity % 5];
+  device.directMask = MASKS[mask % 3];
   device.blockSectors = input.pick(BLOCKS);
   device.maxDiscard = input.pick(RANGE_LIMITS);
   device.maxWriteZeroes = input.pick(RANGE_LIMITS);
@@ -43,6 +49,11 @@ void setUpDevice(Input& input) {
   }
   memory::store<int32_t>(DEVICE_PTR + DEVICE_BOUNCE_FD, device.bounces ? BOUNCE_FD : 0);
   setWriteThrough((flags & 16) != 0);
+  limits::setUp();
+  if (mask / 3 % 8 == 7) limits::change(input);
+  dirtylog::setUp();
+  // Not yet: regions are not laid out.
+  device.isMoved = capacity / 5 % 4 != 0;
 }
 
 void resetDevice() {

@@ -21,6 +21,8 @@ struct Device {
   uint32_t requestCount;
   bool isReadOnly;
   bool isWriteThrough;
+  /** Its guest is moved from the start: writes are logged. */
+  bool isMoved;
   bool unmaps;
   bool marksDiscards;
   /** There are bounce buffers. */
@@ -42,6 +44,7 @@ struct Device {
 
 extern Device device;
 
+/** Begins with limits, and with a log, if the input says so. */
 void setUpDevice(Input& input);
 void setWriteThrough(bool isOn);
 /** What the core itself has written of it, as a new process finds it. */

@@ -5,6 +5,7 @@
 
 #include "core.h"
 #include "device.h"
+#include "dirty-log.h"
 
 static_assert(sizeof(Sqe) == SQE_SIZE);
 
@@ -200,6 +201,7 @@ Sqe complete(size_t at, int32_t result) {
   const Sqe sqe = pending[at];
   pending.erase(pending.begin() + static_cast<long>(at));
   trace("complete user_data 0x%lx, result %d", sqe.userData, result);
+  dirtylog::completed(sqe, result);
   backlog.push_back({sqe.userData, result});
   flush();
   return sqe;
@@ -216,6 +218,7 @@ void forge(uint64_t userData, int32_t result) {
   if (isInFlight || hasUnseen()) isForged = true;
   // Either this one, or the one that it forestalls, comes for a request that is over.
   if (userData >> 32 == TAG_REQUEST) core::allowStray();
+  dirtylog::completedNothing();
   backlog.push_back({userData, result});
   flush();
 }

@@ -5,9 +5,11 @@
 
 #include "core.h"
 #include "device.h"
+#include "dirty-log.h"
 #include "driver.h"
 #include "engine.h"
 #include "input.h"
+#include "limits.h"
 #include "oracle.h"
 
 namespace {
@@ -49,6 +51,7 @@ class Run {
   uint32_t startBase_[QUEUES] = {};
 
   void boot();
+  void setLogging(bool isOn);
   void act();
   void step(uint32_t crashAt, const Race& race);
   void stepAwake();
@@ -68,6 +71,7 @@ class Run {
   void pokeInflight();
   void changeSettings();
   void changeCredit(Queue& queue);
+  void changeLog();
   void giveCredit(Queue& queue, uint32_t count);
   void stopAll();
   void answerAll();
@@ -83,6 +87,7 @@ void Run::run() {
   requests_ = input_.pick(REQUESTS);
   device.requestCount = requests_;
   boot();
+  setLogging(device.isMoved);
   for (uint32_t i = 0; i < QUEUES; i++) {
     Queue& queue = queues_[i];
     queue.index = i;
@@ -104,6 +109,12 @@ void Run::boot() {
   resetDevice();
   core::boot(QUEUES, requests_, sqEntries_, CONTROL_FD);
   guest::resetWindows();
+  dirtylog::boot();
+}
+
+void Run::setLogging(bool isOn) {
+  dirtylog::setOn(isOn);
+  core::setLogging(isOn);
 }
 
 void Run::act() {
@@ -117,7 +128,9 @@ void Run::act() {
     case 2:
       return driver.addRequest(input_, queue.ring);
     case 3:
+      return step(0, {});
     case 4:
+      limits::sleep();
       return step(0, {});
     case 5:
       return stepAwake();
@@ -183,6 +196,7 @@ void Run::writeForCore(uint32_t outcome) {
   if ((outcome & STEP_GUEST_WRITES) == 0) return;
   for (const HostWrite& write : guest::writeForCore()) {
     const GuestStore store{guest::offsetOfGpa(write.gpa), write.length, true, write.status};
+    dirtylog::wroteForCore(store.offset, store.length);
     core::stores.push_back(store);
     if (write.status >= 0) core::storesOfHost.push_back(store);
   }
@@ -200,7 +214,7 @@ void Run::settle(uint32_t outcome) {
       for (const Queue& queue : queues_) {
         // One that has chains may leave a free request to one that has none.
         const bool isHeldBack = (queue.kindFlags & QUEUE_F_CREDIT) != 0 && requests_ - inFlight < QUEUES;
-        if (!isHeldBack && (!isLong || inFlight == 0)) queue.checkIdle();
+        if (!isHeldBack && (!isLong || inFlight == 0)) queue.checkIdle((outcome & STEP_THROTTLED) != 0);
       }
     }
   }
@@ -218,12 +232,14 @@ void Run::settle(uint32_t outcome) {
 
 /** The process dies, and with it all that the kernel had; a successor goes on, told what a front-end would tell it. */
 void Run::crash() {
+  oracle::afterCrash(queues_);
   bool wasStarted[QUEUES];
   for (Queue& queue : queues_) {
     wasStarted[queue.index] = queue.isStarted;
     queue.isStarted = false;
   }
   boot();
+  core::setLogging(dirtylog::isOn);
   for (Queue& queue : queues_) {
     if (!wasStarted[queue.index]) continue;
     // After a crash QEMU sends used.idx for a split ring, and for a packed one the base of long ago.
@@ -260,6 +276,7 @@ void Run::startAt(Queue& queue, uint32_t base) {
         queue.ring.size, base, entries);
   const uint32_t flags = (queue.ring.isPacked ? QUEUE_F_PACKED : 0) | (queue.ring.hasEventIdx ? QUEUE_F_EVENT_IDX : 0) |
                          queue.kindFlags;
+  core::placeRing(queue.index, gpaOfRing(queue.ring.desc), gpaOfRing(queue.ring.device));
   core::trackInflight(queue.index, part, entries);
   core::startQueue(queue.index, queue.ring.size, flags, queue.ring.desc, queue.ring.driver, queue.ring.device, base,
                    KICK_FD + static_cast<int>(queue.index), CALL_FD + static_cast<int>(queue.index));
@@ -359,11 +376,29 @@ void Run::changeSettings() {
   const uint8_t kind = input_.byte();
   Queue& queue = queues_[(kind >> 4) % QUEUES];
   if (kind % 8 == 5) return changeCredit(queue);
+  if (kind % 8 == 7) return limits::change(input_);
+  if (kind % 8 == 3) return changeLog();
   if (kind % 4 == 0) return setWriteThrough((kind & 16) != 0);
   if (kind % 4 == 1) return core::setCallFd(queue.index, (kind & 32) != 0 ? -1 : CALL_FD + static_cast<int>(queue.index));
   // The front-end can write the region at any time, and does so while nobody looks.
   for (Queue& other : queues_) other.isFollowed = false;
   pokeInflight();
+}
+
+/** The front-end begins to move the guest, gives up, or takes what is in the log: between steps, or while the core is at work. */
+void Run::changeLog() {
+  const uint8_t kind = input_.byte();
+  trace("log: %u", kind);
+  if (kind < 0x60 || !dirtylog::isOn) {
+    setLogging(true);
+  } else if (kind < 0x80) {
+    setLogging(false);
+  } else if (kind < 0xc0) {
+    dirtylog::take();
+  } else {
+    dirtylog::takeAfter(1 + input_.u16() % 512);
+    step(0, {});
+  }
 }
 
 /** The device asks for chains, for fewer or more. A queue that is stopped has no credit to change. */

@@ -51,6 +51,7 @@ void open() {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   base = static_cast<uint8_t*>(map(nullptr, ADDRESS_SPACE, PROT_NONE, flags, -1, 0));
   mapPrivate(DEVICE_PTR, HEAD_END - DEVICE_PTR);
+  mapPrivate(DIRTY_LOG_PTR, DIRTY_LOG_SIZE);
   mapPrivate(WORKER_PTR, WORKER_STRIDE);
   mapPrivate(INFLIGHT_PTR, 4 * INFLIGHT_PART);
   mapPrivate(COPIES_PTR, COPIES_MAX * GUEST_PAGE);

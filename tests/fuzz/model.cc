@@ -64,10 +64,6 @@ bool walkTable(Chain& chain, const Descriptor& table, bool isPacked) {
   }
 }
 
-uint64_t gpaOfRing(uint32_t ptr) {
-  return guest::gpaOfOffset(static_cast<uint32_t>(guest::offsetOf(ptr, 1, true)));
-}
-
 bool walkRing(Chain& chain, const Ring& ring, uint32_t position) {
   while (true) {
     if (chain.count >= ring.size || position >= ring.size) return false;
@@ -178,6 +174,10 @@ void collectIn(const Chain& chain, std::vector<Span>& data, uint64_t length) {
 
 }  // namespace
 
+uint64_t gpaOfRing(uint32_t ptr) {
+  return guest::gpaOfOffset(static_cast<uint32_t>(guest::offsetOf(ptr, 1, true)));
+}
+
 void appendSpan(std::vector<Span>& spans, uint64_t start, uint64_t length) {
   if (!spans.empty() && spans.back().start + spans.back().length == start) spans.back().length += length;
   else spans.push_back({start, length});
@@ -188,6 +188,28 @@ Chain walk(const Ring& ring, uint32_t position) {
   chain.id = static_cast<uint16_t>(position);
   chain.isBroken = !walkRing(chain, ring, position);
   return chain;
+}
+
+Charge chargeOf(const Chain& chain) {
+  uint64_t outBytes = 0, inBytes = 0;
+  for (const Buffer& buffer : chain.buffers) (buffer.isWritable ? inBytes : outBytes) += buffer.length;
+  if (outBytes < BLK_HEADER_SIZE || inBytes == 0) return {};
+  outBytes -= BLK_HEADER_SIZE;
+  uint32_t type;
+  memcpy(&type, readable(chain, 0, BLK_HEADER_SIZE).data() + BLK_HEADER_TYPE, 4);
+  if (type == VIRTIO_BLK_T_IN) return {true, true, inBytes - 1};
+  if (type == VIRTIO_BLK_T_OUT) return {true, false, outBytes};
+  if (type != VIRTIO_BLK_T_DISCARD && type != VIRTIO_BLK_T_WRITE_ZEROES) return {};
+  // What has more ranges than may be is refused unread.
+  if (outBytes > uint64_t{RANGE_SIZE} * device.maxRanges) return {true, false, 0};
+  const std::vector<uint8_t> ranges = readable(chain, BLK_HEADER_SIZE, outBytes);
+  uint64_t sectors = 0;
+  for (size_t at = 0; at + RANGE_SIZE <= ranges.size(); at += RANGE_SIZE) {
+    uint32_t count;
+    memcpy(&count, &ranges[at] + RANGE_NUM_SECTORS, 4);
+    sectors += count;
+  }
+  return {true, false, sectors << SECTOR_SHIFT};
 }
 
 Expectation expect(const Chain& chain) {

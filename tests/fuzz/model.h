@@ -34,8 +34,20 @@ struct Chain {
   std::vector<Span> sources;
 };
 
+/** Where a pointer to a part of a ring is for the guest. */
+uint64_t gpaOfRing(uint32_t ptr);
+
 /** The chain whose first descriptor is at `position`. */
 Chain walk(const Ring& ring, uint32_t position);
+
+/** What limits count of a block request. Of flushes and IDs, and of what no disk serves, nothing. */
+struct Charge {
+  bool isLimited = false;
+  bool isRead = false;
+  uint64_t bytes = 0;
+};
+
+Charge chargeOf(const Chain& chain);
 
 constexpr int STATUS_UNKNOWN = -1;
 constexpr int STATUS_NONE = -2;

@@ -4,6 +4,8 @@
 #include <set>
 
 #include "device.h"
+#include "dirty-log.h"
+#include "limits.h"
 
 namespace {
 
@@ -135,6 +137,7 @@ void Queue::begin() {
   taken.clear();
   isStarted = true;
   isStopping = isBroken = isSuspended = false;
+  refusedAt_ = 0;
   credit = (kindFlags & QUEUE_F_CREDIT) != 0 ? 0 : CREDIT_UNLIMITED;
   usedSeen_ = ring.isPacked ? 0 : memory::load<uint16_t>(ring.device + USED_IDX);
 }
@@ -214,6 +217,11 @@ uint32_t Queue::positionsBetween(uint32_t from, uint32_t to) const {
   return distance;
 }
 
+bool Queue::hasMoved() const {
+  const uint32_t mask = ring.isPacked ? SLOT_MASK | WRAP : 0xffff;
+  return ((base_ ^ core::queueBase(index)) & mask) != 0;
+}
+
 void Queue::checkTaken() {
   loseTrackIfOverwritten();
   if (!isFollowed) return;
@@ -237,6 +245,7 @@ void Queue::spendCredit(size_t count) {
 void Queue::take(size_t count) {
   spendCredit(count);
   for (size_t i = 0; i < count; i++) {
+    limits::take(index, isOfChains() ? Charge{} : chargeOf(foreseen_[i]));
     taken.push_back({foreseen_[i], isOfChains() ? expectChain(foreseen_[i], index, isTracked) : expect(foreseen_[i]), -1});
     trace("queue %u took chain %u: %u descriptors, %zu buffers, type %u, status %d", index, foreseen_[i].id,
           foreseen_[i].count, foreseen_[i].buffers.size(), taken.back().expectation.type, taken.back().expectation.status);
@@ -293,9 +302,30 @@ void Queue::checkAllSubmitted() const {
   }
 }
 
-void Queue::checkIdle() const {
+void Queue::checkIdle(bool isThrottled) const {
   if (!isStarted || isStopping || isBroken || !isFollowed || foreseen_.empty() || credit == 0) return;
+  if (isThrottled && isHeldBack()) return;
   fail("queue %u: the core sleeps while a chain is available", index);
+}
+
+bool Queue::isRefused() const {
+  if (!isStarted || isStopping || isBroken || isOfChains() || foreseen_.empty() || foreseen_.front().isBroken) return false;
+  return limits::waitFor(chargeOf(foreseen_.front())) != 0;
+}
+
+bool Queue::isHeldBack() const { return refusedAt_ != 0 && limits::now - refusedAt_ < HOLD_MAX_NS; }
+
+void Queue::noteRefusal() {
+  if (isRefused()) refusedAt_ = limits::now;
+}
+
+void Queue::checkWait(uint32_t throttleUs) const {
+  if (!isRefused()) return;
+  const uint64_t wait = limits::waitFor(chargeOf(foreseen_.front()));
+  const uint64_t most = std::min(std::max(wait, HOLD_MIN_NS), HOLD_MAX_NS);
+  if (uint64_t{throttleUs} * 1000 >= most + 1000) {
+    fail("queue %u: a wait of %u us, where the next chain may be taken in %lu ns", index, throttleUs, wait);
+  }
 }
 
 bool Queue::waitsLong() const {
@@ -386,6 +416,62 @@ uint32_t Queue::giveBack(uint16_t id, uint32_t length) {
   const uint32_t count = found->chain.count;
   taken.erase(found);
   return count;
+}
+
+/** Ids from where the driver has looked last up to where it finds no more. */
+std::vector<uint16_t> Queue::usedUnseen() const {
+  std::vector<uint16_t> ids;
+  if (!ring.isPacked) {
+    const uint16_t idx = memory::load<uint16_t>(ring.device + USED_IDX);
+    for (uint16_t at = usedSeen_; at != idx && ids.size() < ring.size; at++) {
+      ids.push_back(memory::load<uint16_t>(ring.device + USED_RING + (at % ring.size) * USED_ELEM_SIZE));
+    }
+    return ids;
+  }
+  uint32_t slot = (base_ >> 16) & SLOT_MASK;
+  bool wrap = (base_ >> 31) != 0;
+  while (ids.size() < ring.size) {
+    const uint32_t desc = ring.desc + slot * PACKED_DESC_SIZE;
+    const uint16_t flags = memory::load<uint16_t>(desc + PACKED_DESC_FLAGS);
+    const uint16_t lap = VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
+    const uint16_t id = memory::load<uint16_t>(desc + PACKED_DESC_ID);
+    const Chain* chain = find(id);
+    if ((flags & lap) != (wrap ? lap : 0) || chain == nullptr) return ids;
+    ids.push_back(id);
+    slot += chain->count;
+    if (slot < ring.size) continue;
+    slot -= ring.size;
+    wrap = !wrap;
+  }
+  return ids;
+}
+
+/** The chain of this id, taken before this step or in it. */
+const Chain* Queue::find(uint16_t id) const {
+  for (const Taken& one : taken) {
+    if (one.chain.id == id) return &one.chain;
+  }
+  for (const Chain& chain : foreseen_) {
+    if (chain.id == id) return &chain;
+  }
+  return nullptr;
+}
+
+void Queue::checkUsedLogged() {
+  loseTrackIfOverwritten();
+  if (!isFollowed || isOfChains() || sharesIds()) return;
+  for (uint16_t id : usedUnseen()) {
+    const Chain* chain = find(id);
+    if (chain == nullptr) return;
+    const Expectation expectation = expect(*chain);
+    if (expectation.status != STATUS_NONE && !dirtylog::hasPage(expectation.statusGpa)) {
+      fail("queue %u, chain %u: the driver can see its end, and its status is not logged", index, id);
+    }
+    for (const Taken& one : taken) {
+      if (one.chain.id != id || one.slot < 0 || dirtylog::hasCompletions(one.slot)) continue;
+      fail("queue %u, chain %u: the driver can see its end, and its data are not logged", index, id);
+    }
+  }
 }
 
 void Queue::checkFault() {
@@ -491,7 +577,45 @@ void beginQueue(const std::vector<Queue>& queues, Queue& queue) {
   queue.begin();
 }
 
+void checkLimits(const std::vector<Queue>& queues) {
+  const auto hasMoved = [](const Queue& queue) { return queue.isStarted && queue.hasMoved(); };
+  if (areFollowed(queues)) limits::checkStep();
+  else limits::resync(std::any_of(queues.begin(), queues.end(), hasMoved));
+}
+
+bool isEngineIdle() {
+  const auto isRequest = [](const Sqe& sqe) { return sqe.tag() == TAG_REQUEST; };
+  return !engine::hasUnseen() && std::none_of(engine::pending.begin(), engine::pending.end(), isRequest);
+}
+
+/** Once the wait is over that a step has asked for, and no limit refuses anything, a queue that was held back goes on. */
+bool isLate(const std::vector<Queue>& queues) {
+  const auto isRefused = [](const Queue& queue) { return queue.isRefused(); };
+  const auto isHeld = [](const Queue& queue) { return queue.isHeldBack(); };
+  return std::any_of(queues.begin(), queues.end(), isHeld) && std::none_of(queues.begin(), queues.end(), isRefused) &&
+         limits::isWaitOver() && limits::takenCount() == 0 && isEngineIdle();
+}
+
+void checkWaits(std::vector<Queue>& queues, uint32_t outcome) {
+  const bool isThrottled = (outcome & STEP_THROTTLED) != 0;
+  const uint32_t throttleUs = isThrottled ? core::throttleUs() : 0;
+  if (isThrottled && (outcome & STEP_WAIT) != 0 && areFollowed(queues) && limits::areSettled()) {
+    for (const Queue& queue : queues) queue.checkWait(throttleUs);
+    if (isLate(queues)) fail("a wait for a limit is over, and nothing is taken");
+  }
+  for (Queue& queue : queues) queue.noteRefusal();
+  limits::checkWait(isThrottled, throttleUs);
+}
+
 void beforeStep(std::vector<Queue>& queues, bool isRaced) {
+  limits::beforeStep();
+  std::vector<Span> ringParts;
+  for (const Queue& queue : queues) {
+    if (!queue.isStarted) continue;
+    const std::vector<Span> parts = queue.deviceParts();
+    ringParts.insert(ringParts.end(), parts.begin(), parts.end());
+  }
+  dirtylog::beforeStep(ringParts);
   hadSyncFailed = coreSaysSyncFailed();
   if (isRaced || engine::isForged || !areFollowed(queues) || !areApart(queues)) loseTrack(queues);
   for (Queue& queue : queues) {
@@ -504,6 +628,8 @@ void afterStep(std::vector<Queue>& queues, uint32_t outcome) {
     if (queue.isStarted) queue.checkTaken();
   }
   if (!areFollowed(queues)) loseTrack(queues);
+  checkLimits(queues);
+  dirtylog::afterStep();
   checkStores(queues);
   for (Queue& queue : queues) {
     if (!queue.isStarted) continue;
@@ -511,8 +637,17 @@ void afterStep(std::vector<Queue>& queues, uint32_t outcome) {
     queue.checkFault();
   }
   const std::vector<Sqe> sqes = engine::take(outcome & STEP_SUBMIT_MASK);
+  checkWaits(queues, outcome);
   if (areFollowed(queues)) checkSubmitted(queues, sqes);
   checkSync(queues, outcome);
+}
+
+void afterCrash(std::vector<Queue>& queues) {
+  limits::resync(true);
+  if (!dirtylog::canTell() || !areFollowed(queues)) return;
+  for (Queue& queue : queues) {
+    if (queue.isStarted) queue.checkUsedLogged();
+  }
 }
 
 void advance(std::vector<Queue>& queues, const Sqe& sqe, int32_t result) {

@@ -42,11 +42,21 @@ class Queue {
   void addCredit(uint32_t count) { credit = credit + count < count ? CREDIT_UNLIMITED : credit + count; }
   /** After it. */
   void checkTaken();
+  /** Whether the core has gone on in the available part of the ring. */
+  bool hasMoved() const;
   void checkUsed();
   void checkFault();
   void checkAllSubmitted() const;
   /** Nothing is left that the core could go on with. */
-  void checkIdle() const;
+  void checkIdle(bool isThrottled) const;
+  /** A limit refuses the next chain, as of now; and, at most as long ago as a hold lasts, has. */
+  bool isRefused() const;
+  bool isHeldBack() const;
+  void noteRefusal();
+  /** The wait that was asked for is no longer than that. */
+  void checkWait(uint32_t throttleUs) const;
+  /** What the driver can see as used, after a crash: all that was written for it has been logged. */
+  void checkUsedLogged();
   /** The next chain has more data than one operation takes. */
   bool waitsLong() const;
   /** The chain that this request serves. */
@@ -65,8 +75,12 @@ class Queue {
   std::vector<Chain> foreseen_;
   uint32_t base_ = 0;
   uint16_t usedSeen_ = 0;
+  /** By the clock of limits: when one has last refused the next chain; 0: never. */
+  uint64_t refusedAt_ = 0;
 
   uint32_t positionsBetween(uint32_t from, uint32_t to) const;
+  std::vector<uint16_t> usedUnseen() const;
+  const Chain* find(uint16_t id) const;
   void foreseeSplit();
   void foreseePacked();
   bool readsStale() const;
@@ -87,6 +101,8 @@ namespace oracle {
 void beginQueue(const std::vector<Queue>& queues, Queue& queue);
 void beforeStep(std::vector<Queue>& queues, bool isRaced);
 void afterStep(std::vector<Queue>& queues, uint32_t outcome);
+/** The step did not end. */
+void afterCrash(std::vector<Queue>& queues);
 /** The kernel's answer to a request's operation. */
 void advance(std::vector<Queue>& queues, const Sqe& sqe, int32_t result);
 }  // namespace oracle

@@ -77,6 +77,86 @@ export const PLANTED_BUGS: Record<string, Patch> = {
     from: "if (queue.credit !== <u32>CREDIT_UNLIMITED) queue.credit--;",
     to: "",
   },
+  "a limit that is not charged": {
+    file: "block/limits.ts",
+    from: "max<u64>(charge(sizeBucket, bytes), charge(countBucket, requests)),",
+    to: "charge(countBucket, requests),",
+  },
+  "a burst that is not charged": {
+    file: "block/limits.ts",
+    from: "if (burstPrice !== 0) pay(bucket + LIMIT_BURST_PAID_UNTIL, costOf(units, burstPrice));",
+    to: "",
+  },
+  "a flush that is charged": {
+    file: "block/limits.ts",
+    from: "request.type !== VIRTIO_BLK_T_WRITE_ZEROES) return NOT_LIMITED;",
+    to: "request.type !== VIRTIO_BLK_T_WRITE_ZEROES) return 0;",
+  },
+  "a chain that is taken though a limit refuses it": {
+    file: "block/limits.ts",
+    from: "max<u64>(waitFor(sizeBucket), waitFor(countBucket)),",
+    to: "waitFor(countBucket),",
+  },
+  "a leftover that is charged again": {
+    file: "turn.ts",
+    from: "if (areLimited && !isLeftover) {",
+    to: "if (areLimited) {",
+  },
+  "a queue that is held back for longer than a limit wants": {
+    file: "io/throttle.ts",
+    from: "queue.throttledUntil = now + wait;",
+    to: "queue.throttledUntil = now + wait * 4;",
+  },
+  "a wait for a limit that is not told": {
+    file: "io/throttle.ts",
+    from: "queue.throttledUntil = now + wait;\n  tell(wait);",
+    to: "queue.throttledUntil = now + wait;",
+  },
+  "a status that is not logged": {
+    file: "virtqueue/guest-memory.ts",
+    from: "if (isLogging) logWritten(gpa, span);",
+    to: "",
+  },
+  "a status that is logged before it is written": {
+    file: "virtqueue/guest-memory.ts",
+    from: `      // One byte is a status.
+      if (span === 1) store<u8>(<usize>spanTarget, load<u8>(source));
+      else memory.copy(<usize>spanTarget, source, span);
+      if (isLogging) logWritten(gpa, span);`,
+    to: `      if (isLogging) logWritten(gpa, span);
+      if (span === 1) store<u8>(<usize>spanTarget, load<u8>(source));
+      else memory.copy(<usize>spanTarget, source, span);`,
+  },
+  "what the host has written, and is not logged": {
+    file: "virtqueue/guest-memory.ts",
+    from: "if (isLogging) logGuestWrites();",
+    to: "",
+  },
+  "data that are not logged": {
+    file: "block/execute.ts",
+    from: "if (isLogging && writesGuest(request)) logVectors(request, 0);",
+    to: "",
+  },
+  "buffers of a chain that are not logged": {
+    file: "chain-operation.ts",
+    from: "if (isLogging) logVectors(operation, operation.readableCount);",
+    to: "",
+  },
+  "a ring that is not logged": {
+    file: "turn.ts",
+    from: "if (isLogging && queue.state !== QUEUE_STOPPED) logRing(queue);",
+    to: "",
+  },
+  "a page past the end of the log": {
+    file: "virtqueue/dirty-log.ts",
+    from: "if (page < PAGES) atomic.or",
+    to: "atomic.or",
+  },
+  "a log that is gone, and written": {
+    file: "index.ts",
+    from: "  switchLogging(isOn);",
+    to: "  if (isOn) switchLogging(isOn);",
+  },
   "a write to a read-only disk": {
     file: "block/execute.ts",
     from: "return isReadOnly() ? VIRTIO_BLK_S_IOERR : startTransfer(request, request.outBytes);",

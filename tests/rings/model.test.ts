@@ -43,7 +43,11 @@ async function play(all: fc.Arbitrary<Script>, share: number, open: Open): Promi
 
 test("the core is to any driver what a block device must be", { timeout: TIMEOUT_MS }, async (t) => {
   const core = createCore(await compileDebugCore());
-  const requests = await play(scripts(STEPS), 1, async (setup) => new CoreDevice(core, setup));
+  const requests = await play(
+    scripts(STEPS, { isLive: true }),
+    1,
+    async (setup) => new CoreDevice(core, setup),
+  );
   t.diagnostic(`${requests} requests`);
 });
 

@@ -1,4 +1,5 @@
 // A guest that is moved while it runs: its memory is copied pass by pass, by the log of what the back-end writes.
+// VRINGD_TEST_MIGRATION_PASSES says how many.
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { after, before, describe, type TestContext, test } from "node:test";
@@ -23,6 +24,8 @@ import { until } from "../support/until.ts";
 import { Vringd, type VringdOptions } from "../support/vringd.ts";
 
 const IMAGE_SIZE = 16 << 20;
+/** A pass takes some milliseconds, and many times that on a busy machine. */
+const TIMEOUT_MS = 300_000 + 1000 * PASSES;
 const LOG_ALL = featureMask([m.VHOST_F_LOG_ALL]);
 
 async function start(options: VringdOptions = {}): Promise<Vringd> {
@@ -42,7 +45,7 @@ async function move(daemon: Vringd, t: TestContext, options: MigrationGuestOptio
 }
 
 for (const engine of ["io_uring", "threads"]) {
-  describe(`a guest of ${engine} is moved whole`, { timeout: 300_000 }, () => {
+  describe(`a guest of ${engine} is moved whole`, { timeout: TIMEOUT_MS }, () => {
     let daemon: Vringd;
     before(async () => {
       daemon = await start({ args: [`--engine=${engine}`, "--packed"] });
@@ -63,7 +66,7 @@ for (const engine of ["io_uring", "threads"]) {
   });
 }
 
-test("a guest whose buffers O_DIRECT refuses is moved whole", { timeout: 120_000 }, async (t) => {
+test("a guest whose buffers O_DIRECT refuses is moved whole", { timeout: TIMEOUT_MS }, async (t) => {
   await using daemon = await start({ onDisk: true, args: ["--direct"] });
   assert.deepEqual(await move(daemon, t, { isUnaligned: true }), []);
 });

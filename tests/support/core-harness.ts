@@ -134,7 +134,8 @@ export class CoreHarness {
   /** `enter`: of a traced core. */
   constructor(
     module: WebAssembly.Module,
-    hooks: { beforeStore(address: number): void; enter?(id: number): void },
+    /** Each is asked anew at each store. */
+    readonly hooks: { beforeStore(address: number): void; enter?(id: number): void },
   ) {
     const memory = new WebAssembly.Memory({ initial: (PRIVATE_START + PRIVATE_LENGTH) / WASM_PAGE_SIZE });
     this.view = new DataView(memory.buffer);
@@ -198,6 +199,11 @@ export class CoreHarness {
   suspend(): void {
     this.isAsleep = false;
     this.core.suspendQueue(0);
+  }
+
+  /** Something that it sleeps for may have changed. */
+  wake(): void {
+    this.isAsleep = false;
   }
 
   setLogging(isOn: boolean): void {

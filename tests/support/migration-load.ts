@@ -29,8 +29,10 @@ const QUEUE_SIZE = 128;
 const DEPTH = 32;
 const DATA_MAX = 64 << 10;
 
-export const PASSES = 20;
+export const PASSES = Number(process.env.VRINGD_TEST_MIGRATION_PASSES ?? 20);
 const PASS_MS = 5;
+/** Longer than a back-end that was killed takes to come back on a busy machine. */
+const STALL_MS = 60_000;
 
 export const PROTOCOL_FEATURES = [
   m.VHOST_USER_PROTOCOL_F_MQ,
@@ -127,7 +129,7 @@ export class MigrationGuest {
       if (lastCopy !== undefined) return;
       for (let left = DEPTH; left > 0; ) {
         left -= queue.poll().length;
-        if (left > 0 && !(await queue.wait(10_000))) throw new Error(`stalled with ${left} requests`);
+        if (left > 0 && !(await queue.wait(STALL_MS))) throw new Error(`stalled with ${left} requests`);
       }
     }
   }
@@ -187,11 +189,12 @@ export interface Moved {
   wrong: number[];
 }
 
-/** Copies a guest under load, pass by pass, stops it, and compares. */
+/** Copies a guest under load, pass by pass, stops it, and compares. Before each pass something else may happen to it. */
 export async function moveGuest(
   socketPath: string,
   random: Random,
   options: MigrationGuestOptions,
+  beforePass: (pass: number, frontEnd: FrontEnd, log: MigrationLog) => Promise<void> = async () => {},
 ): Promise<Moved> {
   const protocolFeatures = PROTOCOL_FEATURES;
   const guest = await MigrationGuest.connect(socketPath, random, { protocolFeatures, ...options });
@@ -202,6 +205,7 @@ export async function moveGuest(
     const copy = guest.copy();
     let pages = 0;
     for (let pass = 0; pass < PASSES; pass++) {
+      await beforePass(pass, guest.frontEnd, log);
       await sleep(PASS_MS);
       const dirty = log.take();
       pages += dirty.length;

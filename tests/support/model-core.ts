@@ -35,9 +35,10 @@ import {
   type Operation,
   SHARED_PTR,
 } from "./core-harness.ts";
-import { ModelMemory, ptrOf } from "./model-memory.ts";
-import { type Device, type Refusal, SLOT_SIZE } from "./model-run.ts";
-import { CAPACITY, type Fate, type Setup } from "./model-script.ts";
+import { ModelClock, ModelLog } from "./model-live.ts";
+import { gpaOf, ModelMemory, ptrOf } from "./model-memory.ts";
+import { type LiveDevice, type Refusal, SLOT_SIZE } from "./model-run.ts";
+import { CAPACITY, type Fate, type Limit, type Setup } from "./model-script.ts";
 
 const EIO = 5;
 const VECTORED = [IORING_OP_READV, IORING_OP_WRITEV];
@@ -46,24 +47,36 @@ const RANGES_MAX = 2;
 const TURN_REQUESTS = 4;
 const ID = "a model";
 const SLOTS = 16;
+/** No limit of the scripts' holds a request for longer. */
+const WAIT_NS = 50e6;
+const WAITS_MAX = 100;
 
 /** Made once; a new CoreDevice is a new process on new memory. */
 export function createCore(module: WebAssembly.Module): CoreHarness {
-  return new CoreHarness(module, {
-    beforeStore: (address) => {
-      const isShared = address >= SHARED_PTR && address < GUEST_PTR + GUEST_WINDOW_SIZE;
-      const isData = address >= DATA_PTR && address < DATA_PTR + DATA_SIZE;
-      if (!isShared && !isData) throw new Error(`a wild store to 0x${address.toString(16)}`);
-    },
-  });
+  return new CoreHarness(module, { beforeStore: checkStore });
 }
 
-export class CoreDevice implements Device {
+function checkStore(ptr: number): void {
+  if (!isShared(ptr) && !isGuestMemory(ptr)) throw new Error(`a wild store to 0x${ptr.toString(16)}`);
+}
+
+function isShared(ptr: number): boolean {
+  return ptr >= SHARED_PTR && ptr < GUEST_PTR;
+}
+
+function isGuestMemory(ptr: number): boolean {
+  const isRings = ptr >= GUEST_PTR && ptr < GUEST_PTR + GUEST_WINDOW_SIZE;
+  return isRings || (ptr >= DATA_PTR && ptr < DATA_PTR + DATA_SIZE);
+}
+
+export class CoreDevice implements LiveDevice {
   readonly queue: Virtqueue;
   readonly model: BlockModel;
   readonly slots = Array.from({ length: SLOTS }, (_, i) => DATA_GPA + i * SLOT_SIZE);
   private readonly disk = Buffer.alloc(CAPACITY * SECTOR_SIZE);
   private readonly memory: ModelMemory;
+  private readonly clock: ModelClock;
+  private readonly log: ModelLog;
   private isCalled = false;
 
   constructor(
@@ -82,8 +95,37 @@ export class CoreDevice implements Device {
     this.describeDisk();
     this.memory = new ModelMemory(core.bytes);
     this.queue = new Virtqueue(this.memory, { packed, size, eventIdx });
+    this.clock = new ModelClock(core);
+    this.log = new ModelLog(core);
+    core.hooks.beforeStore = (ptr) => {
+      checkStore(ptr);
+      if (isGuestMemory(ptr)) this.log.wrote(gpaOf(ptr), 1);
+    };
     core.boot();
+    this.log.setOn(false);
     this.start(this.queue.ring.initialBase);
+  }
+
+  get nowNs(): number {
+    return this.clock.nowNs;
+  }
+
+  limit(limit: Limit): void {
+    this.clock.limit(limit);
+    this.turn();
+  }
+
+  pass(ns: number): void {
+    this.clock.pass(ns);
+    this.turn();
+  }
+
+  setMoved(isMoved: boolean): void {
+    this.log.setOn(isMoved);
+  }
+
+  takeLog(): void {
+    this.log.take();
   }
 
   bytes(gpa: number, byteLength: number): Uint8Array {
@@ -95,6 +137,7 @@ export class CoreDevice implements Device {
       this.isCalled = true;
     };
     this.core.turn({ takeKick: () => drainEventfd(this.queue.kickFd), call }, () => {});
+    this.log.check();
   }
 
   takeCall(): boolean {
@@ -131,12 +174,17 @@ export class CoreDevice implements Device {
       if ((done & (1 << i)) !== 0) this.perform(operation, this.totalOf(operation));
     });
     this.core.boot();
+    this.log.restart();
     const { ring } = this.queue;
     this.start(ring instanceof SplitRing ? ring.usedIdx : ring.initialBase);
   }
 
   async wait(): Promise<void> {
-    assert.ok(this.core.operations.length > 0, "a request was lost");
+    for (let waits = 0; this.core.operations.length === 0; waits++) {
+      if (this.queue.hasUsed()) return;
+      assert.ok(waits < WAITS_MAX, "a request was lost");
+      this.pass(WAIT_NS);
+    }
     this.complete(0, "done");
   }
 
@@ -205,6 +253,7 @@ export class CoreDevice implements Device {
     if (opcode === IORING_OP_READ || opcode === IORING_OP_READV) {
       assert.ok(isInSlots, "a read to somewhere else");
       this.bytes(gpa, byteLength).set(this.disk.subarray(offset, offset + byteLength));
+      this.log.wrote(gpa, byteLength);
     } else if (isInSlots) {
       this.disk.set(this.bytes(gpa, byteLength), offset);
     } else {

@@ -21,6 +21,10 @@ export class ModelMemory implements RingMemory {
   }
 }
 
+export function gpaOf(ptr: number): number {
+  return ptr >= DATA_PTR ? DATA_GPA + (ptr - DATA_PTR) : GUEST_GPA + (ptr - GUEST_PTR);
+}
+
 export function ptrOf(gpa: number): number {
   return gpa >= DATA_GPA ? DATA_PTR + (gpa - DATA_GPA) : GUEST_PTR + (gpa - GUEST_GPA);
 }

@@ -15,7 +15,8 @@ import { NOTHING_USED, type Segment } from "../../host/driver/ring.ts";
 import { encodeBlkHeader, encodeRanges } from "../../host/front-end/blk-driver.ts";
 import type { Virtqueue } from "../../host/front-end/virtqueue.ts";
 import { type BlockModel, type Outcome, overlap, type Sectors } from "./block-model.ts";
-import type { Fate, RequestPlan, Step } from "./model-script.ts";
+import { Allowance } from "./model-live.ts";
+import type { Fate, Limit, RequestPlan, Step } from "./model-script.ts";
 
 /** An operation that changed nothing, and whether the request must fail with it or may do without. */
 export interface Refusal {
@@ -45,6 +46,15 @@ export interface Device {
   image(): Buffer;
 }
 
+/** One that can be limited, and that logs what it writes while its guest is moved. */
+export interface LiveDevice extends Device {
+  readonly nowNs: number;
+  limit(limit: Limit): void;
+  pass(ns: number): void;
+  setMoved(isMoved: boolean): void;
+  takeLog(): void;
+}
+
 export const SLOT_SIZE = 8192;
 /** Whatever nobody writes holds this. */
 const UNTOUCHED = 0xaa;
@@ -69,8 +79,9 @@ export class ModelRun {
   private readonly pending = new Map<number, Pending>();
   private readonly freeSlots: number[];
   private added = 0;
+  private allowance: Allowance | undefined;
 
-  constructor(private readonly device: Device) {
+  constructor(private readonly device: Device | LiveDevice) {
     this.freeSlots = [...device.slots];
   }
 
@@ -106,6 +117,26 @@ export class ModelRun {
         break;
       case "crash":
         await device.crash(step.done);
+        break;
+      default:
+        this.stepLive(device as LiveDevice, step);
+    }
+  }
+
+  private stepLive(device: LiveDevice, step: Step): void {
+    switch (step.do) {
+      case "limit":
+        device.limit(step.limit);
+        this.allowance = new Allowance(step.limit, device, this.pending.size);
+        break;
+      case "pass":
+        device.pass(step.ns);
+        break;
+      case "move":
+        device.setMoved(step.isMoved);
+        break;
+      case "take-log":
+        device.takeLog();
         break;
     }
   }
@@ -202,6 +233,7 @@ export class ModelRun {
     const status = hasFailed ? VIRTIO_BLK_S_IOERR : outcome.status;
     const data = status === VIRTIO_BLK_S_OK ? outcome.data : Buffer.alloc(0);
     assert.equal(usedLength, status === undefined ? 0 : data.length + 1, `${name}: used length`);
+    if (status !== undefined) this.allowance?.count(request.type);
     const found = Buffer.from(this.device.bytes(slot, SLOT_SIZE));
     const expected = Buffer.from(request.before);
     const places = writableOffsets(request);

@@ -46,6 +46,12 @@ export interface RequestPlan {
 /** What the kernel makes of an operation. */
 export type Fate = "done" | "short" | "again" | "unsupported" | "error";
 
+/** On requests of all kinds that limits count; without a price there is none. */
+export interface Limit {
+  priceNs: number;
+  roomNs: number;
+}
+
 export type Step =
   | { do: "add"; request: RequestPlan }
   | { do: "kick" }
@@ -53,7 +59,12 @@ export type Step =
   | { do: "reap" }
   | { do: "restart" }
   /** Operations in flight that are done all the same: bit i for the i-th. */
-  | { do: "crash"; done: number };
+  | { do: "crash"; done: number }
+  | { do: "limit"; limit: Limit }
+  | { do: "pass"; ns: number }
+  | { do: "move"; isMoved: boolean }
+  /** The front-end of a guest that is moved takes the log. */
+  | { do: "take-log" };
 
 export interface Script {
   setup: Setup;
@@ -116,7 +127,19 @@ const request: fc.Arbitrary<RequestPlan> = fc.record({
   indirect: fc.boolean(),
 });
 
-function step(crashes: boolean): fc.Arbitrary<Step> {
+const limit: fc.Arbitrary<Limit> = fc.record({
+  priceNs: fc.constantFrom(0, 1e6, 20e6, 200e6),
+  roomNs: fc.constantFrom(0, 10e6, 1e9),
+});
+
+const ofLiveDevices: fc.Arbitrary<Step>[] = [
+  limit.map((limit): Step => ({ do: "limit", limit })),
+  fc.constantFrom(1e3, 1e6, 20e6, 1e9).map((ns): Step => ({ do: "pass", ns })),
+  fc.nat(3).map((n): Step => ({ do: "move", isMoved: n > 0 })),
+  fc.constant<Step>({ do: "take-log" }),
+];
+
+function step(crashes: boolean, isLive: boolean): fc.Arbitrary<Step> {
   const fate = fc.constantFrom<Fate>("done", "done", "done", "short", "again", "unsupported", "error");
   return fc.oneof(
     { weight: 8, arbitrary: request.map((request): Step => ({ do: "add", request })) },
@@ -128,9 +151,11 @@ function step(crashes: boolean): fc.Arbitrary<Step> {
       weight: crashes ? 1 : 0,
       arbitrary: fc.record({ do: fc.constant("crash" as const), done: fc.nat(0xffff) }),
     },
+    ...ofLiveDevices.map((arbitrary) => ({ weight: isLive ? 1 : 0, arbitrary })),
   );
 }
 
-export function scripts(stepsMax: number, { crashes = true } = {}): fc.Arbitrary<Script> {
-  return fc.record({ setup, steps: fc.array(step(crashes), { maxLength: stepsMax, size: "max" }) });
+/** `isLive`: with what only a LiveDevice has. */
+export function scripts(stepsMax: number, { crashes = true, isLive = false } = {}): fc.Arbitrary<Script> {
+  return fc.record({ setup, steps: fc.array(step(crashes, isLive), { maxLength: stepsMax, size: "max" }) });
 }

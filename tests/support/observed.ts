@@ -70,6 +70,17 @@ export class Observed {
     return JSON.parse((await this.ask("GET", path)).text);
   }
 
+  /** What the operator's command came to: the reply's fields, and its status. */
+  // biome-ignore lint/suspicious/noExplicitAny: what is described elsewhere is validated there
+  async command(command: string, ...args: readonly string[]): Promise<any> {
+    const { status, text } = await this.ask(
+      "POST",
+      "/v1/commands",
+      JSON.stringify({ command, arguments: args }),
+    );
+    return { status, ...JSON.parse(text) };
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.daemon[Symbol.asyncDispose]();
     rmSync(this.directory, { recursive: true, force: true });

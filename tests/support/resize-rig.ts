@@ -66,10 +66,8 @@ export class ResizeRig {
   }
 }
 
-export async function resize(observed: Observed, ...args: readonly string[]): Promise<Resized> {
-  const body = JSON.stringify({ command: "resize", arguments: args });
-  const { status, text } = await observed.ask("POST", "/v1/commands", body);
-  return { status, ...JSON.parse(text) };
+export function resize(observed: Observed, ...args: readonly string[]): Promise<Resized> {
+  return observed.command("resize", ...args);
 }
 
 /** The status of a read, a write, a discard and a write-zeroes of these sectors. */
