@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { QEMUS, type Qemu, qemuUnavailable, startQemuGuest } from "../support/guest.ts";
-import { MOVE_MS_MAX, migrate } from "../support/guest-migration.ts";
+import { migrate, nextRound } from "../support/guest-migration.ts";
 import { movedUnderLoad } from "../support/guest-scripts.ts";
 import { skipWithout, whyNoProgram } from "../support/skip.ts";
 import { Vringd } from "../support/vringd.ts";
@@ -44,7 +44,7 @@ async function moveAround(t: TestContext, qemu: Qemu, packed: boolean): Promise<
     });
   let guest = await start();
   try {
-    await guest.waitForReport("ROUND", MOVE_MS_MAX);
+    await nextRound(guest);
     for (let i = 0; i < MOVES; i++) {
       const incoming = join(directory, `incoming-${i}`);
       const destination = await start(incoming);
@@ -57,7 +57,7 @@ async function moveAround(t: TestContext, qemu: Qemu, packed: boolean): Promise<
       await guest.qmp("quit").catch(() => {});
       await guest.exit();
       guest = destination;
-      await guest.waitForReport("ROUND", MOVE_MS_MAX);
+      await nextRound(guest);
     }
     guest.send("end");
     const result = await guest.exit();

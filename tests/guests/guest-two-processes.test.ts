@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { type QemuGuest, qemuUnavailable, startQemuGuest, TRIXIE_QEMU } from "../support/guest.ts";
-import { begin, MOVE_MS_MAX, migrate, reached } from "../support/guest-migration.ts";
+import { begin, migrate, nextRound, reached } from "../support/guest-migration.ts";
 import { movedUnderLoad } from "../support/guest-scripts.ts";
 import { skipWithout, whyNoProgram } from "../support/skip.ts";
 import { isLocked } from "../support/two-processes.ts";
@@ -80,7 +80,7 @@ class Journey {
     const { incoming, ...next } = await this.await(this.other(place));
     t.diagnostic(`downtime ${await migrate(place.guest, incoming)} ms`);
     await this.leave(place);
-    await next.guest.waitForReport("ROUND", MOVE_MS_MAX);
+    await nextRound(next.guest);
     return next;
   }
 
@@ -114,7 +114,7 @@ describe("a guest of QEMU 10 between two processes with one image", {
       await using journey = await Journey.begin(packed);
       const { source, destination } = journey;
       let place = await journey.start(source);
-      await place.guest.waitForReport("ROUND", MOVE_MS_MAX);
+      await nextRound(place.guest);
       for (let i = 0; i < MOVES; i++) {
         place = await journey.move(t, place);
         assert.equal(journey.other(place).linesLike(RELEASED).length, 1 + (i >> 1));
@@ -131,7 +131,7 @@ describe("a guest of QEMU 10 between two processes with one image", {
     await using journey = await Journey.begin(false);
     const { source, destination } = journey;
     const place = await journey.start(source);
-    await place.guest.waitForReport("ROUND", MOVE_MS_MAX);
+    await nextRound(place.guest);
     const { incoming, ...cancelled } = await journey.await(destination);
     await place.guest.qmp("migrate-set-parameters", { "max-bandwidth": TOO_SLOW });
     await begin(place.guest, incoming);
@@ -139,7 +139,7 @@ describe("a guest of QEMU 10 between two processes with one image", {
     await place.guest.qmp("migrate_cancel");
     await reached(place.guest, "cancelled");
     await cancelled.guest[Symbol.asyncDispose]();
-    await place.guest.waitForReport("ROUND", MOVE_MS_MAX);
+    await nextRound(place.guest);
     assert.deepEqual(destination.linesLike(TAKEN), []);
     await place.guest.qmp("migrate-set-parameters", { "max-bandwidth": 1 << 30 });
     await journey.end(await journey.move(t, place));
@@ -151,7 +151,7 @@ describe("a guest of QEMU 10 between two processes with one image", {
     const { source, destination } = journey;
     const place = await journey.start(source);
     const { guest } = place;
-    await guest.waitForReport("ROUND", MOVE_MS_MAX);
+    await nextRound(guest);
     const { incoming, ...killed } = await journey.await(destination);
     const pause = (state: boolean) =>
       guest.qmp("migrate-set-capabilities", {
@@ -167,7 +167,7 @@ describe("a guest of QEMU 10 between two processes with one image", {
     await guest.qmp("migrate-continue", { state: "pre-switchover" }).catch(() => {});
     await reached(guest, "failed");
     await source.waitForLog(TAKEN);
-    await guest.waitForReport("ROUND", MOVE_MS_MAX);
+    await nextRound(guest);
     // And another time it succeeds.
     await pause(false);
     await destination.restart();

@@ -113,6 +113,10 @@ export class GuestProcess {
     return this.#console;
   }
 
+  get hasEnded(): boolean {
+    return this.#end !== undefined;
+  }
+
   /** Waits for text that the console shows after what the previous waitFor found. */
   async waitFor(pattern: string | RegExp, timeoutMs = DEFAULT_TIMEOUT_MS): Promise<string> {
     const found = this.#find(pattern);
