@@ -50,6 +50,8 @@ export interface OpenContext {
   /** Ends a wait, such as for a lock. */
   readonly stopping: AbortSignal;
   readonly log: Log;
+  /** A predecessor has the device, in whose place this process will be, and has offered this (Succession.offer). */
+  readonly inherited?: { readonly offer: unknown } | undefined;
 }
 
 /** A device's program, whose options open() gets by their types. */

@@ -1,5 +1,6 @@
 // The devices of a process: they start and end together, and whatever becomes of one front-end, the others' go on.
 import { Service, type ServiceOptions } from "../backend/service.ts";
+import type { ServiceOffer } from "../backend/service-state.ts";
 import type { AnyDevice } from "../devices/engine-device.ts";
 import type { OpenContext } from "../devices/program.ts";
 import type { Observed } from "../observability/observability.ts";
@@ -25,16 +26,21 @@ interface Common extends Pick<ServiceOptions, "access" | "once" | "packed"> {
   readonly name: string;
 }
 
+/** Of a predecessor, in the order of the devices. */
+export type Inherited = readonly ServiceOffer[] | undefined;
+
 /** All listen when this resolves. Throws what the first one throws that can't start; the others are closed then. */
 export async function startAll(
   devices: readonly DeviceChoice[],
   common: Common,
+  inherited: Inherited,
   stopping: AbortSignal,
   log: LimitedLog,
 ): Promise<Served[]> {
   const served: Served[] = [];
   try {
-    for (const device of devices) served.push(await start(device, common, stopping, log));
+    for (const [i, device] of devices.entries())
+      served.push(await start(device, common, inherited?.[i], stopping, log));
     return served;
   } catch (error) {
     await closeAll(served);
@@ -66,11 +72,14 @@ export async function closeAll(served: readonly Served[]): Promise<void> {
 async function start(
   { entrance, controlSocket, labels, logFields, openDevice }: DeviceChoice,
   { name, ...common }: Common,
+  inherited: ServiceOffer | undefined,
   stopping: AbortSignal,
   log: LimitedLog,
 ): Promise<Served> {
   const own = logFields === undefined ? log : log.with(logFields);
-  const options = { ...common, entrance, openDevice: () => openDevice({ stopping, log: own }) };
+  const offered = inherited && { offer: inherited.device };
+  const open = () => openDevice({ stopping, log: own, inherited: offered });
+  const options = { ...common, entrance, openDevice: open, inherited };
   const service = await Service.start(options, stopping, own);
   return { service, subject: { name, entrance, labels, backend: service.backend }, log: own, controlSocket };
 }
