@@ -1,6 +1,12 @@
 // What a device has done, by queue and by kind of request: the core counts kinds by number, the device has their names.
 import type { Device, RequestKind } from "../devices/device.ts";
-import type { Latency, QueueStatistics, RingState, WorkerStatistics } from "../workers/statistics.ts";
+import type {
+  Latency,
+  QueueCounts,
+  QueueStatistics,
+  RingState,
+  WorkerStatistics,
+} from "../workers/statistics.ts";
 
 /** The one kind of a device that names none. */
 const CHAIN: RequestKind = { name: "chain", count: "chains", isTimed: true };
@@ -55,6 +61,9 @@ export interface Counters {
   workers(): WorkerStatistics[];
   setTimed(isTimed: boolean): void;
   readonly isTimed: boolean;
+  /** All that was counted, for a successor; of a predecessor. */
+  save(): QueueCounts[];
+  restore(saved: readonly QueueCounts[]): void;
 }
 
 export class DeviceActivity implements Activity {
@@ -104,9 +113,19 @@ export class Tally {
   private sum: Counts;
   private start: Counts | undefined;
 
-  constructor(private readonly now: () => Counts) {
+  /** `sum`: what a predecessor has done of it. */
+  constructor(
+    private readonly now: () => Counts,
+    sum?: Counts,
+  ) {
     const counts = now();
-    this.sum = difference(counts, counts);
+    this.sum = { ...difference(counts, counts), ...sum };
+  }
+
+  /** Up to now. */
+  get soFar(): Counts {
+    if (this.start === undefined) return this.sum;
+    return added(this.sum, difference(this.now(), this.start));
   }
 
   begin(): void {
@@ -117,14 +136,16 @@ export class Tally {
     if (this.start === undefined) return;
     const done = difference(this.now(), this.start);
     this.start = undefined;
-    this.sum = Object.fromEntries(
-      Object.entries(this.sum).map(([name, value]) => [name, value + (done[name] ?? 0)]),
-    );
+    this.sum = added(this.sum, done);
   }
 
   get counts(): Counts {
     return this.sum;
   }
+}
+
+function added(sum: Counts, more: Counts): Counts {
+  return Object.fromEntries(Object.entries(sum).map(([name, value]) => [name, value + (more[name] ?? 0)]));
 }
 
 function countsOf({ kinds, bytesIn, bytesOut, failures, kicks, calls }: QueueActivity): [string, number][] {

@@ -6,10 +6,11 @@ import { DirtyLog } from "../memory/dirty-log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import { InflightRegion } from "../memory/inflight-region.ts";
 import type { Log } from "../process/log.ts";
-import type { Connection } from "../protocol/connection.ts";
+import { Connection } from "../protocol/connection.ts";
 import { Session } from "../session/session.ts";
 import { type Activity, type Counts, DeviceActivity, Tally } from "./activity.ts";
 import { Seats } from "./seats.ts";
+import type { ServiceState } from "./service-state.ts";
 import { openWorkers, type Workers } from "./workers.ts";
 
 export interface BackendEvents {
@@ -24,13 +25,21 @@ export interface BackendEvents {
   error: [error: Error];
 }
 
-/** A front-end that is connected, as others may see it. */
+/** A front-end that is connected. */
+interface Served {
+  readonly number: number;
+  readonly session: Session;
+  readonly connection: Connection;
+  readonly tally: Tally;
+}
+
+/** The same, as others may see it. */
 export type FrontEndState = Pick<Session, "connectedAtMs" | "features" | "protocolFeatures" | "isServed">;
 
 export class Backend {
   readonly activity: Activity;
   /** In the order in which they came. */
-  private readonly sessions = new Set<Session>();
+  private readonly all = new Set<Served>();
   private readonly seats: Seats;
   private readonly dirtyLog: DirtyLog;
   private frontEndCount = 0;
@@ -44,7 +53,7 @@ export class Backend {
     private readonly packed: boolean,
     private readonly log: Log,
   ) {
-    this.activity = new DeviceActivity(device, workers.counters, () => workers.brokenRings());
+    this.activity = new DeviceActivity(device, workers.counters, () => workers.brokenRings);
     this.seats = new Seats(memory, inflight);
     this.dirtyLog = new DirtyLog(memory.linear);
     events.on("broken", (ring, reason) => this.served?.ringBroken(ring, reason));
@@ -74,30 +83,94 @@ export class Backend {
 
   /** Those that are connected, in the order in which they came. One of them is served, or none. */
   get frontEnds(): readonly FrontEndState[] {
-    return [...this.sessions];
+    return this.sessions;
+  }
+
+  private get sessions(): Session[] {
+    return [...this.all].map(({ session }) => session);
   }
 
   /** Resolves when the front-end has left. */
-  async serve(connection: Connection, stopping: AbortSignal): Promise<void> {
-    const { log, events } = this;
-    const frontEnd = ++this.frontEndCount;
-    const tally = new Tally(() => this.activity.counts());
-    log.info(this.sessions.size > 0 ? { frontEnd } : {}, "front-end connected");
-    events.emit("connect");
-    const session = this.open(connection, frontEnd, tally);
-    this.sessions.add(session);
+  serve(connection: Connection, stopping: AbortSignal): Promise<void> {
+    const number = ++this.frontEndCount;
+    this.log.info(this.all.size > 0 ? { frontEnd: number } : {}, "front-end connected");
+    this.events.emit("connect");
+    return this.untilLeft(this.open(number, connection, new Tally(() => this.activity.counts())), stopping);
+  }
+
+  /**
+   * Has another process go on with all front-ends: `give` resolves when that has everything. Where it rejects, all goes on here.
+   * Rejects with a RangeError, which says why, where it can't be now. `late`: it is too late to wait for a front-end.
+   */
+  async handOver(give: (state: ServiceState) => Promise<void>, late: AbortSignal): Promise<void> {
+    const stopped = this.sessions.reduce<() => Promise<void>>(
+      (inner, session) => () => session.whileHeld(inner, late),
+      () => this.give(give),
+    );
+    await stopped();
+  }
+
+  /** As a predecessor has saved it. No ring runs before goOn(). Throws what can't be served here. */
+  async restore(state: ServiceState): Promise<Connection[]> {
+    const { frontEndCount, frontEnds, queues, brokenRings, device } = state;
+    this.frontEndCount = frontEndCount;
+    this.workers.counters.restore(queues);
+    this.workers.brokenRings = brokenRings;
+    const restored = frontEnds.map(({ number, counts, session }) => {
+      const tally = new Tally(() => this.activity.counts(), counts);
+      return { session, served: this.open(number, new Connection(session.connection.fd), tally) };
+    });
+    // The seat is taken by whoever comes first.
+    const byOrder = [...restored].sort((a, b) => Number(b.session.isServed) - Number(a.session.isServed));
+    for (const { session, served } of byOrder) served.session.restore(session);
+    await this.device.succession?.take?.(device);
+    return restored.map(({ served }) => served.connection);
+  }
+
+  /** Rings run again that a predecessor has stopped. */
+  async goOn(): Promise<void> {
+    for (const session of this.sessions) await session.goOn();
+  }
+
+  /** Those whom a predecessor has handed over, until each has left. */
+  serveRestored(connection: Connection, stopping: AbortSignal): Promise<void> {
+    return this.untilLeft([...this.all].find((served) => served.connection === connection)!, stopping);
+  }
+
+  private async give(give: (state: ServiceState) => Promise<void>): Promise<void> {
+    const { device, frontEndCount, workers } = this;
+    for (const { obstacle } of this.sessions)
+      if (obstacle !== undefined) throw new RangeError(`a front-end ${obstacle}: try again`);
+    const given = await device.succession?.give?.();
+    const frontEnds = [...this.all].map(({ number, session, tally }) => ({
+      number,
+      counts: tally.soFar,
+      session: session.save(),
+    }));
+    const { brokenRings, counters } = workers;
+    try {
+      await give({ frontEndCount, frontEnds, queues: counters.save(), brokenRings, device: given });
+    } catch (error) {
+      await device.succession?.takeBack?.();
+      throw error;
+    }
+  }
+
+  private async untilLeft(served: Served, stopping: AbortSignal): Promise<void> {
+    const { log, events, all } = this;
+    const { session, number: frontEnd, tally } = served;
     const stop = () => session.stop();
     stopping.addEventListener("abort", stop);
     const fault = await session.run();
     stopping.removeEventListener("abort", stop);
-    const isOneOfTwo = this.sessions.size > 1;
-    this.sessions.delete(session);
+    const isOneOfTwo = all.size > 1;
+    all.delete(served);
     for (const other of this.sessions) other.othersLeft();
     log.info(isOneOfTwo ? { ...tally.counts, frontEnd } : tally.counts, "front-end left");
     events.emit("disconnect", tally.counts, fault);
   }
 
-  private open(connection: Connection, frontEnd: number, tally: Tally): Session {
+  private open(frontEnd: number, connection: Connection, tally: Tally): Served {
     const { device, packed, workers: rings, log } = this;
     const seat = this.seats.open((isTaken) => {
       if (!isTaken) {
@@ -106,16 +179,19 @@ export class Backend {
       }
       tally.begin();
       // Where it is alone nothing else was to be expected.
-      if (this.sessions.size > 1) log.info({ frontEnd }, "front-end is served in place of another");
+      if (this.all.size > 1) log.info({ frontEnd }, "front-end is served in place of another");
     });
     const { memory, inflight } = seat;
-    const isAlone = () => this.sessions.size === 1;
-    const served = { device, packed, rings, dirtyLog: this.dirtyLog, isAlone };
-    return new Session(connection, served, { seat, memory, inflight }, log);
+    const isAlone = () => this.all.size === 1;
+    const shared = { device, packed, rings, dirtyLog: this.dirtyLog, isAlone };
+    const session = new Session(connection, shared, { seat, memory, inflight }, log);
+    const served = { number: frontEnd, session, connection, tally };
+    this.all.add(served);
+    return served;
   }
 
   private get served(): Session | undefined {
-    return [...this.sessions].find(({ isServed }) => isServed);
+    return this.sessions.find(({ isServed }) => isServed);
   }
 
   private configChanged(): void {

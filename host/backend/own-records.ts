@@ -3,19 +3,12 @@
 import { INFLIGHT_REGION_VERSION } from "../../assembly/spec/inflight.ts";
 import { USED_IDX } from "../../assembly/spec/virtqueue.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
-import {
-  createInflightRegion,
-  type InflightDescription,
-  type InflightRegion,
-} from "../memory/inflight-region.ts";
+import { createInflightRegion, type InflightRegion } from "../memory/inflight-region.ts";
 import { GuestMemoryError } from "../memory/region-list.ts";
 import { initialBase } from "../session/vring.ts";
 import type { VringStart } from "../workers/data-plane.ts";
 
 export class OwnRecords {
-  /** Of the regions that were made here: a front-end's comes back with it. */
-  private readonly own = new WeakSet<InflightDescription>();
-
   constructor(
     private readonly region: Pick<InflightRegion, "isSet" | "description" | "set" | "forQueue">,
     private readonly memory: { readonly linear: Pick<GuestMemory["linear"], "view"> } & Pick<
@@ -29,8 +22,7 @@ export class OwnRecords {
   recorded(start: VringStart): VringStart {
     if (!this.region.isSet) this.open(start);
     // The front-end's may have come in its place, and is its business alone.
-    const { description } = this.region;
-    if (description === undefined || !this.own.has(description)) return start;
+    if (!this.region.description?.isOwn) return start;
     const inflight = this.region.forQueue(start.index, start.size, start.packed);
     // A ring that begins anew: what its former life has left is nobody's any more.
     if (inflight && this.beginsAnew(start))
@@ -51,8 +43,7 @@ export class OwnRecords {
   private open({ size, packed }: VringStart): void {
     try {
       const { description, fd } = createInflightRegion(this.queueCount, size, packed);
-      this.region.set(description, fd);
-      this.own.add(description);
+      this.region.set({ ...description, isOwn: true }, fd);
     } catch (error) {
       if (!(error instanceof GuestMemoryError)) throw error;
     }

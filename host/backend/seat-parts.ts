@@ -1,4 +1,5 @@
 // What a front-end has given of memory: mapped while it has the seat, and kept as descriptors while another has it.
+import { Descriptor } from "../linux/descriptor.ts";
 import { close } from "../linux/libc.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import {
@@ -10,6 +11,7 @@ import {
 } from "../memory/inflight-region.ts";
 import { type RegionDescription, RegionList } from "../memory/region-list.ts";
 import type { SessionInflight, SessionMemory } from "../session/memory-requests.ts";
+import type { InflightState, RegionState } from "../session/session-state.ts";
 
 export class SeatMemory implements SessionMemory {
   private readonly aside = new RegionList();
@@ -56,6 +58,13 @@ export class SeatMemory implements SessionMemory {
     return this.shared.u16At(ptr);
   }
 
+  save(): RegionState[] {
+    return this.list.regions.map(({ gpa, byteLength, userAddress, mmapOffset, fd }) => ({
+      description: { gpa, byteLength, userAddress, mmapOffset },
+      file: new Descriptor(fd),
+    }));
+  }
+
   /** Throws, with no region left, if they can't be mapped. */
   show(): void {
     this.isShown = true;
@@ -95,6 +104,11 @@ export class SeatInflight implements SessionInflight {
   /** Only while it is shown. */
   forQueue(index: number, ringSize: number, isPacked: boolean): QueueInflight | undefined {
     return this.shared.forQueue(index, ringSize, isPacked);
+  }
+
+  save(): InflightState | undefined {
+    const sent = this.isShown ? this.shared.sent : this.aside;
+    return sent && { description: sent.description, file: new Descriptor(sent.fd) };
   }
 
   /** Throws, with none set, if it can't be mapped. */

@@ -1,9 +1,18 @@
 // A device that is served at an entrance, from start to end: what the daemon and the library have in common.
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { AnyDevice } from "../devices/engine-device.ts";
+import { descriptorOf } from "../linux/descriptor.ts";
 import type { Log } from "../process/log.ts";
-import { type AccessChoice, type Entrance, prepareEntrance } from "../protocol/entrance.ts";
+import type { Connection } from "../protocol/connection.ts";
+import {
+  type AccessChoice,
+  type Entrance,
+  prepareEntrance,
+  succeedAtEntrance,
+} from "../protocol/entrance.ts";
 import type { FrontEnds } from "../protocol/listener.ts";
 import { Backend } from "./backend.ts";
+import type { ServiceOffer, ServiceState } from "./service-state.ts";
 import { reserveMemory } from "./workers.ts";
 
 export interface ServiceOptions {
@@ -16,9 +25,15 @@ export interface ServiceOptions {
   readonly packed: boolean;
   /** Makes the device. It is closed by the service. */
   openDevice(): Promise<AnyDevice>;
+  /** Of a predecessor, which serves until restore(). Left out: there is none. */
+  readonly inherited?: ServiceOffer | undefined;
 }
 
 export class Service {
+  /** Whom a predecessor has handed over. */
+  private restored: readonly Connection[] = [];
+  private isTaken = false;
+
   private constructor(
     readonly backend: Backend,
     private readonly frontEnds: FrontEnds,
@@ -31,8 +46,12 @@ export class Service {
    * left open then, nor is a descriptor that was handed over.
    */
   static async start(options: ServiceOptions, stopping: AbortSignal, log: Log): Promise<Service> {
-    const { entrance, access, packed } = options;
-    const openEntrance = prepareEntrance(entrance, access, log);
+    const { entrance, access, packed, inherited } = options;
+    let service: Service | undefined;
+    const isTaken = () => service?.isTaken ?? false;
+    const openEntrance = inherited
+      ? () => succeedAtEntrance(entrance, { listening: inherited.listening?.fd, isTaken }, log)
+      : prepareEntrance(entrance, access, log);
     let device: AnyDevice | undefined;
     let frontEnds: FrontEnds | undefined;
     try {
@@ -41,9 +60,10 @@ export class Service {
       // Before the workers have started: whoever connects meanwhile waits in the backlog.
       frontEnds = openEntrance();
       const backend = await Backend.open(device, memory, packed, log);
-      return new Service(backend, frontEnds, options, stopping);
+      service = new Service(backend, frontEnds, options, stopping);
+      return service;
     } catch (error) {
-      if ("fd" in entrance) frontEnds ??= openEntrance();
+      if ("fd" in entrance || inherited) frontEnds ??= openEntrance();
       frontEnds?.close();
       await device?.close?.();
       throw error;
@@ -53,6 +73,44 @@ export class Service {
   /** Whoever listens to what happens to the device. */
   get events(): Backend["events"] {
     return this.backend.events;
+  }
+
+  /** Why no other process can go on with it now, a sentence; undefined: one can. */
+  get obstacle(): string | undefined {
+    const { succession, type } = this.backend.device;
+    if (succession === undefined)
+      return `what a device of type ${type} knows of its guest can't be handed to another process yet: end it and start it anew`;
+    return succession.obstacle;
+  }
+
+  /** What another process starts with that is to go on with it. */
+  offer(): ServiceOffer {
+    const device = this.backend.device.succession!.offer?.();
+    return { listening: descriptorOf(this.frontEnds.listening), device };
+  }
+
+  /** Has that process go on, as Backend.handOver() does. Nobody comes in meanwhile. */
+  async handOver(give: (state: ServiceState) => Promise<void>, late: AbortSignal): Promise<void> {
+    this.frontEnds.hold();
+    try {
+      // Whoever has just come in is among those that are served, then.
+      await nextTurn();
+      await this.backend.handOver(give, late);
+    } catch (error) {
+      this.frontEnds.release();
+      throw error;
+    }
+  }
+
+  /** Before run(), with what a predecessor has handed over. */
+  async restore(state: ServiceState): Promise<void> {
+    this.restored = await this.backend.restore(state);
+  }
+
+  /** The predecessor does not go on any more: this process does. */
+  goOn(): Promise<void> {
+    this.isTaken = true;
+    return this.backend.goOn();
   }
 
   /** Ends the workers, and then closes the entrance and the device. Not while run() goes on. */
@@ -71,6 +129,8 @@ export class Service {
     const close = () => frontEnds.close();
     stopping.addEventListener("abort", close);
     const served = new Set<Promise<void>>();
+    for (const connection of this.restored)
+      this.add(connection, this.backend.serveRestored(connection, stopping), served, tell);
     try {
       while (!stopping.aborted) {
         tell(STATUSES[served.size]!);
@@ -90,13 +150,22 @@ export class Service {
     const failure = Promise.all(served).then(() => new Promise<never>(() => {}));
     const connection = await Promise.race([frontEnds.next(), failure]);
     if (connection === undefined) return false;
-    const serving = backend.serve(connection, stopping).finally(() => {
-      served.delete(serving);
-      if (this.options.once && connection.hasSpoken && served.size === 0) frontEnds.close();
-      tell(STATUSES[served.size]!);
-    });
-    served.add(serving);
+    this.add(connection, backend.serve(connection, stopping), served, tell);
     return true;
+  }
+
+  private add(
+    connection: Connection,
+    served: Promise<void>,
+    all: Set<Promise<void>>,
+    tell: (status: string) => void,
+  ): void {
+    const serving = served.finally(() => {
+      all.delete(serving);
+      if (this.options.once && connection.hasSpoken && all.size === 0) this.frontEnds.close();
+      tell(STATUSES[all.size]!);
+    });
+    all.add(serving);
   }
 }
 

@@ -38,7 +38,7 @@ export interface Workers extends RingRunner {
   /** Of each ring that is broken or was: why it broke last. */
   readonly faults: ReadonlyMap<number, string>;
   readonly counters: Counters;
-  brokenRings(): number;
+  brokenRings: number;
   /** Ends them. All rings must have been stopped. */
   close(): Promise<void>;
 }
@@ -122,8 +122,12 @@ class PlaneWorkers implements Workers {
     return this.plane.statistics;
   }
 
-  brokenRings(): number {
+  get brokenRings(): number {
     return this.plane.brokenRings;
+  }
+
+  set brokenRings(count: number) {
+    this.plane.brokenRings = count;
   }
 
   start(vring: VringStart): Promise<void> {

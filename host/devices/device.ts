@@ -217,6 +217,23 @@ export interface DeviceState {
   load(bytes: Uint8Array): void;
 }
 
+/**
+ * How a device goes on in another process: the next version of its program, started by this one (`vringd ctl NAME upgrade`). What it
+ * hands over is plain data, big integers, byte arrays, and descriptors, which stay its own.
+ */
+export interface Succession {
+  /** Why it can't now: a sentence. Left out, or undefined: it can. */
+  readonly obstacle?: string | undefined;
+  /** What the other process opens its device with while this one still serves: OpenContext.inherited. */
+  offer?(): unknown;
+  /** All rings have stopped. What the other one goes on with; this one touches nothing any more. Rejects with a RangeError if it can't be. */
+  give?(): Promise<unknown>;
+  /** The other one does not go on: this one does. */
+  takeBack?(): Promise<void>;
+  /** In the other process: what give() has resolved with. No ring runs, and the driver's features are known. Rejects if it can't go on. */
+  take?(given: unknown): Promise<void>;
+}
+
 /** Of a device whose store only one back-end may use at a time, of those that a guest moves between. */
 export interface Activation {
   /** Whether it is this one: rings may run. */
@@ -264,6 +281,8 @@ export interface Device {
   readonly migrates?: boolean;
   /** What another back-end must know to go on for the same driver. */
   readonly state?: DeviceState;
+  /** Left out: the device can't go on in another process. */
+  readonly succession?: Succession;
   /** Left out: rings may run at any time. */
   readonly activation?: Activation | undefined;
   /** Left out: all requests are of one kind, "chain". */

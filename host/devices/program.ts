@@ -52,6 +52,8 @@ export interface OpenContext {
   readonly log: Log;
   /** Where this process itself listens: entrances, control sockets, metrics. */
   readonly ownSockets: readonly string[];
+  /** A predecessor has the device, in whose place this process will be, and has offered this (Succession.offer). */
+  readonly inherited?: { readonly offer: unknown } | undefined;
 }
 
 /** A device's program, whose options open() gets by their types. */

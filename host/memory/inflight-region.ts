@@ -23,6 +23,8 @@ export interface InflightDescription {
   mmapOffset: bigint;
   numQueues: number;
   queueSize: number;
+  /** Made here, since the front-end gives none. */
+  isOwn?: boolean;
 }
 
 /** A queue's part of the region, for the core. */
@@ -159,6 +161,11 @@ export class InflightRegion {
 
   get isSet(): boolean {
     return this.current !== undefined;
+  }
+
+  /** The descriptor stays its own. */
+  get sent(): SentInflight | undefined {
+    return this.current;
   }
 
   /** What was given to set(), as long as that is set. */

@@ -12,6 +12,7 @@ import { statsOf } from "./stats.ts";
 import { statusOf } from "./status.ts";
 import type { Subject } from "./subject.ts";
 import type { Terminals } from "./terminals.ts";
+import { type Upgrader, upgradeBy } from "./upgrader.ts";
 import { WatchedScreens } from "./watched-screens.ts";
 
 /** Where a connection becomes a terminal. */
@@ -26,6 +27,7 @@ export function controlRoutes(
   terminals: Terminals,
   log: LimitedLog,
   quit: () => void,
+  upgrade?: Upgrader,
 ): Routes {
   const commands = () => subject.backend.device.commands ?? {};
   let screens: { pictures: Screens; watched: WatchedScreens } | undefined;
@@ -74,6 +76,7 @@ export function controlRoutes(
         return json({ level });
       },
     },
+    "/v1/upgrade": { POST: (body) => upgradeBy(upgrade, parse(body)) },
     "/v1/quit": {
       POST: () => {
         log.info("told to quit");

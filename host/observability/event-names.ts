@@ -35,6 +35,9 @@ const NAMES: Record<string, readonly string[]> = {
   "log-level": ["log level changed"],
   "terminal-attached": ["terminal attached"],
   "terminal-detached": ["terminal detached"],
+  upgrading: ["a successor starts"],
+  upgraded: ["a successor serves"],
+  "upgrade-failed": ["the upgrade failed"],
   ready: ["ready"],
   stopping: ["stopping"],
 };

@@ -1,6 +1,7 @@
 // All that lets others look at a running daemon, opened and closed as one. Loaded only if somebody may look.
 import type { Server } from "node:http";
 import { reasonOf, StartError } from "../errors.ts";
+import { Descriptor } from "../linux/descriptor.ts";
 import { choice } from "../process/choices.ts";
 import { makeControlDirectory } from "../process/control-directories.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
@@ -14,11 +15,16 @@ import { Metrics } from "./metrics.ts";
 import { formatMetricsAddress, type MetricsAddress } from "./metrics-address.ts";
 import type { Subject } from "./subject.ts";
 import { Terminals } from "./terminals.ts";
+import type { Upgrader } from "./upgrader.ts";
 
 export interface ObservabilityOptions {
   controlAccess?: AccessChoice;
   metrics?: MetricsAddress | undefined;
   metricsAccess?: AccessChoice;
+  /** What a predecessor has handed over: sockets that listen, by address. */
+  inherited?: Readonly<Record<string, Descriptor>> | undefined;
+  /** Has a successor serve. Left out: that is not to be asked for here. */
+  upgrade?: Upgrader | undefined;
 }
 
 /** A device of the process, and its log. */
@@ -46,12 +52,13 @@ class Sight {
 }
 
 export class Observability {
-  private readonly open: { server: Server; remove: () => void }[] = [];
+  private readonly open: { server: Server; address: MetricsAddress; remove: () => void }[] = [];
   private readonly metrics: Metrics[] = [];
   private readonly sights: readonly Sight[];
 
   private constructor(
     all: readonly Observed[],
+    private readonly options: ObservabilityOptions,
     private readonly log: LimitedLog,
   ) {
     this.sights = all.map((each) => new Sight(each));
@@ -62,7 +69,7 @@ export class Observability {
     all: readonly Observed[],
     log: LimitedLog,
   ): Promise<Observability> {
-    const observability = new Observability(all, log);
+    const observability = new Observability(all, options, log);
     try {
       for (const sight of observability.sights) await observability.openControl(sight, options);
       observability.hearProcess();
@@ -72,6 +79,18 @@ export class Observability {
       observability.close();
       throw error;
     }
+  }
+
+  /** Of all that listens, by address. They stay its own. */
+  sockets(): Record<string, Descriptor> {
+    return Object.fromEntries(
+      this.open.map(({ server, address }) => [formatMetricsAddress(address), new Descriptor(fdOf(server))]),
+    );
+  }
+
+  /** Others listen there from here on. Who is connected stays so. */
+  leave(): void {
+    for (const { server } of this.open.splice(0)) server.close();
   }
 
   /** At once, whoever is connected. */
@@ -91,7 +110,16 @@ export class Observability {
     if (controlSocket === undefined) return;
     const terminals = new Terminals(subject.backend.device, log);
     const metrics = this.metricsOf([sight]);
-    const routes = controlRoutes(subject, attention, metrics, events, terminals, log, quit);
+    const routes = controlRoutes(
+      subject,
+      attention,
+      metrics,
+      events,
+      terminals,
+      log,
+      quit,
+      this.options.upgrade,
+    );
     const server = createBoundedServer(routes, log, { [TERMINAL_PATH]: terminals.upgrade });
     makeControlDirectory(controlSocket);
     await this.listen(server, { path: controlSocket }, controlAccess);
@@ -128,30 +156,37 @@ export class Observability {
   }
 
   private async listen(server: Server, address: MetricsAddress, access?: AccessChoice): Promise<void> {
+    const inherited = this.options.inherited?.[formatMetricsAddress(address)]?.fd;
     const remove =
       "path" in address
-        ? await listenPrivately(server, address.path, access)
-        : await listenAtPort(server, address);
+        ? await listenPrivately(server, address.path, access, inherited)
+        : await listenAtPort(server, address, inherited);
     // Such as no more descriptors for whoever comes: Node refuses that one, and says so.
     server.on("error", (error) => this.log.warn({ reason: reasonOf(error) }, "a look from outside failed"));
-    this.open.push({ server, remove });
+    this.open.push({ server, address, remove });
   }
 }
 
 async function listenAtPort(
   server: Server,
   { host, port }: { host: string; port: number },
+  inherited: number | undefined,
 ): Promise<() => void> {
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
-      server.listen({ host, port, exclusive: true }, resolve);
+      const where = inherited === undefined ? { host, port, exclusive: true } : { fd: inherited };
+      server.listen(where, resolve);
     });
   } catch (error) {
     const where = formatMetricsAddress({ host, port });
     throw new StartError(`can't listen on ${where} for ${choice("metrics")}: ${reasonOf(error)}`);
   }
   return () => {};
+}
+
+function fdOf(server: Server): number {
+  return (server as unknown as { _handle: { fd: number } })._handle.fd;
 }
 
 function quit(): void {

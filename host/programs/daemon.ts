@@ -1,4 +1,7 @@
 // A daemon from start to end: signals, the service manager, those who look, and its devices, each with one front-end after the other.
+import manifest from "../../package.json" with { type: "json" };
+import { optionFor } from "../command-line/option-name.ts";
+import { StartError } from "../errors.ts";
 import { exitNow } from "../linux/libc.ts";
 import { connectServiceManager, type Tell } from "../linux/service-manager.ts";
 import type { Observability, ObservabilityOptions } from "../observability/observability.ts";
@@ -8,7 +11,10 @@ import type { LimitedLog } from "../process/log-limiter.ts";
 import { isHangupIgnored, onStatusSignal } from "../process/signals.ts";
 import { leaveDeletedDirectory } from "../process/working-directory.ts";
 import type { AccessChoice } from "../protocol/entrance.ts";
+import { SUCCESSOR_FD } from "../upgrade/messages.ts";
+import type { Predecessor } from "../upgrade/predecessor.ts";
 import { closeAll, type DeviceChoice, runAll, type Served, startAll } from "./served.ts";
+import type { Upgraded } from "./upgrading.ts";
 
 export interface DaemonOptions {
   /** The program's. */
@@ -43,9 +49,11 @@ export async function runDaemon(options: DaemonOptions, log: LimitedLog): Promis
   const tell = connectServiceManager();
   stopping.addEventListener("abort", () => tell("STOPPING=1", "STATUS=stopping"));
   try {
-    const served = await start(options, stopping, log);
+    const predecessor = await findPredecessor(options.name);
+    if (predecessor) log.level = predecessor.offer.logLevel;
+    const served = await start(options, predecessor, stopping, log);
     if (served === undefined) return;
-    await serve(served, options, tell, log);
+    await serve(served, options, predecessor, stopping, tell, log);
     setTimeout(() => exitNow(Number(process.exitCode ?? 0)), EXIT_MS).unref();
   } finally {
     log.flush();
@@ -55,26 +63,49 @@ export async function runDaemon(options: DaemonOptions, log: LimitedLog): Promis
 /** Undefined if a signal came while a device was waited for, such as for the lock of its image. */
 async function start(
   options: DaemonOptions,
+  predecessor: Predecessor | undefined,
   stopping: AbortSignal,
   log: LimitedLog,
 ): Promise<Served[] | undefined> {
   try {
-    return await startAll(options.devices, options, stopping, log);
+    const inherited = predecessor?.offer.services;
+    const served = await startAll(options.devices, options, inherited, stopping, log);
+    if (predecessor && !stopping.aborted) await predecessor.takeOver(served.map(({ service }) => service));
+    return served;
   } catch (error) {
+    // Nothing is closed where the rest has failed: all is the predecessor's still.
+    await predecessor?.refuse(error instanceof StartError ? error.told(optionFor) : String(error));
     if (stopping.aborted) return undefined;
     throw error;
   }
 }
 
+/** It is this process's parent, which has started it for an upgrade. */
+async function findPredecessor(name: string): Promise<Predecessor | undefined> {
+  if (process.env[SUCCESSOR_FD] === undefined) return undefined;
+  const { Predecessor } = await import("../upgrade/predecessor.ts");
+  return Predecessor.find(name, manifest.version);
+}
+
 async function serve(
   served: readonly Served[],
-  { observability: choice }: DaemonOptions,
-  tell: Tell,
+  { name, observability: choice }: DaemonOptions,
+  predecessor: Predecessor | undefined,
+  stopping: AbortSignal,
+  manager: Tell,
   log: LimitedLog,
 ): Promise<void> {
   let observability: Observability | undefined;
+  const tell = predecessor ? afterEnd(predecessor, manager) : manager;
+  const inherited = predecessor?.offer.sockets;
+  const upgrade = () => ({ name, served, observability: observability!, tell, stopping, log });
   try {
-    observability = await observe(choice, served, log);
+    observability = await observe({ ...choice, inherited }, upgrade, served, log).catch((error: unknown) => {
+      // Too late to refuse: a guest is served.
+      if (!predecessor || !(error instanceof StartError)) throw error;
+      log.error({ reason: error.told(optionFor) }, "nobody can look from outside");
+      return undefined;
+    });
     onStatusSignal(() => {
       for (const each of served) logStatus(each);
     });
@@ -98,16 +129,26 @@ function logStatus({ subject, log }: Served): void {
   log.level = level;
 }
 
+/** The manager hears only its main process, which the predecessor has been until now. */
+function afterEnd(predecessor: Predecessor, tell: Tell): Tell {
+  const ended = predecessor.ended();
+  return (...assignments) => void ended.then(() => tell(...assignments));
+}
+
 /** Costs nothing if nobody is to look. */
 async function observe(
   options: ObservabilityOptions,
+  upgraded: () => Upgraded,
   served: readonly Served[],
   log: LimitedLog,
 ): Promise<Observability | undefined> {
   const isSeen = options.metrics !== undefined || served.some((each) => each.controlSocket !== undefined);
   if (!isSeen) return undefined;
-  const { Observability } = await import("../observability/observability.ts");
-  return Observability.open(options, served, log);
+  const [{ Observability }, { Upgrading }] = await Promise.all([
+    import("../observability/observability.ts"),
+    import("./upgrading.ts"),
+  ]);
+  return Observability.open({ ...options, upgrade: new Upgrading(upgraded) }, served, log);
 }
 
 /** A bug of ours, in a worker or here, ends the process at once: an ordinary exit would wait for workers in the kernel. */

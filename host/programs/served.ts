@@ -1,5 +1,6 @@
 // The devices of a process: they start and end together, and whatever becomes of one front-end, the others' go on.
 import { Service, type ServiceOptions } from "../backend/service.ts";
+import type { ServiceOffer } from "../backend/service-state.ts";
 import type { AnyDevice } from "../devices/engine-device.ts";
 import type { OpenContext } from "../devices/program.ts";
 import type { ObservabilityOptions, Observed } from "../observability/observability.ts";
@@ -26,17 +27,22 @@ interface Common extends Pick<ServiceOptions, "access" | "once" | "packed"> {
   readonly observability: Pick<ObservabilityOptions, "metrics">;
 }
 
+/** Of a predecessor, in the order of the devices. */
+export type Inherited = readonly ServiceOffer[] | undefined;
+
 /** All listen when this resolves. Throws what the first one throws that can't start; the others are closed then. */
 export async function startAll(
   devices: readonly DeviceChoice[],
   common: Common,
+  inherited: Inherited,
   stopping: AbortSignal,
   log: LimitedLog,
 ): Promise<Served[]> {
   const served: Served[] = [];
   const ownSockets = socketsOf(devices, common);
   try {
-    for (const device of devices) served.push(await start(device, common, { stopping, log, ownSockets }));
+    for (const [i, device] of devices.entries())
+      served.push(await start(device, common, inherited?.[i], { stopping, log, ownSockets }));
     return served;
   } catch (error) {
     await closeAll(served);
@@ -76,10 +82,13 @@ function socketsOf(devices: readonly DeviceChoice[], { observability: { metrics 
 async function start(
   { entrance, controlSocket, labels, logFields, openDevice }: DeviceChoice,
   { name, access, once, packed }: Common,
-  { log, ...context }: OpenContext & { log: LimitedLog },
+  inherited: ServiceOffer | undefined,
+  { log, ...context }: Omit<OpenContext, "inherited"> & { log: LimitedLog },
 ): Promise<Served> {
   const own = logFields === undefined ? log : log.with(logFields);
-  const options = { access, once, packed, entrance, openDevice: () => openDevice({ ...context, log: own }) };
+  const offered = inherited && { offer: inherited.device };
+  const open = () => openDevice({ ...context, log: own, inherited: offered });
+  const options = { access, once, packed, entrance, openDevice: open, inherited };
   const service = await Service.start(options, context.stopping, own);
   return { service, subject: { name, entrance, labels, backend: service.backend }, log: own, controlSocket };
 }

@@ -25,6 +25,12 @@ export class Connection {
   private isInterrupted = false;
   /** Descriptors of the message that is still arriving. */
   private fds: number[] = [];
+  /** No byte of a message has been read that was not served: a message may begin. */
+  private isBetween = false;
+  private isHeld = false;
+  /** Told when that has become true; when it no longer is held. */
+  private readonly holders = new Set<() => void>();
+  private goOn = () => {};
   /** Ends the waits of receive() and send(). */
   private readonly waits = new Set<() => void>();
   private lastSend: Promise<void> = Promise.resolve();
@@ -54,9 +60,22 @@ export class Connection {
     return sent;
   }
 
+  /** Resolves once nothing is read that was not answered: nothing will be, until release(). Also once the peer has gone. */
+  hold(): Promise<void> {
+    this.isHeld = true;
+    if (this.isBetween || this.isClosed) return Promise.resolve();
+    return new Promise((resolve) => this.holders.add(resolve));
+  }
+
+  release(): void {
+    this.isHeld = false;
+    this.goOn();
+  }
+
   /** From now on nobody waits for the peer: receive() ends as if it had gone, send() fails when there is no room. */
   interrupt(): void {
     this.isInterrupted = true;
+    this.goOn();
     for (const endWait of this.waits) endWait();
   }
 
@@ -64,8 +83,25 @@ export class Connection {
     if (this.isClosed) return;
     this.isClosed = true;
     this.interrupt();
+    this.tellHolders();
     this.closeFds();
     close(this.fd);
+  }
+
+  private tellHolders(): void {
+    for (const tell of this.holders) tell();
+    this.holders.clear();
+  }
+
+  /** Between two messages, for as long as it is held. */
+  private async pass(): Promise<void> {
+    this.isBetween = true;
+    while (this.isHeld && !this.isInterrupted) {
+      this.tellHolders();
+      await new Promise<void>((resolve) => {
+        this.goOn = resolve;
+      });
+    }
   }
 
   private async receiveMessage(): Promise<Message | undefined> {
@@ -85,13 +121,16 @@ export class Connection {
   private async receiveBytes(byteLength: number, what: string): Promise<Buffer | undefined> {
     const bytes = Buffer.alloc(byteLength);
     for (let at = 0; at < byteLength; ) {
+      const isFirst = what === "header" && at === 0;
+      if (isFirst) await this.pass();
       if (this.isInterrupted) return undefined;
       const received = socket.receive(this.fd, bytes.subarray(at));
       if (received === undefined) {
         await this.wait(whenReadable);
         continue;
       }
-      this.takeFds(received, what, what === "header" && at === 0);
+      this.isBetween = false;
+      this.takeFds(received, what, isFirst);
       if (received.byteLength === 0) return undefined;
       at += received.byteLength;
     }

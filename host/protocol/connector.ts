@@ -19,6 +19,7 @@ export class Connector implements FrontEnds {
   /** A front-end that listens is asked for one connection, and would not answer another. */
   readonly atOnce = 1;
   private readonly closing = new AbortController();
+  private isHeld = false;
   private retryMs = 0;
   private connectedMs = Number.NEGATIVE_INFINITY;
   private lastReason: string | undefined;
@@ -34,6 +35,7 @@ export class Connector implements FrontEnds {
   async next(): Promise<Connection | undefined> {
     if (performance.now() - this.connectedMs > LASTING_MS) this.retryMs = 0;
     while (await this.pause()) {
+      if (this.isHeld) continue;
       const fd = this.connect();
       if (fd === undefined) continue;
       this.lastReason = undefined;
@@ -45,6 +47,14 @@ export class Connector implements FrontEnds {
 
   close(): void {
     this.closing.abort();
+  }
+
+  hold(): void {
+    this.isHeld = true;
+  }
+
+  release(): void {
+    this.isHeld = false;
   }
 
   /** False when there is nothing more to wait for. */

@@ -4,7 +4,14 @@ import { groupNumber } from "../linux/group.ts";
 import { isAbstract, type SocketAccess } from "../linux/unix-socket.ts";
 import type { Log } from "../process/log.ts";
 import { Connector } from "./connector.ts";
-import { adopt, type FrontEnds, listenAt, vacateSocketPath } from "./listener.ts";
+import {
+  adopt,
+  type FrontEnds,
+  type InheritedEntrance,
+  listenAfter,
+  listenAt,
+  vacateSocketPath,
+} from "./listener.ts";
 
 export type Entrance = { socketPath: string } | { connect: string } | { fd: number };
 
@@ -30,6 +37,12 @@ export function prepareEntrance(entrance: Entrance, access: AccessChoice, log: L
   }
   const frontEnds = "fd" in entrance ? adopt(entrance.fd, log) : new Connector(entrance.connect, log);
   return () => frontEnds;
+}
+
+/** The same, where a predecessor has front-ends come in. */
+export function succeedAtEntrance(entrance: Entrance, inherited: InheritedEntrance, log: Log): FrontEnds {
+  if ("connect" in entrance) return new Connector(entrance.connect, log);
+  return listenAfter(inherited, "socketPath" in entrance ? entrance.socketPath : undefined, log);
 }
 
 export function socketAccess(path: string, { mode, group }: AccessChoice): SocketAccess {

@@ -19,6 +19,11 @@ export interface FrontEnds {
   /** The next one, or undefined when no more will come. */
   next(): Promise<Connection | undefined>;
   close(): void;
+  /** The socket that listens, for whoever goes on listening there; undefined: there is none. */
+  readonly listening?: number | undefined;
+  /** Nobody comes in until release(). */
+  hold(): void;
+  release(): void;
 }
 
 /** After an accept that failed, before the next: what is short of now may be there again. */
@@ -32,6 +37,8 @@ class Listener implements FrontEnds {
   readonly atOnce = LISTENER_AT_ONCE;
   private readonly closing = new AbortController();
   private readonly spare = new SpareDescriptor();
+  private isHeld = false;
+  private goOn = () => {};
 
   constructor(
     private readonly fd: number,
@@ -42,6 +49,10 @@ class Listener implements FrontEnds {
 
   async next(): Promise<Connection | undefined> {
     while (!this.closing.signal.aborted) {
+      if (this.isHeld) {
+        await this.untilReleased();
+        continue;
+      }
       const fd = await this.accept();
       if (fd === undefined) await this.wait();
       else if (fd !== REFUSED) return new Connection(fd);
@@ -51,9 +62,23 @@ class Listener implements FrontEnds {
     return undefined;
   }
 
+  get listening(): number {
+    return this.fd;
+  }
+
+  hold(): void {
+    this.isHeld = true;
+  }
+
+  release(): void {
+    this.isHeld = false;
+    this.goOn();
+  }
+
   close(): void {
     if (this.closing.signal.aborted) return;
     this.closing.abort();
+    this.goOn();
     this.spare.close();
     this.removeFile();
     close(this.fd);
@@ -94,6 +119,12 @@ class Listener implements FrontEnds {
     });
   }
 
+  private untilReleased(): Promise<void> {
+    return new Promise((resolve) => {
+      this.goOn = resolve;
+    });
+  }
+
   private wait(): Promise<void> {
     const { signal } = this.closing;
     return new Promise((resolve) => {
@@ -121,13 +152,40 @@ export function listenAt(path: string, log: Log, access: socket.SocketAccess = {
   }
 }
 
+/** What a predecessor has handed over of an entrance. */
+export interface InheritedEntrance {
+  /** The socket that listens; undefined: none does. */
+  readonly listening: number | undefined;
+  /** Whether the entrance is this process's by now: until then it is the predecessor's, who may go on. */
+  isTaken(): boolean;
+}
+
+/** Listens where a predecessor did. `path`: of a socket that it has made. */
+export function listenAfter(
+  { listening, isTaken }: InheritedEntrance,
+  path: string | undefined,
+  log: Log,
+): FrontEnds {
+  // The one front-end that it was started with is among those that are handed over.
+  if (listening === undefined) return lone();
+  if (path === undefined) return new Listener(listening, () => {}, log);
+  const remove = removeSocket(path);
+  const isWelcome = socket.isAbstract(path) ? socket.isPeerTrusted : undefined;
+  return new Listener(listening, () => isTaken() && remove(), log, isWelcome);
+}
+
 /** Front-ends from a descriptor: of a listening socket as many as come, of a connected one the one at its other end. */
 export function adopt(fd: number, log: Log): FrontEnds {
   const isListening = checkAdopted(fd);
   socket.setNonBlocking(fd);
   if (isListening) return new Listener(fd, () => {}, log);
-  const connections = [new Connection(fd)];
-  return { atOnce: 1, next: async () => connections.pop(), close: () => connections.pop()?.close() };
+  return lone(new Connection(fd));
+}
+
+/** A front-end that is connected already, and no other. */
+function lone(...connections: Connection[]): FrontEnds {
+  const [next, close] = [async () => connections.pop(), () => connections.pop()?.close()];
+  return { atOnce: 1, next, close, hold: () => {}, release: () => {} };
 }
 
 /** Makes sure that nobody listens there, and removes the socket that a predecessor has left. */
@@ -183,8 +241,9 @@ function isAnswered(path: string): boolean {
 /** What will remove the socket that was just made at `path`. By then the path may be a successor's. */
 export function removeSocket(path: string): () => void {
   if (socket.isAbstract(path)) return () => {};
-  const made = statSync(filePath(path), { bigint: true });
+  const made = statSync(filePath(path), { bigint: true, throwIfNoEntry: false });
   return () => {
+    if (made === undefined) return;
     const now = lstatSync(filePath(path), { bigint: true, throwIfNoEntry: false });
     if (now?.ino === made.ino && now.dev === made.dev) unlinkSync(filePath(path));
   };

@@ -7,18 +7,19 @@ import { removeSocket, vacateSocketPath } from "./listener.ts";
 
 const OWNER_ONLY = 0o600;
 
-/** Makes `server` listen at `path`, and returns what removes the socket again. */
+/** Makes `server` listen at `path`, and returns what removes the socket again. `inherited`: a predecessor's, which listens there already. */
 export async function listenPrivately(
   server: Server,
   path: string,
   choice: AccessChoice = {},
+  inherited?: number,
 ): Promise<() => void> {
   const access = socketAccess(path, choice);
-  vacateSocketPath(path);
+  if (inherited === undefined) vacateSocketPath(path);
   // Nothing else keeps others away from an abstract name.
   if (isAbstract(path)) server.prependListener("connection", dropStranger);
   try {
-    const fd = listenUnix(path, { ...access, mode: access.mode ?? OWNER_ONLY });
+    const fd = inherited ?? listenUnix(path, { ...access, mode: access.mode ?? OWNER_ONLY });
     const remove = removeSocket(path);
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);

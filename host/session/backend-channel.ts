@@ -2,11 +2,13 @@
 // writing end of a pipe, and whoever does not read must not hold up the device.
 import { fstatSync, writeSync } from "node:fs";
 import { ProtocolError } from "../errors.ts";
+import { Descriptor } from "../linux/descriptor.ts";
 import { close } from "../linux/libc.ts";
 import { whenWritable } from "../linux/readiness.ts";
 import { setNonBlocking } from "../linux/unix-socket.ts";
 import { encodeMessage } from "../protocol/codec.ts";
 import { VHOST_USER_BACKEND_CONFIG_CHANGE_MSG } from "../protocol/messages.ts";
+import type { ChannelState } from "./session-state.ts";
 
 const NOTHING = new Uint8Array(0);
 const CONFIG_CHANGE = encodeMessage(VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, 0, Buffer.alloc(0));
@@ -35,6 +37,19 @@ export class BackendChannel {
   /** Tells the front-end, as soon as it has a channel with room. Never waits. */
   configChanged(): void {
     this.hasChanged = true;
+    this.write();
+  }
+
+  save(): ChannelState | undefined {
+    const { fd, hasChanged, rest } = this;
+    return fd === undefined ? undefined : { socket: new Descriptor(fd), hasChanged, rest };
+  }
+
+  /** Takes the descriptor, and goes on with what a predecessor had begun to write. */
+  restore({ socket, hasChanged, rest }: ChannelState): void {
+    this.fd = socket.fd;
+    this.hasChanged = hasChanged;
+    this.rest = rest;
     this.write();
   }
 

@@ -44,6 +44,16 @@ export class ConfigNews {
     if (this.isDue) this.wait();
   }
 
+  save(): { isDue: boolean; isUnread: boolean } {
+    const { isDue, isUnread } = this;
+    return { isDue, isUnread };
+  }
+
+  restore({ isDue, isUnread }: { readonly isDue: boolean; readonly isUnread: boolean }): void {
+    this.isUnread = isUnread;
+    if (isDue) this.becomeDue();
+  }
+
   /** Nothing is told any more. */
   end(): void {
     clearTimeout(this.timer);

@@ -7,6 +7,7 @@ import {
   VHOST_USER_MAX_CONFIG_SIZE,
 } from "../protocol/messages.ts";
 import { asOutOfRange } from "./request.ts";
+import type { ConfigWrite } from "./session-state.ts";
 
 const MMIO_CONFIG_OFFSET = 0x100;
 
@@ -58,7 +59,11 @@ const WRITES_KEPT = 32;
 
 /** What a front-end has written, to be written again when it is served again after another. */
 export class ConfigWrites {
-  private readonly last = new Map<string, { offset: number; bytes: Uint8Array; flags: number }>();
+  private readonly last = new Map<string, ConfigWrite>();
+
+  get all(): readonly ConfigWrite[] {
+    return [...this.last.values()];
+  }
 
   add(offset: number, bytes: Uint8Array, flags: number): void {
     const place = `${offset} ${bytes.length} ${flags}`;

@@ -15,6 +15,7 @@ import type { LogRequests } from "./log-requests.ts";
 import type { SessionInflight } from "./memory-requests.ts";
 import { asOutOfRange, type Payload, type Request } from "./request.ts";
 import type { SessionSeat } from "./seat.ts";
+import type { NegotiatedState } from "./session-state.ts";
 import type { Vrings } from "./vrings.ts";
 
 const NOT_THE_DEVICES = PROTOCOL_BIT | LOG_BIT;
@@ -28,6 +29,7 @@ export class DeviceRequests {
   private hasReadConfig = false;
   private readonly writes = new ConfigWrites();
   private readonly channel = new BackendChannel();
+  private restored: Pick<NegotiatedState, "channel" | "news"> | undefined;
   /** Of the config space. */
   readonly news: ConfigNews;
   private readonly offered: bigint;
@@ -59,6 +61,27 @@ export class DeviceRequests {
 
   unseated(): void {
     this.device.disconnected?.();
+  }
+
+  save(): NegotiatedState {
+    const { features, protocolFeatures, status, hasReadConfig } = this;
+    const [channel, news] = [this.channel.save(), this.news.save()];
+    return { features, protocolFeatures, status, hasReadConfig, writes: this.writes.all, channel, news };
+  }
+
+  /** What was said to a predecessor. The device hears of it when the front-end takes its seat. */
+  restore({ writes, channel, news, ...told }: NegotiatedState): void {
+    Object.assign(this, told);
+    for (const { offset, bytes, flags } of writes) this.writes.add(offset, bytes, flags);
+    this.restored = { channel, news };
+  }
+
+  /** What a predecessor had begun to tell, once that tells nothing any more. */
+  goOn(): void {
+    const { channel, news } = this.restored ?? {};
+    if (channel) this.channel.restore(channel);
+    if (news) this.news.restore(news);
+    this.restored = undefined;
   }
 
   end(): void {

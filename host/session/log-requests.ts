@@ -1,5 +1,6 @@
 // Requests that have what we write to guest memory logged, for a front-end that moves its guest while that runs (vhost-user, "Migration").
 import { ProtocolError } from "../errors.ts";
+import { Descriptor, descriptorOf } from "../linux/descriptor.ts";
 import { isNotifier } from "../linux/eventfd.ts";
 import { close } from "../linux/libc.ts";
 import { signalPeer } from "../linux/peer-notifier.ts";
@@ -10,6 +11,7 @@ import type { DataPlane } from "../workers/data-plane.ts";
 import type { SessionMemory } from "./memory-requests.ts";
 import { asFrontEnds, type Payload } from "./request.ts";
 import type { SessionSeat } from "./seat.ts";
+import type { LogState } from "./session-state.ts";
 import { NO_FD } from "./vring.ts";
 
 export type SessionLog = Pick<DirtyLog, "set" | "clear">;
@@ -95,6 +97,21 @@ export class LogRequests {
   unseated(): void {
     if (this.isOn) void this.runner.setLogging(false);
     this.log.clear();
+  }
+
+  save(): LogState {
+    const { sent, fault, isOn } = this;
+    const file = sent && { description: sent.description, file: new Descriptor(sent.fd) };
+    return { sent: file, fault, isOn, call: descriptorOf(this.callFd) };
+  }
+
+  /** As a predecessor has left it. Takes the descriptors. What is on goes on when the front-end takes its seat. */
+  restore({ sent, fault, isOn, call }: LogState): void {
+    this.sent = sent && { description: sent.description, fd: sent.file.fd };
+    this.fault = fault;
+    this.isOn = isOn;
+    this.callFd = call?.fd ?? NO_FD;
+    this.watch();
   }
 
   async end(): Promise<void> {

@@ -5,13 +5,20 @@ import { createInflightRegion, type InflightRegion } from "../memory/inflight-re
 import * as codec from "../protocol/codec.ts";
 import type { Message } from "../protocol/connection.ts";
 import { asFrontEnds, type Payload } from "./request.ts";
+import type { InflightState, RegionState } from "./session-state.ts";
 import type { Vrings } from "./vrings.ts";
 
 export type SessionMemory = Pick<
   GuestMemory,
   "replace" | "add" | "remove" | "clear" | "regionCount" | "guestEnd" | "userToPtr" | "userToGpa" | "u16At"
->;
-export type SessionInflight = Pick<InflightRegion, "set" | "clear" | "forQueue" | "isSet">;
+> & {
+  /** The descriptors stay its own. */
+  save(): RegionState[];
+};
+export type SessionInflight = Pick<InflightRegion, "set" | "clear" | "forQueue" | "isSet"> & {
+  /** The same. */
+  save(): InflightState | undefined;
+};
 
 /** Guest memory slots: as many as the kernel's own vhost has. */
 const MAX_MEM_SLOTS = 509;

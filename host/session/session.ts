@@ -3,6 +3,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Device } from "../devices/device.ts";
 import { ProtocolError } from "../errors.ts";
+import { Descriptor } from "../linux/descriptor.ts";
 import { close } from "../linux/libc.ts";
 import type { Log } from "../process/log.ts";
 import { Turns } from "../process/turns.ts";
@@ -19,6 +20,7 @@ import { requestTable } from "./request-table.ts";
 import { hasPast } from "./ring-past.ts";
 import { RingRequests } from "./ring-requests.ts";
 import type { Occupant, SessionSeat } from "./seat.ts";
+import type { SessionState } from "./session-state.ts";
 import { StateRequests } from "./state-requests.ts";
 import { type RingRunner, Vrings } from "./vrings.ts";
 
@@ -44,7 +46,7 @@ export interface SessionParts {
 }
 
 export class Session implements Occupant {
-  readonly connectedAtMs = performance.now();
+  connectedAtMs = performance.now();
   /** Descriptors that go with the reply being made. */
   private readonly replyFds: number[] = [];
   private readonly vrings: Vrings;
@@ -57,6 +59,8 @@ export class Session implements Occupant {
   private readonly gate: ActivationGate;
   /** Its guest was moved away: its rings are stopped, and have logged all. */
   private hasMoved = false;
+  private hasBegun = false;
+  private hasEnded = false;
 
   constructor(
     private readonly connection: Connection,
@@ -115,7 +119,7 @@ export class Session implements Occupant {
    */
   async run(): Promise<Error | undefined> {
     try {
-      this.own.seat.begin(this);
+      this.begin();
       for (;;) {
         const message = await this.connection.receive();
         if (message === undefined) return undefined;
@@ -131,6 +135,74 @@ export class Session implements Occupant {
     } finally {
       await this.turns.run(() => this.end());
     }
+  }
+
+  /**
+   * Does this between two of the front-end's requests, of which none is read meanwhile, while no ring runs. Where it resolves, another
+   * process goes on with the front-end; where it rejects, this one does.
+   */
+  async whileHeld(change: () => Promise<void>, late: AbortSignal): Promise<void> {
+    try {
+      await Promise.race([this.connection.hold(), aborted(late)]);
+      if (late.aborted) throw new RangeError("a request of the front-end's has begun, and does not end");
+      await this.turns.run(() => this.vrings.whileSuspended(change));
+    } catch (error) {
+      this.requests.news.served();
+      this.connection.release();
+      throw error;
+    }
+  }
+
+  /** Why another process can't go on with it now, in words that follow the front-end; undefined: it can. */
+  get obstacle(): string | undefined {
+    if (this.hasEnded) return "has just left";
+    return this.state.isTransferring ? "is moving the device's state" : undefined;
+  }
+
+  /** While it is held. Its descriptors stay its own. */
+  save(): SessionState {
+    const { memory, inflight } = this.own;
+    return {
+      connection: new Descriptor(this.connection.fd),
+      isServed: this.isServed,
+      connectedForMs: performance.now() - this.connectedAtMs,
+      hasSpoken: this.connection.hasSpoken,
+      hasMoved: this.hasMoved,
+      negotiated: this.requests.save(),
+      memory: memory.save(),
+      inflight: inflight.save(),
+      log: this.log.save(),
+      loaded: this.state.save(),
+      vrings: this.vrings.save(),
+    };
+  }
+
+  /** As a predecessor has saved it, before run(). Throws ProtocolError, GuestMemoryError, or SystemError if it can't be served here. */
+  restore(state: SessionState): void {
+    const { memory, inflight } = this.own;
+    this.connectedAtMs = performance.now() - state.connectedForMs;
+    this.connection.hasSpoken = state.hasSpoken;
+    this.requests.restore(state.negotiated);
+    memory.replace(state.memory.map(({ description, file }) => ({ description, fd: file.fd })));
+    if (state.inflight) inflight.set(state.inflight.description, state.inflight.file.fd);
+    this.log.restore(state.log);
+    this.state.restore(state.loaded);
+    this.begin();
+    this.vrings.restore(state.vrings, state.negotiated.features);
+    this.hasMoved = state.hasMoved;
+  }
+
+  /** Rings run again that ran when a predecessor had them. */
+  goOn(): Promise<void> {
+    return this.turns.run(async () => {
+      await this.vrings.goOn();
+      this.requests.goOn();
+    });
+  }
+
+  private begin(): void {
+    if (!this.hasBegun) this.own.seat.begin(this);
+    this.hasBegun = true;
   }
 
   /** Ends run() after the request at hand. */
@@ -183,6 +255,7 @@ export class Session implements Occupant {
    */
   private async end(): Promise<void> {
     const { seat, memory, inflight } = this.own;
+    this.hasEnded = true;
     seat.ending();
     await this.vrings.close();
     await this.log.end();
@@ -268,4 +341,11 @@ export class Session implements Occupant {
   private beforeFirstStart(start: VringStart): void {
     if (this.requests.isConfigOld || hasPast(start, this.own.memory)) this.served.device.inherited?.();
   }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
 }

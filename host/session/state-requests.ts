@@ -40,6 +40,19 @@ export class StateRequests {
     this.pipe?.close();
   }
 
+  /** Whether the front-end is writing or reading the device's state, which no other process can go on with. */
+  get isTransferring(): boolean {
+    return this.pipe?.isOpen ?? false;
+  }
+
+  save(): Uint8Array | undefined {
+    return this.loaded;
+  }
+
+  restore(loaded: Uint8Array | undefined): void {
+    this.loaded = loaded;
+  }
+
   async setDeviceStateFd(message: Message): Promise<Payload> {
     const { direction, phase } = codec.decodeStateTransfer(message);
     if (phase !== m.VHOST_TRANSFER_STATE_PHASE_STOPPED || direction > m.VHOST_TRANSFER_STATE_DIRECTION_LOAD) {
@@ -82,6 +95,10 @@ class Pipe {
 
   constructor(private readonly fd: number) {
     setNonBlocking(fd);
+  }
+
+  get isOpen(): boolean {
+    return !this.isClosed;
   }
 
   async write(bytes: Uint8Array): Promise<void> {

@@ -15,11 +15,13 @@ import {
   VIRTQ_SIZE_MIN,
 } from "../../assembly/spec/virtqueue.ts";
 import { ProtocolError } from "../errors.ts";
+import { Descriptor, descriptorOf } from "../linux/descriptor.ts";
 import { close } from "../linux/libc.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { InflightRegion } from "../memory/inflight-region.ts";
 import { GuestMemoryError } from "../memory/region-list.ts";
 import type { VringStart } from "../workers/data-plane.ts";
+import type { VringState } from "./session-state.ts";
 
 /** What the negotiated features make of every ring. */
 export interface RingFormat {
@@ -142,6 +144,22 @@ export class Vring {
     this.addresses = undefined;
     this.base = undefined;
     this.isEnabled = false;
+  }
+
+  /** Its descriptors stay its own. */
+  save(): VringState {
+    const { size, addresses, base, kickFd, callFd, errFd, isEnabled, hasStarted, isBroken } = this;
+    const kick = kickFd === NO_FD ? "none" : descriptorOf(kickFd);
+    const [call, err] = [descriptorOf(callFd), descriptorOf(errFd)];
+    return { size, addresses, base, kick, call, err, isEnabled, hasStarted, isBroken };
+  }
+
+  /** Of a ring that was not described yet. Takes the descriptors. */
+  restore({ kick, call, err, ...told }: VringState): void {
+    Object.assign(this, told);
+    this.kickFd = kick instanceof Descriptor ? kick.fd : kick && NO_FD;
+    this.callFd = call?.fd ?? NO_FD;
+    this.errFd = err?.fd ?? NO_FD;
   }
 
   refusal(request: string, reason: string): ProtocolError {

@@ -8,6 +8,7 @@ import { hasFeature } from "../protocol/feature-bits.ts";
 import type { DataPlane, VringStart } from "../workers/data-plane.ts";
 import type { ActivationGate } from "./activation-gate.ts";
 import type { SessionSeat } from "./seat.ts";
+import type { VringState } from "./session-state.ts";
 import {
   initialBase,
   NO_FD,
@@ -173,6 +174,36 @@ export class Vrings {
     }
   }
 
+  /** The same, but what is recorded may stay in flight. Where `change` rejects, this process goes on as it would after a crash. */
+  async whileSuspended(change: () => Promise<void>): Promise<void> {
+    await Promise.all(this.all.map((vring) => this.stop(vring, vring.isRunning && this.isRecorded(vring))));
+    await change().catch(async (error: unknown) => {
+      for (const vring of this.all) await this.resume(vring);
+      throw error;
+    });
+  }
+
+  /** All must have stopped. */
+  save(): VringState[] {
+    return this.all.map((vring) => vring.save());
+  }
+
+  /** As a predecessor has left them. Throws ProtocolError if one that ran there can't run here. */
+  restore(states: readonly VringState[], features: bigint): void {
+    this.negotiate(features);
+    for (const [i, state] of states.entries()) this.at(i, "the state of a predecessor").restore(state);
+    for (const vring of this.all)
+      if (this.seat.isTaken && this.shouldRun(vring)) vring.describe(this.memory, this.inflight, this.format);
+  }
+
+  /** Those that ran when a predecessor had them go on. Their drivers are told of what completed last, as it may have been told to nobody. */
+  async goOn(): Promise<void> {
+    for (const vring of this.all) {
+      await this.resume(vring);
+      if (vring.isRunning && vring.callFd !== NO_FD) signalPeer(vring.callFd);
+    }
+  }
+
   /** A ring takes no more requests; the front-end learns it, the other rings go on. */
   reportBroken(index: number, reason: string): void {
     const vring = this.all[index]!;
@@ -190,6 +221,10 @@ export class Vrings {
   async close(): Promise<void> {
     await this.reset();
     for (const vring of this.all) vring.setErr(NO_FD);
+  }
+
+  private isRecorded({ index, size }: Vring): boolean {
+    return this.inflight.forQueue(index, size!, this.format.packed) !== undefined;
   }
 
   private async settle(vring: Vring): Promise<void> {

@@ -7,6 +7,7 @@ import {
   BLOCK_SIZE_MAX,
   type EnginesSetup,
   type Handover,
+  type Inheritance,
   RANGE_BYTES_MAX,
   type Sizing,
   type Storage,
@@ -16,6 +17,11 @@ import {
 
 /** A turn of the event loop costs more than all else, so it takes all that there is. */
 const TURN_REQUESTS = 256;
+
+const HERE_ALONE: Inheritance = {
+  kind: "none",
+  why: "is in this process's memory alone, so no other can go on with it",
+};
 
 /** An object that says nothing of its identity has none; one for all would have guests take two disks for one. */
 const NO_SERIAL = "";
@@ -33,6 +39,8 @@ export interface ObjectStorageOptions {
   overlay?: string | undefined;
   /** Left out: nobody else reaches what the object stores. */
   handover?: Handover | undefined;
+  /** Left out: no other process can go on with it. */
+  inheritance?: Inheritance | undefined;
 }
 
 export class ObjectStorage implements Storage {
@@ -40,11 +48,19 @@ export class ObjectStorage implements Storage {
   readonly isLocal = true;
   readonly sizing: Sizing | string;
   readonly handover: Handover | undefined;
+  readonly inheritance: Inheritance;
 
   /** Takes the object, which is closed with the storage. Throws StartError if it can't be what it says, and leaves it open. */
   constructor(
     private readonly object: BlockDisk,
-    { name, overlay, handover, rangeSegments = 1, ...options }: ObjectStorageOptions,
+    {
+      name,
+      overlay,
+      handover,
+      inheritance = HERE_ALONE,
+      rangeSegments = 1,
+      ...options
+    }: ObjectStorageOptions,
   ) {
     const blockSize = options.blockSize ?? object.blockSize ?? SECTOR_SIZE;
     const serial = options.serial ?? object.serial ?? NO_SERIAL;
@@ -63,6 +79,7 @@ export class ObjectStorage implements Storage {
     };
     this.sizing = sizingOf(object, this.facts);
     this.handover = this.facts.readOnly ? undefined : handover;
+    this.inheritance = inheritance;
   }
 
   openEngines({ onFailure }: EnginesSetup): StorageEngines {

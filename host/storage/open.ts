@@ -15,11 +15,13 @@ import { isNbdUri, parseNbdUri } from "./nbd/uri.ts";
 import { ObjectStorage } from "./object.ts";
 import { ObjectHandover } from "./object-handover.ts";
 import { OverlayDisk } from "./overlay/overlay-disk.ts";
-import type { Storage } from "./storage.ts";
+import type { Inheritance, Storage } from "./storage.ts";
 
 export interface StorageChoice extends FileStorageOptions {
   /** Where changes go instead: the file that keeps them. */
   overlay?: string | undefined;
+  /** A predecessor serves it, in whose place this process will be. What is no file is opened anew, beside that one. */
+  succeeds?: boolean;
 }
 
 /** Opens the disk that follows a scheme's colon. */
@@ -30,8 +32,10 @@ const SCHEMES: Readonly<Record<string, Open>> = {
 };
 
 /** `stopping` ends a wait for the image's lock. Throws StartError. */
-export async function openStorage(options: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {
-  refuseIncoming(options);
+export async function openStorage(choice: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {
+  refuseIncoming(choice);
+  const { succeeds = false, inherited } = choice;
+  const options = { ...choice, incoming: choice.incoming || (succeeds && inherited === undefined) };
   const named = await openScheme(options, stopping, log);
   if (options.overlay === undefined && named === undefined) {
     return withPadding(await FileStorage.open(options, stopping, log), options);
@@ -55,7 +59,8 @@ function refuseIncoming({ incoming, overlay, path }: StorageChoice): void {
 /** The kernel reads nothing past a file's end, so that is done here, through the page cache. */
 function withPadding(storage: FileStorage, options: StorageChoice): Storage {
   if (!storage.file.isPadded) return storage;
-  return new ObjectStorage(FileDisk.over(storage), { ...options, name: options.path });
+  const { inheritance } = storage;
+  return new ObjectStorage(FileDisk.over(storage), { ...options, name: options.path, inheritance });
 }
 
 async function openObject(
@@ -68,12 +73,16 @@ async function openObject(
   if (direct)
     throw new StartError(`${overlay ?? path} is served without O_DIRECT, so leave out ${choice("direct")}`);
   if (overlay === undefined) {
-    const handover = isNbdUri(path) ? exportHandover(named!, options) : undefined;
-    return new ObjectStorage(named!, { ...options, name: path, handover });
+    if (!isNbdUri(path)) return new ObjectStorage(named!, { ...options, name: path });
+    const handover = exportHandover(named!, options);
+    return new ObjectStorage(named!, { ...options, name: path, handover, inheritance: ANEW });
   }
   const disk = await openOverlay(overlay, named ?? path, options, stopping, log);
-  return new ObjectStorage(disk, { ...options, name: path, handover: disk.handover });
+  const inheritance = named === undefined || isNbdUri(path) ? ANEW : undefined;
+  return new ObjectStorage(disk, { ...options, name: path, handover: disk.handover, inheritance });
 }
+
+const ANEW: Inheritance = { kind: "anew" };
 
 function openOverlay(
   path: string,

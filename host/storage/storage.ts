@@ -2,6 +2,7 @@
 // how workers come by an engine that does them. Files, block devices, memory, NBD exports, overlays and objects are all this.
 import type { OnDiskFailure } from "../engines/disk-failure.ts";
 import type { EngineRecipe, FileEngine } from "../engines/recipe.ts";
+import type { Descriptor } from "../linux/descriptor.ts";
 import type { LinearMemory } from "../memory/linear-memory.ts";
 
 /** What the storage was when it was opened. Nothing of it changes while it is open, but for its size where `sizing` says so. */
@@ -100,7 +101,29 @@ export interface Handover {
   letGo(): Promise<void>;
 }
 
+/** A file or a block device as the process that has opened it hands it to the next. The descriptors stand for the same open files there. */
+export interface InheritedFile {
+  readonly image: Descriptor;
+  /** The same through the page cache; without O_DIRECT the same descriptor. */
+  readonly buffered: Descriptor;
+  /** Opened by somebody else to begin with. */
+  readonly isAdopted: boolean;
+  /** Whether locks keep others away. */
+  readonly isLocking: boolean;
+  readonly serial: string;
+}
+
+/**
+ * How the next process comes by the storage while a guest uses it: by open descriptors; by opening it anew, after it was let go (where
+ * there is a handover) or beside this one; or not at all, and why not, after its name.
+ */
+export type Inheritance =
+  | { readonly kind: "descriptors"; offer(): InheritedFile }
+  | { readonly kind: "anew" }
+  | { readonly kind: "none"; readonly why: string };
+
 export interface Storage {
+  readonly inheritance: Inheritance;
   /** Left out: it is this process's, or there is nothing that only one may have. */
   readonly handover?: Handover | undefined;
   readonly facts: StorageFacts;

@@ -23,6 +23,7 @@ const COMMANDS: Readonly<Record<string, readonly [number, number]>> = {
   screenshot: [1, 2],
   view: [0, 1],
   commands: [0, 0],
+  upgrade: [0, 0],
   quit: [0, 0],
 };
 
@@ -30,6 +31,7 @@ const MISTAKES: Readonly<Record<string, string>> = {
   "log-level": "log-level takes a level: error, warn, info or debug",
   attach: "attach takes the name of one port",
   resize: "resize takes --size and --shrink",
+  upgrade: "upgrade takes --binary",
   screenshot: "screenshot takes the file to write, or - for standard output, and then the number of a screen",
   view: "view takes the number of one screen",
 };
@@ -51,6 +53,7 @@ export interface CtlOptions {
   force?: true;
   size?: string;
   shrink?: true;
+  binary?: string;
   port: number;
 }
 
@@ -77,6 +80,7 @@ export function addCtl(program: Command): void {
         "attach [PORT]: be the terminal of a console's port; resize: have a disk take over the size of its file or device; screenshot FILE [SCREEN]: what a guest's screen shows, as PNG; " +
         "view [SCREEN]: the same, live, for this machine's browsers, until ^C; " +
         "commands: what its device can be told beside these; " +
+        "upgrade: have a new process of its program serve in its place, while guests go on; " +
         "quit: end, as on SIGTERM",
       anyCommand,
     )
@@ -95,6 +99,10 @@ export function addCtl(program: Command): void {
     .option("--force", "for attach: detach whoever is attached there")
     .option("--size <BYTES>", "for resize: make the file so large first, such as 20G")
     .option("--shrink", "for resize: also if the disk becomes smaller, and loses what lies behind")
+    .option(
+      "--binary <PATH>",
+      "for upgrade: the program to start, in place of the one that this was started from",
+    )
     .option(
       "--port <NUMBER>",
       "for view: listen on this port of 127.0.0.1; 0: any",

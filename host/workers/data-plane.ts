@@ -135,9 +135,14 @@ export class DataPlane extends EventEmitter<DataPlaneEvents> {
     await Promise.all(this.workers.map((worker) => worker.send({ type: "set-logging", isOn })));
   }
 
-  /** Rings that broke since the data plane was opened. */
+  /** Rings that broke since the data plane was opened, and under a predecessor. */
   get brokenRings(): number {
     return this.brokenCount;
+  }
+
+  /** Under a predecessor so many broke. */
+  set brokenRings(count: number) {
+    this.brokenCount = count;
   }
 
   /** Ends the workers. All rings must have been stopped. */

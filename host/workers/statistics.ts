@@ -76,6 +76,15 @@ export interface QueueStatistics {
   latencies: readonly Latency[];
 }
 
+/** What of a queue's counts goes on in a successor. Counts of a histogram are by their place in it. */
+export interface QueueCounts extends QueueCounters {
+  readonly index: number;
+  readonly durations: readonly {
+    readonly sumNs: number;
+    readonly counts: readonly [at: number, count: number][];
+  }[];
+}
+
 export interface WorkerStatistics {
   index: number;
   turns: number;
@@ -92,6 +101,15 @@ const STATES: Record<number, RingState> = {
 };
 
 const LISTED_LEAST = 16;
+
+const FIELDS = [
+  ["bytesIn", QUEUE_BYTES_IN],
+  ["bytesOut", QUEUE_BYTES_OUT],
+  ["failures", QUEUE_FAILURES],
+  ["kicks", QUEUE_KICKS],
+  ["calls", QUEUE_CALLS],
+  ["waitedNs", QUEUE_WAITED_NS],
+] as const;
 
 export class Statistics {
   constructor(
@@ -123,6 +141,35 @@ export class Statistics {
       calls: count(QUEUE_CALLS),
       waitedNs: count(QUEUE_WAITED_NS),
     };
+  }
+
+  save(): QueueCounts[] {
+    return this.queues().map(({ index }) => {
+      const counters = this.counters(index);
+      const durations = counters.operations.slice(0, KINDS_TIMED).map((count, kind) => {
+        const ptr = this.durationsPtr(index, kind);
+        return count === 0
+          ? { sumNs: 0, counts: [] }
+          : { sumNs: this.readU64(ptr + HISTOGRAM_SUM), counts: this.countsAt(ptr) };
+      });
+      return { index, ...counters, durations };
+    });
+  }
+
+  /** What a predecessor has counted. No ring runs. */
+  restore(saved: readonly QueueCounts[]): void {
+    for (const { index, durations, operations, ...counts } of saved) {
+      if (index >= this.queueCount) continue;
+      const ptr = this.queuePtr(index);
+      for (const [kind, field] of KIND_COUNTERS.entries()) this.writeU64(ptr + field, operations[kind] ?? 0);
+      for (const [name, field] of FIELDS) this.writeU64(ptr + field, counts[name]);
+      durations.slice(0, KINDS_TIMED).forEach(({ sumNs, counts }, kind) => {
+        const first = this.durationsPtr(index, kind);
+        if (counts.length > 0) this.writeU64(first + HISTOGRAM_SUM, sumNs);
+        for (const [at, count] of counts)
+          if (at < BUCKETS) this.writeU64(first + HISTOGRAM_COUNTS + 8 * at, count);
+      });
+    }
   }
 
   /** Whether workers are to time requests. They look at it before each turn. */
@@ -157,22 +204,31 @@ export class Statistics {
   }
 
   private latencies(index: number, { operations }: QueueCounters): Latency[] {
-    const { worker, queue } = placeOf(index, this.workerCount);
-    const first = workerPtrOf(worker) + WORKER_LATENCIES + queue * LATENCIES_STRIDE;
     return operations.slice(0, KINDS_TIMED).map((count, kind) => {
       // What was never touched has no memory behind it yet, and needs none.
-      return count === 0 ? { sumNs: 0, buckets: [] } : this.latency(first, kind);
+      return count === 0 ? { sumNs: 0, buckets: [] } : this.latency(this.durationsPtr(index, kind));
     });
   }
 
-  private latency(first: number, kind: number): Latency {
-    const ptr = first + kind * HISTOGRAM_STRIDE;
-    const buckets: Bucket[] = [];
+  private latency(ptr: number): Latency {
+    const buckets = this.countsAt(ptr).map(
+      ([i, count]): Bucket => [bucketStartNs(i), bucketStartNs(i + 1), count],
+    );
+    return { sumNs: this.readU64(ptr + HISTOGRAM_SUM), buckets };
+  }
+
+  private countsAt(ptr: number): [at: number, count: number][] {
+    const counts: [number, number][] = [];
     for (let i = 0; i < BUCKETS; i++) {
       const count = this.readU64(ptr + HISTOGRAM_COUNTS + 8 * i);
-      if (count > 0) buckets.push([bucketStartNs(i), bucketStartNs(i + 1), count]);
+      if (count > 0) counts.push([i, count]);
     }
-    return { sumNs: this.readU64(ptr + HISTOGRAM_SUM), buckets };
+    return counts;
+  }
+
+  private durationsPtr(index: number, kind: number): number {
+    const { worker, queue } = placeOf(index, this.workerCount);
+    return workerPtrOf(worker) + WORKER_LATENCIES + queue * LATENCIES_STRIDE + kind * HISTOGRAM_STRIDE;
   }
 
   private worker(index: number): WorkerStatistics {
@@ -193,6 +249,10 @@ export class Statistics {
 
   private readU64(ptr: number): number {
     return Number(this.view.getBigUint64(ptr, true));
+  }
+
+  private writeU64(ptr: number, value: number): void {
+    this.view.setBigUint64(ptr, BigInt(value), true);
   }
 }
 

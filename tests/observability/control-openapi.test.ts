@@ -26,7 +26,7 @@ const STATUS: Record<string, number> = {
 };
 
 /** It ends the daemon, or has no end itself: tested elsewhere. */
-const ENDLESS = ["quit", "events"];
+const ENDLESS = ["quit", "upgrade", "events"];
 
 interface Described {
   operationId: string;

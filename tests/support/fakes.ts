@@ -37,6 +37,7 @@ export function fakeDisk(changes: Partial<StorageFacts> = {}): StorageFacts {
 class FakeStorage implements Storage {
   readonly isLocal = true;
   readonly sizing = "is none";
+  readonly inheritance = { kind: "none", why: "is none" } as const;
 
   constructor(readonly facts: StorageFacts) {}
 
@@ -118,6 +119,10 @@ export class FakeMemory {
     return this.regions.length;
   }
 
+  save(): never[] {
+    return [];
+  }
+
   replace(regions: { description: RegionDescription; fd: number }[]): void {
     this.clear();
     this.regions = regions;
@@ -185,6 +190,8 @@ export class FakeInflight {
   set(_description: InflightDescription, fd: number): void {
     close(fd);
   }
+
+  save(): undefined {}
 
   clear(): void {}
 

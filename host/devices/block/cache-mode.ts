@@ -16,6 +16,14 @@ export interface CacheTarget {
   hasFlushed(): boolean;
 }
 
+/** What a successor must know. */
+export interface CacheState {
+  /** Whether the driver has chosen writeback. Undefined: neither. */
+  readonly chosen: boolean | undefined;
+  /** It may have turned it off under another daemon, and has not flushed since. */
+  readonly mayBeOff: boolean;
+}
+
 export class CacheMode {
   private features = 0n;
   /** What the driver has written; until then the features decide. */
@@ -59,6 +67,20 @@ export class CacheMode {
   /** Whether the driver has chosen writeback. Undefined: neither. */
   get chosen(): boolean | undefined {
     return this.chosenWriteback;
+  }
+
+  save(): CacheState {
+    return {
+      chosen: this.chosenWriteback,
+      mayBeOff: this.mode === WRITE_THROUGH_UNTIL_FLUSH && !this.isWriteback,
+    };
+  }
+
+  /** As a predecessor has left it. */
+  restore({ chosen, mayBeOff }: CacheState): void {
+    this.chosenWriteback = chosen;
+    this.isInherited = mayBeOff;
+    this.apply();
   }
 
   /** The driver was there before this front-end connected. */

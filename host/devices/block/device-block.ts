@@ -41,7 +41,7 @@ import { DEVICE_PTR } from "../../../assembly/abi/memory.ts";
 import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
 import type { LinearMemory } from "../../memory/linear-memory.ts";
 import type { OperationForm, StorageFacts } from "../../storage/storage.ts";
-import { bucketsOf, type LimitValues } from "./limits.ts";
+import { bucketsOf, LIMITED, type LimitValues } from "./limits.ts";
 
 /** Before any worker starts. */
 export function writeDeviceBlock({ view }: LinearMemory, facts: StorageFacts, form: OperationForm): void {
@@ -117,6 +117,27 @@ export function writeLimits({ wasm }: LinearMemory, values: LimitValues): void {
   Atomics.store(new Uint32Array(wasm.buffer, DEVICE_PTR + DEVICE_LIMIT_REQUEST_BYTES, 1), 0, iopsSize);
   const isLimited = buckets.some(({ price }) => price > 0);
   storeWord({ wasm } as LinearMemory, DEVICE_LIMITED, Number(isLimited));
+}
+
+const PAID_UNTIL = [LIMIT_PAID_UNTIL, LIMIT_BURST_PAID_UNTIL];
+
+/** Of each bucket, and of its burst: the time (CLOCK_MONOTONIC) until when what was done is paid for. */
+export function readPaidUntil(linear: LinearMemory): bigint[] {
+  return paidUntilWords(linear).map((word) => Atomics.load(word, 0));
+}
+
+export function writePaidUntil(linear: LinearMemory, times: readonly bigint[]): void {
+  paidUntilWords(linear).forEach((word, i) => {
+    Atomics.store(word, 0, times[i] ?? 0n);
+  });
+}
+
+function paidUntilWords({ wasm }: LinearMemory): BigUint64Array[] {
+  return LIMITED.flatMap((_, i) =>
+    PAID_UNTIL.map(
+      (field) => new BigUint64Array(wasm.buffer, DEVICE_PTR + DEVICE_LIMITS + i * LIMIT_STRIDE + field, 1),
+    ),
+  );
 }
 
 /** 31 years: the core adds it to the time. */

@@ -3,6 +3,7 @@
 import { resolve } from "node:path";
 import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
 import type { EngineRecipe } from "../../engines/recipe.ts";
+import type { LinearMemory } from "../../memory/linear-memory.ts";
 import { workerCountFor } from "../../memory/worker-part.ts";
 import { featureMask } from "../../protocol/feature-bits.ts";
 import type { Storage, StorageEngines, StorageFacts } from "../../storage/storage.ts";
@@ -16,9 +17,11 @@ import {
   failSyncs,
   haveSyncsFailed,
   isFlushed,
+  readPaidUntil,
   writeCapacity,
   writeDeviceBlock,
   writeLimits,
+  writePaidUntil,
   writeWriteThrough,
 } from "./device-block.ts";
 import { DiskSize } from "./disk-size.ts";
@@ -29,6 +32,7 @@ import { LIMITED, type LimitValues, limitWord, limitWords } from "./limits.ts";
 import { limitsCommand } from "./limits-command.ts";
 import { resizeCommand } from "./resize-command.ts";
 import { BlockState } from "./state.ts";
+import { type DiskParts, DiskSuccession } from "./succession.ts";
 
 const VIRTIO_ID_BLOCK = 2;
 
@@ -58,6 +62,7 @@ export class BlockDevice implements EngineDevice {
   readonly migrates = true;
   readonly state: BlockState;
   readonly activation: DiskActivation | undefined;
+  readonly succession: DiskSuccession;
   readonly kinds = BLOCK_KINDS;
   readonly workers: WorkerChoice;
   readonly commands: Readonly<Record<string, DeviceCommand>>;
@@ -67,6 +72,7 @@ export class BlockDevice implements EngineDevice {
   private writeLimits: (values: LimitValues) => void = () => {};
   private readonly cache = new CacheMode();
   private engines: StorageEngines | undefined;
+  private memory: LinearMemory | undefined;
   private watch: DiskWatch | undefined;
 
   constructor(
@@ -80,6 +86,14 @@ export class BlockDevice implements EngineDevice {
     const { handover, facts } = storage;
     this.activation = handover && new DiskActivation(handover, facts.overlay ?? facts.name);
     this.size = new DiskSize(storage, this.activation);
+    const name = facts.overlay ?? facts.name;
+    this.succession = new DiskSuccession(
+      storage.inheritance,
+      this.activation,
+      this.cache,
+      this.parts(),
+      name,
+    );
     this.commands = { resize: resizeCommand(this.size), limits: limitsCommand(this) };
     this.queues = Array.from({ length: queues.queueCount }, () => REQUEST_QUEUE);
     this.features = blockFeatures(storage.facts);
@@ -151,6 +165,7 @@ export class BlockDevice implements EngineDevice {
     this.writeLimits = (values) => writeLimits(memory, values);
     this.writeLimits(this.current);
     this.watch = watch;
+    this.memory = memory;
     this.engines = engines;
     return engines.recipe;
   }
@@ -179,6 +194,35 @@ export class BlockDevice implements EngineDevice {
 
   async close(): Promise<void> {
     await this.storage.close();
+  }
+
+  /** For a successor, and of a predecessor. */
+  private parts(): DiskParts {
+    const disk = this;
+    return {
+      get limits() {
+        return disk.limits;
+      },
+      set limits(values) {
+        disk.limits = values;
+      },
+      get byteLength() {
+        return disk.size.byteLength;
+      },
+      set byteLength(byteLength) {
+        disk.size.restore(byteLength);
+      },
+      get paidUntil() {
+        return readPaidUntil(disk.memory!);
+      },
+      set paidUntil(times) {
+        writePaidUntil(disk.memory!, times);
+      },
+      get haveFlushesFailed() {
+        return haveSyncsFailed(disk.memory!);
+      },
+      failFlushes: () => failSyncs(disk.memory!),
+    };
   }
 }
 

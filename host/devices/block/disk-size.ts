@@ -55,6 +55,12 @@ export class DiskSize {
     this.store = store;
   }
 
+  /** Under a predecessor. Nobody is told: the driver knows. */
+  restore(byteLength: bigint): void {
+    this.current = byteLength;
+    this.store(byteLength);
+  }
+
   /** Looks every so many seconds whether the medium has grown, where a look is cheap. */
   watch(seconds: number): void {
     const { sizing } = this.storage;

@@ -6,6 +6,7 @@ import { VIRTIO_BLK_ID_BYTES } from "../../../assembly/spec/virtio-blk.ts";
 import { StartError } from "../../errors.ts";
 import { inGroup, option, toggle, type ValuesOf } from "../../options/option.ts";
 import { asciiText, oneOf, path, wholeNumber } from "../../options/types.ts";
+import type { InheritedFile } from "../../storage/storage.ts";
 import { deviceProgram } from "../program.ts";
 import { LIMIT_OPTIONS } from "./limit-options.ts";
 import { faultOf, LIMIT_NAMES, type LimitValues } from "./limits.ts";
@@ -132,7 +133,7 @@ export const program = deviceProgram({
   description: "Serves a file or a block device as a virtual machine's disk, over vhost-user.",
   capabilities: { type: "block", features: ["read-only", "blk-file"] },
   options: BLOCK_OPTIONS,
-  async open(values, { stopping, log }) {
+  async open(values, { stopping, log, inherited }) {
     const [{ BlockDevice }, { openStorage }] = await Promise.all([
       import("./device.ts"),
       import("../../storage/open.ts"),
@@ -142,7 +143,13 @@ export const program = deviceProgram({
     const fault = faultOf(limits);
     if (fault !== undefined) throw new StartError(fault);
     const storage = await openStorage(
-      { ...how, path: blkFile, lockTimeoutMs: lockTimeout * 1000 },
+      {
+        ...how,
+        path: blkFile,
+        lockTimeoutMs: lockTimeout * 1000,
+        succeeds: inherited !== undefined,
+        inherited: inherited?.offer as InheritedFile | undefined,
+      },
       stopping,
       log,
     );

@@ -2,6 +2,7 @@
 import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
 import { StartError } from "../../errors.ts";
 import { blockDeviceFacts } from "../../linux/block-device.ts";
+import { Descriptor } from "../../linux/descriptor.ts";
 import { directIoAlignment, readsSectors } from "../../linux/direct-io.ts";
 import { truncate } from "../../linux/file-io.ts";
 import { fileSize, S_IFBLK } from "../../linux/file-status.ts";
@@ -13,6 +14,8 @@ import { choice } from "../../process/choices.ts";
 import type { Log } from "../../process/log.ts";
 import {
   type EnginesSetup,
+  type Inheritance,
+  type InheritedFile,
   RANGE_BYTES_MAX,
   type Sizing,
   type Storage,
@@ -24,7 +27,7 @@ import { FileHandover } from "./file-handover.ts";
 import { SIGNATURE_BYTES } from "./format.ts";
 import { type Identity, identityOf, serialFrom } from "./identity.ts";
 import { lockUnlessUnsupported } from "./lock.ts";
-import { closeImage, type ImageChoice, type OpenImage, openImage } from "./open-file.ts";
+import { closeImage, type ImageChoice, inheritedImage, type OpenImage, openImage } from "./open-file.ts";
 import { checkRaw } from "./raw-check.ts";
 import { recordServedRaw } from "./raw-record.ts";
 
@@ -38,6 +41,8 @@ export interface FileStorageOptions extends ImageChoice {
   format?: "raw" | undefined;
   /** Segments that one discard or write-zeroes request may have. */
   rangeSegments: number;
+  /** As a predecessor has opened it, which has checked it and has its lock. */
+  inherited?: InheritedFile | undefined;
 }
 
 /**
@@ -64,6 +69,7 @@ interface OpenedFile {
 export class FileStorage implements Storage {
   readonly isLocal = false;
   readonly sizing: Sizing;
+  readonly inheritance: Inheritance;
 
   private constructor(
     readonly facts: StorageFacts,
@@ -72,24 +78,37 @@ export class FileStorage implements Storage {
     identity: Identity,
     /** Readers share the file. */
     readonly handover: FileHandover | undefined,
+    isLocking: boolean,
   ) {
     this.sizing = sizingOf(image, facts, identity);
+    this.inheritance = {
+      kind: "descriptors",
+      offer: () => ({
+        image: new Descriptor(image.fd),
+        buffered: new Descriptor(image.bufferedFd),
+        isAdopted: image.isAdopted,
+        isLocking: handover?.hasLock ?? isLocking,
+        serial: facts.serial,
+      }),
+    };
   }
 
   /** `stopping` ends a wait for the image's lock. Throws StartError, with nothing left open. */
   static async open(options: FileStorageOptions, stopping: AbortSignal, log: Log): Promise<FileStorage> {
-    const { path, readOnly, direct, blockSize = SECTOR_SIZE } = options;
-    const image = await openImage(options, stopping, log);
+    const { path, readOnly, direct, inherited, blockSize = SECTOR_SIZE } = options;
+    const image = inherited ? inheritedImage(inherited) : await openImage(options, stopping, log);
     try {
       const fds = [...new Set([image.fd, image.bufferedFd])];
       fds.forEach(keepAccessTime);
       fds.forEach(neverWaitsIfInMemory);
       const isLater = options.incoming && !readOnly;
       const isLocking =
-        options.lock === "auto" && (isLater || (await lockUnlessUnsupported(fds, options, stopping, log)));
+        inherited?.isLocking ??
+        (options.lock === "auto" && (isLater || (await lockUnlessUnsupported(fds, options, stopping, log))));
       const fileLength = byteLengthOf(image);
       const identity = identityOf(image.fd);
-      checkImage(image, fileLength, identity, options, log);
+      // By now a guest may have written what an image of another format begins with.
+      if (!inherited) checkImage(image, fileLength, identity, options, log);
       const byteLength = servedLength(path, fileLength, blockSize, readOnly, log);
       const alignment = direct ? Math.max(directAlignment(image), SECTOR_SIZE) : 1;
       const isDirect = direct && alignment <= blockSize;
@@ -102,7 +121,7 @@ export class FileStorage implements Storage {
         discard: options.discard,
         rangeSegments: options.rangeSegments,
         rangeBytesMax: RANGE_BYTES_MAX,
-        serial: options.serial ?? serialFrom(identity.parts),
+        serial: inherited?.serial ?? options.serial ?? serialFrom(identity.parts),
         direct: isDirect,
       };
       const file = {
@@ -111,8 +130,11 @@ export class FileStorage implements Storage {
         directMask: isDirect ? alignment - 1 : 0,
         isPadded: byteLength > fileLength,
       };
-      const handover = readOnly ? undefined : new FileHandover(image, options, isLocking, log);
-      return new FileStorage(facts, file, image, identity, handover);
+      const isIncoming = options.incoming && !inherited;
+      const handover = readOnly
+        ? undefined
+        : new FileHandover(image, { ...options, incoming: isIncoming }, isLocking, log);
+      return new FileStorage(facts, file, image, identity, handover, isLocking);
     } catch (error) {
       closeImage(image);
       throw error;

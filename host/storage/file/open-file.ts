@@ -17,6 +17,7 @@ import { addStatusFlags, O_ACCMODE, O_PATH, openFlags, removeStatusFlags } from 
 import { choice } from "../../process/choices.ts";
 import type { Log } from "../../process/log.ts";
 import { filePath } from "../../process/paths.ts";
+import type { InheritedFile } from "../storage.ts";
 import { inUse, openClaimed } from "./claim.ts";
 
 export interface ImageChoice {
@@ -61,6 +62,11 @@ export async function openImage(choice: ImageChoice, stopping: AbortSignal, log:
     closeImage(image);
     throw error;
   }
+}
+
+/** As a predecessor has opened it. Takes the descriptors. */
+export function inheritedImage({ image, buffered, isAdopted }: InheritedFile): OpenImage {
+  return { fd: image.fd, bufferedFd: buffered.fd, status: fileStatus(image.fd), isAdopted };
 }
 
 export function closeImage({ fd, bufferedFd, isAdopted }: OpenImage): void {

@@ -11,6 +11,7 @@ import { controlKey } from "./escape-key.ts";
 import { printEvents } from "./events.ts";
 import { statsLines } from "./stats.ts";
 import { statusLines } from "./status.ts";
+import { upgrade } from "./upgrade.ts";
 
 type Answered = { value: unknown; lines: string[] };
 
@@ -39,6 +40,7 @@ export async function ctl(
         peer,
         command,
         command === "resize" ? resizeArguments(options) : args,
+        options,
       );
       if (json) printJson(value);
       else printLines(lines);
@@ -51,7 +53,12 @@ export async function ctl(
   }
 }
 
-async function perform(peer: Peer, command: string, args: readonly string[]): Promise<Answered> {
+async function perform(
+  peer: Peer,
+  command: string,
+  args: readonly string[],
+  { binary }: CtlOptions,
+): Promise<Answered> {
   switch (command) {
     case "status": {
       const value = await askControl<Status>(peer, "GET", "/v1/status");
@@ -68,6 +75,13 @@ async function perform(peer: Peer, command: string, args: readonly string[]): Pr
     case "commands": {
       const value = await askCommands(peer);
       return { value, lines: commandLines(value) };
+    }
+    case "upgrade": {
+      const value = await upgrade(peer, binary);
+      return {
+        value,
+        lines: [`Process ${value.pid} serves, release ${value.release}; guests waited ${value.pauseMs} ms.`],
+      };
     }
     case "quit": {
       const value = await askControl(peer, "POST", "/v1/quit");

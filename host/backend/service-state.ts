@@ -1,0 +1,30 @@
+// What of a running device goes on in another process: all front-ends, what was counted, and what the device itself hands over.
+import type { Descriptor } from "../linux/descriptor.ts";
+import type { SessionState } from "../session/session-state.ts";
+import type { QueueCounts } from "../workers/statistics.ts";
+import type { Counts } from "./activity.ts";
+
+/** While the device is served still. */
+export interface ServiceOffer {
+  /** The socket where front-ends come in, where that is one that listens. */
+  readonly listening: Descriptor | undefined;
+  /** As `Succession.offer` has it. */
+  readonly device: unknown;
+}
+
+export interface FrontEndSaved {
+  /** Counts those that came, from 1. */
+  readonly number: number;
+  readonly counts: Counts;
+  readonly session: SessionState;
+}
+
+/** When no ring runs any more. */
+export interface ServiceState {
+  readonly frontEndCount: number;
+  readonly frontEnds: readonly FrontEndSaved[];
+  readonly queues: readonly QueueCounts[];
+  readonly brokenRings: number;
+  /** As `Succession.give` has it. */
+  readonly device: unknown;
+}

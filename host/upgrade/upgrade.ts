@@ -1,0 +1,128 @@
+// Hands all that this process serves to a new one, which guests notice as a pause of milliseconds (docs/operate.md, "Upgrade").
+//
+// Until the successor has said that it has taken over, nothing but this process has touched a ring or the disk; so whatever becomes of the
+// successor, this one goes on, as after a crash of its own.
+import type { Service } from "../backend/service.ts";
+import type { ServiceState } from "../backend/service-state.ts";
+import type { Descriptor } from "../linux/descriptor.ts";
+import type { Log } from "../process/log.ts";
+import {
+  type Greeting,
+  type Offer,
+  type Prepared,
+  STATE_VERSION,
+  type State,
+  type Taken,
+} from "./messages.ts";
+import { type Command, Successor } from "./successor.ts";
+
+/** To load, to compile, and to open the devices, on a busy machine. */
+const PREPARE_MS = 60_000;
+/** While no ring runs. */
+const SWITCH_MS = 5000;
+
+const UNPREPARED = `was not ready to take over after ${PREPARE_MS / 1000} s`;
+const LATE = `has not taken over within the ${SWITCH_MS / 1000} s that a guest may have to wait`;
+
+export interface UpgradedProcess {
+  /** The program's name. */
+  readonly name: string;
+  /** Where others look from outside, by address. */
+  sockets(): Record<string, Descriptor>;
+  logLevel(): string;
+  readonly log: Log;
+  /** The process was told to end. */
+  readonly stopping: AbortSignal;
+}
+
+export interface Upgraded {
+  readonly pid: number;
+  readonly release: string;
+  /** From when the first ring was to stop until the successor was about to start them. */
+  readonly pauseMs: number;
+}
+
+export class Upgrade {
+  private isUnderWay = false;
+
+  constructor(
+    private readonly services: readonly Service[],
+    private readonly own: UpgradedProcess,
+  ) {}
+
+  /** Another process serves when this resolves. Rejects with a RangeError, a sentence that says why none does; this one goes on then. */
+  async run(command: Command): Promise<Upgraded> {
+    if (this.isUnderWay) throw new RangeError("an upgrade is under way already");
+    this.isUnderWay = true;
+    try {
+      return await this.attempt(command);
+    } catch (error) {
+      if (error instanceof RangeError) this.own.log.warn({ reason: error.message }, "the upgrade failed");
+      this.isUnderWay = false;
+      throw error;
+    }
+  }
+
+  private async attempt(command: Command): Promise<Upgraded> {
+    this.refuse();
+    this.own.log.info({ command: command.join(" ") }, "a successor starts");
+    const successor = Successor.start(command);
+    try {
+      const { release } = await this.prepare(successor);
+      const pauseMs = await this.change(successor);
+      successor.letGo();
+      return { pid: successor.pid, release, pauseMs };
+    } catch (error) {
+      await successor.end();
+      successor.close();
+      throw error;
+    }
+  }
+
+  private refuse(): void {
+    for (const { obstacle } of this.services) if (obstacle !== undefined) throw new RangeError(obstacle);
+  }
+
+  private async prepare(successor: Successor): Promise<Greeting> {
+    const { name, sockets, logLevel } = this.own;
+    const greeting = await successor.receive<Greeting>(PREPARE_MS, UNPREPARED);
+    const { program, stateVersion, release } = greeting;
+    if (program !== name) throw new RangeError(`that is ${program}, not ${name}`);
+    if (stateVersion !== STATE_VERSION)
+      throw new RangeError(
+        `${program} ${release} hands over by version ${stateVersion} of the state, this process by ${STATE_VERSION}: end this one and start the other`,
+      );
+    const services = this.services.map((service) => service.offer());
+    const offer: Offer = { pid: process.pid, logLevel: logLevel(), services, sockets: sockets() };
+    successor.tell(offer);
+    await successor.receive<Prepared>(PREPARE_MS, UNPREPARED);
+    return greeting;
+  }
+
+  /** Resolves with how long it took. */
+  private async change(successor: Successor): Promise<number> {
+    this.refuse();
+    const startMs = performance.now();
+    const states: ServiceState[] = [];
+    const late = AbortSignal.timeout(SWITCH_MS);
+    const stopped = this.services.reduce<() => Promise<void>>(
+      (inner, service) => () =>
+        service.handOver(async (state) => {
+          states.unshift(state);
+          await inner();
+        }, late),
+      () => this.give(successor, { services: states }, startMs),
+    );
+    await stopped();
+    return performance.now() - startMs;
+  }
+
+  private async give(successor: Successor, state: State, startMs: number): Promise<void> {
+    const leftMs = startMs + SWITCH_MS - performance.now();
+    if (this.own.stopping.aborted) throw new RangeError("this process was told to end");
+    if (leftMs <= 0)
+      throw new RangeError(`its requests in flight took more than ${SWITCH_MS / 1000} s to stop`);
+    successor.tell(state);
+    await successor.receive<Taken>(leftMs, LATE, true);
+  }
+}
