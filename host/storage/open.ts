@@ -15,6 +15,7 @@ import { isNbdUri, parseNbdUri } from "./nbd/uri.ts";
 import { ObjectStorage } from "./object.ts";
 import { ObjectHandover } from "./object-handover.ts";
 import { OverlayDisk } from "./overlay/overlay-disk.ts";
+import { isRbdUri } from "./rbd/uri.ts";
 import type { Storage } from "./storage.ts";
 
 export interface StorageChoice extends FileStorageOptions {
@@ -31,6 +32,7 @@ const SCHEMES: Readonly<Record<string, Open>> = {
 
 /** `stopping` ends a wait for the image's lock. Throws StartError. */
 export async function openStorage(options: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {
+  if (isRbdUri(options.path)) return openRbd(options, stopping, log);
   refuseIncoming(options);
   const named = await openScheme(options, stopping, log);
   if (options.overlay === undefined && named === undefined) {
@@ -103,6 +105,12 @@ async function openScheme(
   if (isNbdUri(options.path)) return openNbd(options, stopping, log);
   const found = schemeOf(options.path);
   return found?.open(found.rest, options);
+}
+
+async function openRbd(options: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {
+  // Files don't wait for Ceph's libraries to load.
+  const { RbdStorage } = await import("./rbd/rbd-storage.ts");
+  return RbdStorage.open(options, stopping, log);
 }
 
 function schemeOf(path: string): { open: Open; rest: string } | undefined {

@@ -21,6 +21,7 @@ import { measureLimits } from "./limits.ts";
 import { describeMachine, type Machine } from "./machine.ts";
 import { SharedNbdServer } from "./nbd.ts";
 import { GPU, INPUT, LIMITS, type Options, RNG, readOptions, VSOCK } from "./options.ts";
+import { SharedCephCluster } from "./rbd.ts";
 import { compareRandomNumbers } from "./rng.ts";
 import { syscallTool } from "./syscall-counter.ts";
 import { cellText, machineText } from "./tables.ts";
@@ -59,6 +60,7 @@ async function prepare(options: Options): Promise<Bench> {
     driver: await RingDriver.load(readFileSync(DRIVER_WASM)),
     images,
     nbd: new SharedNbdServer(images, backEndCores),
+    ceph: new SharedCephCluster(images.byteLength, backEndCores),
     rounds: options.rounds,
     seconds: options.seconds,
     cores: backEndCores,

@@ -26,6 +26,10 @@ export interface KillOptions {
   program?: readonly string[];
   /** Where the image lies if the daemon's arguments name another than its own. */
   imagePath?: string;
+  /** What the disk holds, where it is no file. */
+  readDisk?(): Promise<Buffer>;
+  /** As in VringdOptions. */
+  env?: Readonly<Record<string, string>>;
   /** What is killed in place of the daemon, and started anew. */
   victim?: { kill9(): Promise<void>; restart(): Promise<void> };
   /** Its changes go to an overlay. */
@@ -93,6 +97,7 @@ export class KillRun {
       byteLength: IMAGE_SIZE,
       onDisk: options.onDisk ?? false,
       ...(options.program && { program: options.program }),
+      ...(options.env && { env: options.env }),
       args: ["--packed", `--engine=${engine}`, ...args],
       ...(options.overlay && { overlay: true }),
     });
@@ -195,6 +200,11 @@ export class KillRun {
   /** What the dead daemon has left. */
   private async checkDisk(): Promise<void> {
     const { changesPath } = this.daemon;
+    if (this.options.readDisk) {
+      const bytes = await this.options.readDisk();
+      this.model.check(new Uint32Array(Uint8Array.from(bytes).buffer), 0, "the image");
+      return;
+    }
     const imagePath = this.options.imagePath ?? this.daemon.imagePath;
     if (!this.options.overlay) return this.model.checkImage(imagePath);
     const bytes = await readOverlay(changesPath, imagePath);
