@@ -79,6 +79,7 @@ function load() {
   }));
 }
 
+type Callback = ReturnType<typeof koffi.register>;
 export type RbdCalls = ReturnType<typeof load>;
 let library: RbdCalls | undefined;
 
@@ -90,7 +91,7 @@ export function rbdCalls(): RbdCalls {
 
 /** An open image. It must be closed before its pool is. */
 export class RbdImage {
-  private updates: { handle: bigint; callback: unknown } | undefined;
+  private updates: Promise<{ handle: bigint; callback: Callback } | undefined> | undefined;
 
   private constructor(
     private readonly calls: RbdCalls,
@@ -196,18 +197,21 @@ export class RbdImage {
   async watchUpdates(changed: () => void): Promise<number> {
     const callback = koffi.register(changed, koffi.pointer(changedType));
     const handle = cell();
-    const result = await inPool(this.calls.watchUpdates, this.handle, handle, koffi.address(callback), 0);
-    if (result < 0) koffi.unregister(callback);
-    else this.updates = { handle: handle.readBigUInt64LE(), callback };
-    return result;
+    const watching = inPool(this.calls.watchUpdates, this.handle, handle, koffi.address(callback), 0);
+    this.updates = watching.then((result) => {
+      if (result >= 0) return { handle: handle.readBigUInt64LE(), callback };
+      koffi.unregister(callback);
+      return undefined;
+    });
+    return watching;
   }
 
   async unwatchUpdates(): Promise<void> {
-    const { updates } = this;
+    const updates = await this.updates;
     this.updates = undefined;
     if (updates === undefined) return;
     await inPool(this.calls.unwatchUpdates, this.handle, updates.handle);
-    koffi.unregister(updates.callback as Parameters<typeof koffi.unregister>[0]);
+    koffi.unregister(updates.callback);
   }
 }
 

@@ -31,6 +31,9 @@ describe("kill -9 under load", { skip: skipWithout(cephUnavailable()) }, () => {
         packed,
         args: [`--blk-file=${rig.uri(image)}`],
         env: rig.env(),
+        lostAfterMs: KILL_MS,
+        // librbd ignores those that are as small as these.
+        noDiscards: true as const,
         readDisk: () => rig.cluster.exported(image),
       };
       {

@@ -176,7 +176,7 @@ describe("vringd-blk on an RBD image", { skip: skipWithout(cephUnavailable()) },
     await using daemon = await rig.serve(image);
     assert.match(
       (await examine(rig.uri(image))).get("lock")!,
-      /^problem: the client 127\.0\.0\.1:0\/\d+ has it/,
+      /^problem: the client 127\.0\.0\.1:0\/\d+ has it open for writing$/,
     );
     assert.equal(await daemon.stop(), 0);
     const found = await examine(rig.uri(image));
@@ -184,7 +184,7 @@ describe("vringd-blk on an RBD image", { skip: skipWithout(cephUnavailable()) },
     assert.match(found.get("caps")!, /^ok: client\.admin may fence off/);
     assert.match(found.get("image")!, /^ok: rbd\/disk\d+: 16 MiB in objects of 4 MiB$/);
     assert.match(found.get("features")!, /^ok: /);
-    assert.equal(found.get("lock"), "ok: nobody has it in use");
+    assert.equal(found.get("lock"), "ok: nobody has it open for writing");
     assert.equal(await rig.cluster.ceph("osd", "blocklist", "ls"), "");
     assert.match((await examine(rig.uri("rbd/none"))).get("image")!, /^problem: .*has no image none/);
   });

@@ -20,8 +20,8 @@ export interface CephOptions {
 }
 
 /** A busy machine takes its time. */
-const READY_MS = 120_000;
-const COMMAND_MS = 120_000;
+const READY_MS = 600_000;
+const COMMAND_MS = 300_000;
 /** Below the ports that the kernel gives to whoever asks for any. */
 const PORTS = { first: 20_000, last: 32_000, each: 40 };
 

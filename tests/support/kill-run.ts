@@ -28,6 +28,10 @@ export interface KillOptions {
   imagePath?: string;
   /** What the disk holds, where it is no file. */
   readDisk?(): Promise<Buffer>;
+  /** As in CrashLoadOptions. */
+  noDiscards?: true;
+  /** How long a request may take, where others than the daemon have a part in it. */
+  lostAfterMs?: number;
   /** As in VringdOptions. */
   env?: Readonly<Record<string, string>>;
   /** What is killed in place of the daemon, and started anew. */
@@ -86,6 +90,7 @@ export class KillRun {
           random,
           depth: options.depth,
           indirect: frontEnd.hasFeature(VIRTIO_F_RING_INDIRECT_DESC),
+          noDiscards: options.noDiscards ?? false,
           ...(options.sectorsMax !== undefined && { sectorsMax: options.sectorsMax }),
         }),
     );
@@ -213,12 +218,17 @@ export class KillRun {
 
   private async comeBack(): Promise<void> {
     if (this.options.victim) return this.options.victim.restart();
-    await Promise.all([this.daemon.restart(), this.frontEnd.reconnect(this.daemon.socketPath)]);
+    const restarted = this.daemon.restart();
+    // A front-end doesn't wait for others as long as a daemon does.
+    if (this.options.lostAfterMs !== undefined) await restarted;
+    await Promise.all([restarted, this.frontEnd.reconnect(this.daemon.socketPath)]);
   }
 
   /** All that has been submitted until now. */
   private async allCompleted(): Promise<void> {
-    await Promise.all(this.loads.map((load) => load.completedUpTo(load.submitted, LOST_AFTER_MS)));
+    await Promise.all(
+      this.loads.map((load) => load.completedUpTo(load.submitted, this.options.lostAfterMs ?? LOST_AFTER_MS)),
+    );
   }
 
   private throwFailure(): void {

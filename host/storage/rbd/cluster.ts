@@ -6,13 +6,15 @@ import { inTime } from "./patience.ts";
 import { type RbdTarget, wrong } from "./uri.ts";
 
 /**
- * Settings that the user's go before nowhere. With librbd's cache, or one on an SSD of this host, writes that the guest was told of would
- * be lost with the process; and a guest may change a page while it is written, so that it can't be sent without a copy.
+ * Whatever the user has set. With librbd's cache, or one on an SSD of this host, writes that the guest was told of would
+ * be lost with the process; and a guest may change a page while it is written, so that it can't be sent without a copy. And a lock that
+ * is broken without the blocklist fences off nothing.
  */
 export const ENFORCED: Readonly<Record<string, string>> = {
   rbd_cache: "false",
   rbd_persistent_cache_mode: "disabled",
   rbd_disable_zero_copy_writes: "true",
+  rbd_blocklist_on_break_lock: "true",
 };
 
 /** Standard error is our log's. */
@@ -25,7 +27,12 @@ const MON_TIMEOUT = { option: "rados_mon_op_timeout", inherited: 0, ours: 15 };
 /** How much later than librados we give up ourselves. */
 const GRACE_MS = 5000;
 
+const NEVER = new AbortController().signal;
+
 export class Cluster {
+  /** A call has not come back: it uses what close() would take away, so that is left to the end of the process. */
+  isSilent = false;
+
   private constructor(
     readonly rados: Rados,
     readonly pool: number,
@@ -35,7 +42,7 @@ export class Cluster {
   ) {}
 
   /** Rejects with a StartError: what is wrong, and what would help. */
-  static async connect(target: RbdTarget, stopping: AbortSignal): Promise<Cluster> {
+  static async connect(target: RbdTarget, stopping = NEVER): Promise<Cluster> {
     const rados = create(target);
     configure(rados, target);
     const seconds = Number(rados.conf(MOUNT_TIMEOUT.option)) || MOUNT_TIMEOUT.ours;
@@ -56,12 +63,18 @@ export class Cluster {
     return new Cluster(rados, pool, target, patienceMs);
   }
 
-  /** An answer that a start waits for. */
-  answer<T>(call: Promise<T>, stopping: AbortSignal, patienceMs = this.patienceMs): Promise<T> {
+  /** An answer that is waited for so long. Rejects with a StartError after that, and with an AbortError. */
+  async answer<T>(call: Promise<T>, stopping = NEVER, patienceMs = this.patienceMs): Promise<T> {
     const silence = `the cluster has not answered for ${patienceMs / 1000} s; ceph health says why`;
-    return inTime(call, patienceMs, stopping, () => wrong(this.target.uri, silence));
+    try {
+      return await inTime(call, patienceMs, stopping, () => wrong(this.target.uri, silence));
+    } catch (error) {
+      this.isSilent = true;
+      throw error;
+    }
   }
 
+  /** Once, and not while it is silent. */
   async close(): Promise<void> {
     this.rados.closePool(this.pool);
     await this.rados.shutdown();

@@ -27,7 +27,7 @@ export async function openImage(
   target: RbdTarget,
   cluster: Cluster,
   readOnly: boolean,
-  stopping: AbortSignal,
+  stopping?: AbortSignal,
 ): Promise<RbdImage> {
   const { image: name, snapshot } = target;
   const opened = await cluster.answer(RbdImage.open(cluster.pool, name, snapshot, readOnly), stopping);
@@ -40,7 +40,7 @@ export async function checkLockable(
   image: RbdImage,
   target: RbdTarget,
   cluster: Cluster,
-  stopping: AbortSignal,
+  stopping?: AbortSignal,
 ): Promise<void> {
   const features = await cluster.answer(image.features(), stopping);
   if ((features & RBD_FEATURE_EXCLUSIVE_LOCK) !== 0n) return;
@@ -56,7 +56,7 @@ export async function checkSettings(
   image: RbdImage,
   target: RbdTarget,
   cluster: Cluster,
-  stopping: AbortSignal,
+  stopping?: AbortSignal,
 ): Promise<void> {
   for (const [option, wanted] of Object.entries(ENFORCED)) {
     const own = await cluster.answer(image.metadata(`conf_${option}`), stopping);
@@ -85,7 +85,7 @@ export async function factsOf(
   image: RbdImage,
   target: RbdTarget,
   cluster: Cluster,
-  stopping: AbortSignal,
+  stopping?: AbortSignal,
 ): Promise<ImageFacts> {
   const byteLength = await cluster.answer(image.byteLength(), stopping);
   if (byteLength < 0n)

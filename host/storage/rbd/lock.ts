@@ -1,7 +1,7 @@
 // One writer at a time, and nothing of a dead one's behind it: the exclusive lock of an image (docs/ceph.md).
 import { setTimeout as sleep } from "node:timers/promises";
 import { reasonOf } from "../../errors.ts";
-import { EACCES, ENOENT, EPERM, EROFS } from "../../linux/errno.ts";
+import { EACCES, EBUSY, ENOENT, EPERM, EROFS } from "../../linux/errno.ts";
 import type { RbdImage } from "../../linux/librbd.ts";
 import { choice } from "../../process/choices.ts";
 import type { Log } from "../../process/log.ts";
@@ -119,8 +119,10 @@ async function fence(
   log: Log,
 ): Promise<void> {
   const result = await cluster.answer(image.breakLock(address), stopping);
-  if (result < 0 && result !== -ENOENT)
+  // Somebody else was faster; who has it now is looked at anew.
+  if (result < 0 && result !== -ENOENT && result !== -EBUSY)
     throw wrong(uri, `the lock of a process that was killed can't be broken: ${whyNot(result)}`);
+  if (result < 0) return;
   log.info(
     { file: uri, owner: address },
     "the lock of a process that was killed is broken, and what it has sent is fenced off",

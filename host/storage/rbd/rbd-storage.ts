@@ -66,8 +66,8 @@ export class RbdStorage implements Storage {
       image = await openImage(target, cluster, readOnly, stopping);
       return await RbdStorage.prepare(target, cluster, image, { ...options, readOnly }, stopping, log);
     } catch (error) {
-      // A call that has not come back keeps both: they go with the process.
-      if (!stopping.aborted) await closeSoon(image, cluster);
+      if (!cluster.isSilent) await image?.close();
+      if (!cluster.isSilent) await cluster.close();
       throw error;
     }
   }
@@ -154,16 +154,6 @@ function refuse({ uri, snapshot }: RbdTarget, { overlay, direct, incoming }: Rbd
     throw wrong(uri, `it can't be handed over by another process; leave out ${choice("incoming")}`);
 }
 
-/** Without an answer from the cluster nothing of it can be closed: that is left to the end of the process. */
-async function closeSoon(image: RbdImage | undefined, cluster: Cluster): Promise<void> {
-  const never = new AbortController().signal;
-  const closing = (async () => {
-    await image?.close();
-    await cluster.close();
-  })();
-  await cluster.answer(closing, never).catch(() => {});
-}
-
 function storageFacts(target: RbdTarget, image: ImageFacts, options: RbdOptions, log: Log): StorageFacts {
   const { uri } = target;
   const { blockSize = SECTOR_SIZE, readOnly, discard, rangeSegments, serial } = options;
@@ -219,7 +209,7 @@ const UNTOLD = "the cluster does not tell of changes of the image";
 
 /** Rejects with a RangeError. */
 async function measured(image: RbdImage, cluster: Cluster): Promise<bigint> {
-  const byteLength = await cluster.answer(image.byteLength(), new AbortController().signal).catch((error) => {
+  const byteLength = await cluster.answer(image.byteLength()).catch((error) => {
     throw new RangeError((error as Error).message);
   });
   if (byteLength >= 0n) return byteLength;
