@@ -2,6 +2,7 @@
 import { reasonOf } from "../../errors.ts";
 import { EACCES, ENOENT, EPERM, ETIMEDOUT } from "../../linux/errno.ts";
 import { CephLibraryError, Rados } from "../../linux/librados.ts";
+import { rbdCalls } from "../../linux/librbd.ts";
 import { inTime } from "./patience.ts";
 import { type RbdTarget, wrong } from "./uri.ts";
 
@@ -83,6 +84,7 @@ export class Cluster {
 
 function create({ uri, user }: RbdTarget): Rados {
   try {
+    rbdCalls();
     return Rados.create(`client.${user}`);
   } catch (error) {
     if (error instanceof CephLibraryError) throw wrong(uri, `it takes a library of Ceph's: ${error.message}`);
