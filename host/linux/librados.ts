@@ -76,6 +76,12 @@ function load() {
 
 let library: ReturnType<typeof load> | undefined;
 
+/** Throws CephLibraryError. */
+export function radosCalls(): ReturnType<typeof load> {
+  library ??= load();
+  return library;
+}
+
 const TEXT_MAX = 4096;
 
 /** A client of a cluster. */
@@ -87,11 +93,11 @@ export class Rados {
 
   /** Not connected yet. `user` such as "client.admin". Throws CephLibraryError, and RangeError for a name that can't be one. */
   static create(user: string): Rados {
-    library ??= load();
+    const calls = radosCalls();
     const out = cell();
-    const result = library.create(out, "ceph", user, 0);
+    const result = calls.create(out, "ceph", user, 0);
     if (result < 0) throw new RangeError(`rados_create2: ${result}`);
-    return new Rados(library, pointerIn(out));
+    return new Rados(calls, pointerIn(out));
   }
 
   /** Left out: where Ceph's clients look. */

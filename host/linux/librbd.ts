@@ -2,7 +2,7 @@
 // libuv's thread pool; results are 0 or more, or a negated errno.
 import koffi from "koffi";
 import { ENOENT, ERANGE } from "./errno.ts";
-import { cell, inPool, loadCephLibrary, pointerIn, textIn } from "./librados.ts";
+import { cell, inPool, loadCephLibrary, pointerIn, radosCalls, textIn } from "./librados.ts";
 
 export const RBD_FEATURE_EXCLUSIVE_LOCK = 4n;
 const RBD_LOCK_MODE_EXCLUSIVE = 0;
@@ -85,6 +85,8 @@ let library: RbdCalls | undefined;
 
 /** Throws CephLibraryError. */
 export function rbdCalls(): RbdCalls {
+  // It needs that one, and would be blamed for it.
+  radosCalls();
   library ??= load();
   return library;
 }
