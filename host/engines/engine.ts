@@ -1,8 +1,8 @@
 // What serves the core's SQEs: the seam between the core and whoever does the I/O.
 import type { Core } from "../core/core.ts";
 
-/** "disk", "chains": a disk or a device that is an object, in the thread of whoever gave it. */
-export type EngineName = "io_uring" | "threads" | "disk" | "chains";
+/** "disk", "chains": a disk or a device that is an object, in the thread of whoever gave it. "rbd": an image in a Ceph cluster. */
+export type EngineName = "io_uring" | "threads" | "disk" | "chains" | "rbd";
 
 /**
  * Nothing to do until a completion comes; the same, but look again soon, or after so many microseconds; or there is more to do at

@@ -78,6 +78,11 @@ export abstract class SoftwareEngine implements Engine {
   /** Does what an SQE for the disk asks, and calls complete() then or later. False: its descriptor is not the disk's. */
   protected abstract perform(operation: Operation): boolean;
 
+  /** The same by where the SQE lies, for an engine to which an object for each is too much. */
+  protected performAt(sqe: number): boolean {
+    return this.perform(this.operationAt(sqe));
+  }
+
   attach(core: Core): void {
     const rings = this.workerPtr + WORKER_RINGS;
     core.attachRings(
@@ -106,7 +111,7 @@ export abstract class SoftwareEngine implements Engine {
 
   enter(count: number, patience: Patience): Promise<void> {
     this.isLeaving = false;
-    for (let i = 0; i < count; i++) this.submit(this.takeSqe());
+    for (let i = 0; i < count; i++) this.submitNext();
     if (patience === "go-on" || this.isWanted || this.hasCompletion()) {
       this.isWanted = false;
       this.isLeaving = true;
@@ -150,11 +155,25 @@ export abstract class SoftwareEngine implements Engine {
 
   /** `result`: a count or a negated errno. */
   protected complete(userData: bigint, result: number): void {
-    const tail = Atomics.load(this.words, CQ_TAIL / 4);
-    const cqe = this.cqes + ((tail >>> 0) % CQ_ENTRIES) * CQE_SIZE;
-    this.view.setBigUint64(cqe + CQE_USER_DATA, userData, true);
-    this.view.setInt32(cqe + CQE_RES, result, true);
-    Atomics.store(this.words, CQ_TAIL / 4, tail + 1);
+    this.view.setBigUint64(this.nextCqe() + CQE_USER_DATA, userData, true);
+    this.publishCqe(result);
+  }
+
+  /** The same for user_data in two words of 32 bits, without a BigInt. */
+  protected completeWords(low: number, high: number, result: number): void {
+    const cqe = this.nextCqe();
+    this.view.setUint32(cqe + CQE_USER_DATA, low, true);
+    this.view.setUint32(cqe + CQE_USER_DATA + 4, high, true);
+    this.publishCqe(result);
+  }
+
+  private nextCqe(): number {
+    return this.cqes + ((Atomics.load(this.words, CQ_TAIL / 4) >>> 0) % CQ_ENTRIES) * CQE_SIZE;
+  }
+
+  private publishCqe(result: number): void {
+    this.view.setInt32(this.nextCqe() + CQE_RES, result, true);
+    Atomics.add(this.words, CQ_TAIL / 4, 1);
     this.endSleep?.();
   }
 
@@ -162,11 +181,16 @@ export abstract class SoftwareEngine implements Engine {
     return Atomics.load(this.words, CQ_HEAD / 4) !== Atomics.load(this.words, CQ_TAIL / 4);
   }
 
-  private takeSqe(): Operation {
+  /** An SQE may be read until another has come in its place. */
+  private submitNext(): void {
     const head = Atomics.load(this.words, SQ_HEAD / 4);
-    const sqe = this.sqes + ((head >>> 0) % SQ_ENTRIES) * SQE_SIZE;
+    this.submit(this.sqes + ((head >>> 0) % SQ_ENTRIES) * SQE_SIZE);
+    Atomics.store(this.words, SQ_HEAD / 4, head + 1);
+  }
+
+  private operationAt(sqe: number): Operation {
     const { view } = this;
-    const operation = {
+    return {
       opcode: view.getUint8(sqe + SQE_OPCODE),
       fd: view.getInt32(sqe + SQE_FD, true),
       offset: view.getBigUint64(sqe + SQE_OFF, true),
@@ -175,13 +199,11 @@ export abstract class SoftwareEngine implements Engine {
       opFlags: view.getUint32(sqe + SQE_OP_FLAGS, true),
       userData: view.getBigUint64(sqe + SQE_USER_DATA, true),
     };
-    Atomics.store(this.words, SQ_HEAD / 4, head + 1);
-    return operation;
   }
 
-  private submit(operation: Operation): void {
-    if (operation.opcode === IORING_OP_ASYNC_CANCEL) this.cancel(operation);
-    else if (!this.perform(operation)) this.waitForEvent(operation);
+  private submit(sqe: number): void {
+    if (this.view.getUint8(sqe + SQE_OPCODE) === IORING_OP_ASYNC_CANCEL) this.cancel(this.operationAt(sqe));
+    else if (!this.performAt(sqe)) this.waitForEvent(this.operationAt(sqe));
   }
 
   private waitForEvent(operation: Operation): void {

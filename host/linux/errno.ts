@@ -23,6 +23,13 @@ export const {
   ENOTCONN,
   ENOTTY,
   EOPNOTSUPP,
+  EPERM,
   EPIPE,
+  ERANGE,
+  EROFS,
   ETIME,
+  ETIMEDOUT,
 } = constants.errno;
+
+/** Node knows no name for it. Of Ceph: the cluster takes nothing from this client any more. */
+export const ESHUTDOWN = 108;

@@ -30,6 +30,11 @@ const NAMES: Record<string, readonly string[]> = {
     "a flush of the disk has failed before, so it is not let go",
     "the disk could not be let go",
   ],
+  "disk-fenced": [
+    "another client has taken the image, and the cluster takes nothing from this one any more: all requests fail until the daemon is started anew",
+  ],
+  "cluster-silent": ["the Ceph cluster does not answer; requests wait for it"],
+  "cluster-back": ["the Ceph cluster answers again"],
   resized: ["the disk has another size"],
   "write-through": ["write-through is on", "write-through is off"],
   "log-level": ["log level changed"],

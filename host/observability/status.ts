@@ -14,8 +14,10 @@ export interface DiskStatus {
   blockSizeBytes: number;
   readOnly: boolean;
   direct: boolean;
-  /** Of a disk that can be handed to another process while its guest moves. */
-  lock?: "held" | "released" | "waits" | "none";
+  /** Of a disk that can be handed to another process while its guest moves, or that others can take. */
+  lock?: "held" | "released" | "waits" | "fenced" | "none";
+  /** Of a disk that may not answer: for how long requests have waited while none was answered. */
+  silentSeconds?: number;
 }
 
 export interface Status {

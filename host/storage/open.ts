@@ -15,6 +15,7 @@ import { isNbdUri, parseNbdUri } from "./nbd/uri.ts";
 import { ObjectStorage } from "./object.ts";
 import { ObjectHandover } from "./object-handover.ts";
 import { OverlayDisk } from "./overlay/overlay-disk.ts";
+import { isRbdUri } from "./rbd/uri.ts";
 import type { Inheritance, Storage } from "./storage.ts";
 
 export interface StorageChoice extends FileStorageOptions {
@@ -33,6 +34,7 @@ const SCHEMES: Readonly<Record<string, Open>> = {
 
 /** `stopping` ends a wait for the image's lock. Throws StartError. */
 export async function openStorage(choice: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {
+  if (isRbdUri(choice.path)) return openRbd(choice, stopping, log);
   refuseIncoming(choice);
   const { succeeds = false, inherited } = choice;
   const options = { ...choice, incoming: choice.incoming || (succeeds && inherited === undefined) };
@@ -112,6 +114,12 @@ async function openScheme(
   if (isNbdUri(options.path)) return openNbd(options, stopping, log);
   const found = schemeOf(options.path);
   return found?.open(found.rest, options);
+}
+
+async function openRbd(options: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {
+  // Files don't wait for Ceph's libraries to load.
+  const { RbdStorage } = await import("./rbd/rbd-storage.ts");
+  return RbdStorage.open(options, stopping, log);
 }
 
 function schemeOf(path: string): { open: Open; rest: string } | undefined {

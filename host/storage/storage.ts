@@ -26,6 +26,18 @@ export interface StorageFacts {
   readonly serial: string;
   /** Past the page cache, with O_DIRECT. */
   readonly direct: boolean;
+  /** What discards should be aligned to, in bytes, where that is more than what disks prefer. */
+  readonly discardAlignment?: number;
+  /** What is best read or written at a time, in bytes. */
+  readonly optimalBytes?: number;
+}
+
+/** How storage that others can take away, or that may not answer, is doing. */
+export interface Standing {
+  /** "fenced": another has taken it, and all requests fail. */
+  readonly lock: "held" | "fenced" | "none";
+  /** For how long requests have waited while none was answered, in seconds. */
+  readonly silentSeconds: number;
 }
 
 /** How the core is to ask the engine for operations: what goes into SQEs, and what the engine does by itself. */
@@ -75,6 +87,8 @@ export interface Sizing {
   measure(mayShrink: boolean): Promise<bigint>;
   /** The same at once, where that costs next to nothing. */
   look?(): bigint;
+  /** Calls `changed` whenever it may have another size, for as long as the storage is open. */
+  onChange?(changed: () => void): Promise<void>;
   /** It is served at the size that it has now. */
   taken?(): void;
   /** Makes it so large, or so small. Left out: that is somebody else's to do. */
@@ -127,6 +141,8 @@ export interface Storage {
   /** Left out: it is this process's, or there is nothing that only one may have. */
   readonly handover?: Handover | undefined;
   readonly facts: StorageFacts;
+  /** Left out: it is as it was opened. */
+  readonly standing?: Standing | undefined;
   /** A string says why the size stays as it is, after the name. */
   readonly sizing: Sizing | string;
   /** Served in the thread that has opened it, by one worker. */

@@ -9,6 +9,8 @@ export interface DiskSetup {
   byteLength: number;
   /** Where the NBD server listens. */
   nbdSocketPath: string;
+  /** The configuration of a cluster, and the image there. */
+  rbd?: { conf: string; image: string };
   socketPath: string;
   direct: boolean;
   packed: boolean;
@@ -41,7 +43,12 @@ const AIO = ["threads", "io_uring", "native"];
 
 /** `pollUs` are variants of vringd; `programs` are qemu-storage-daemon and others like it. */
 export function findBackEnds(pollUs: readonly number[], programs: readonly string[]): Field {
-  const backEnds = [vringd(OURS, ["--engine=io_uring"]), vringd(OURS, [], "nbd"), vringd(OURS, [], "memory")];
+  const backEnds = [
+    vringd(OURS, ["--engine=io_uring"]),
+    vringd(OURS, [], "nbd"),
+    vringd(OURS, [], "memory"),
+    vringd(OURS, [], "rbd"),
+  ];
   const missing: string[] = [];
   const versions: Record<string, string> = {};
   for (const us of pollUs)
@@ -70,7 +77,8 @@ function vringd(name: string, args: readonly string[], backing: Backing = "file"
 }
 
 /** What --blk-file names. */
-function blkFileOf({ backing, image, byteLength, nbdSocketPath }: DiskSetup): string {
+function blkFileOf({ backing, image, byteLength, nbdSocketPath, rbd }: DiskSetup): string {
+  if (rbd) return `rbd:${rbd.image}?conf=${rbd.conf}`;
   if (backing === "nbd") return `nbd+unix:///?socket=${nbdSocketPath}`;
   return backing === "memory" ? `memory:${byteLength}` : image;
 }
@@ -124,6 +132,10 @@ function storageDaemonsWithoutFile(name: string, program: string): BackEnd[] {
   });
   return [
     withDriver("nbd", "nbd", (setup) => `driver=nbd,server.type=unix,server.path=${setup.nbdSocketPath}`),
+    withDriver("rbd", "rbd", ({ rbd }) => {
+      const [pool, name] = rbd!.image.split("/");
+      return `driver=rbd,pool=${pool},image=${name},conf=${rbd!.conf},cache.direct=on`;
+    }),
     withDriver("null", "memory", ({ byteLength }) => `driver=null-co,size=${byteLength},read-zeroes=on`),
   ];
 }

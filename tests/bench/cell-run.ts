@@ -8,6 +8,7 @@ import { runFio } from "./fio.ts";
 import type { Cell } from "./grid.ts";
 import type { Images } from "./images.ts";
 import type { SharedNbdServer } from "./nbd.ts";
+import { RBD_BENCH, type SharedCephCluster } from "./rbd.ts";
 
 export const FIO = "fio";
 
@@ -25,6 +26,7 @@ export interface Bench {
   driver: RingDriver;
   images: Images;
   nbd: SharedNbdServer;
+  ceph: SharedCephCluster;
   rounds: number;
   seconds: number;
   /** What back-ends are bound to; empty: nothing. */
@@ -70,8 +72,8 @@ async function enter(
   if (reason !== undefined) return reason;
   bench.progress(`starting ${backEnd.name}`);
   try {
-    const { driver, images, nbd, cores } = bench;
-    contenders.push(await Contender.start(driver, backEnd, cell, images, nbd, cores));
+    const { driver, images, nbd, ceph, cores } = bench;
+    contenders.push(await Contender.start(driver, backEnd, cell, images, nbd, ceph, cores));
     return undefined;
   } catch (error) {
     return (error as Error).message;
@@ -95,6 +97,11 @@ async function measureInTurns(
       // A round blocks this thread: signals are heard in between.
       await new Promise(setImmediate);
       keep(round, contender.name, contender.measure(bench.seconds));
+    }
+    if (cell.backing === "rbd" && contenders.length > 0) {
+      bench.progress(`round ${round} of ${bench.rounds}: ${RBD_BENCH}`);
+      const sample = await bench.ceph.bench(cell, bench.seconds);
+      if (sample !== undefined) keep(round, RBD_BENCH, sample);
     }
     if (!cell.withFio || !bench.hasFio) continue;
     const image = bench.images.image(cell.place, FIO);

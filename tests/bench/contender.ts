@@ -12,6 +12,7 @@ import type { BackEnd } from "./back-ends.ts";
 import { type Cell, PATTERNS, UNALIGNED } from "./grid.ts";
 import type { Images } from "./images.ts";
 import type { SharedNbdServer } from "./nbd.ts";
+import type { SharedCephCluster } from "./rbd.ts";
 import { countSyscalls } from "./syscall-counter.ts";
 
 export interface Sample {
@@ -53,6 +54,7 @@ export class Contender {
     cell: Cell,
     images: Images,
     nbd: SharedNbdServer,
+    ceph: SharedCephCluster,
     cores: readonly number[],
   ): Promise<Contender> {
     const image = cell.backing === "file" ? images.image(cell.place, backEnd.name) : "";
@@ -65,6 +67,7 @@ export class Contender {
       byteLength,
       socketPath,
       nbdSocketPath: nbd.socketPath,
+      ...(cell.backing === "rbd" && { rbd: await ceph.image(backEnd.name) }),
     });
     const process = await BackEndProcess.start(command, socketPath, cores);
     try {

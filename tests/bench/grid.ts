@@ -13,8 +13,8 @@ export const PATTERNS = {
 } as const;
 export type Pattern = keyof typeof PATTERNS;
 
-/** What is behind the disk: a file, an NBD server, or nothing but memory. */
-export const BACKINGS = ["file", "nbd", "memory"] as const;
+/** What is behind the disk: a file, an NBD server, a Ceph cluster, or nothing but memory. */
+export const BACKINGS = ["file", "nbd", "rbd", "memory"] as const;
 export type Backing = (typeof BACKINGS)[number];
 
 /** In words, and every how many-th request that is. */
@@ -109,6 +109,13 @@ const GRIDS = {
     ...alignments({ pattern: "randwrite" }),
     ...alignments({ place: "disk" }),
     ...alignments({ place: "disk", pattern: "randwrite" }),
+  ],
+  rbd: [
+    { backing: "rbd", depth: 1 },
+    { backing: "rbd" },
+    { backing: "rbd", depth: 1, pattern: "randwrite" },
+    { backing: "rbd", pattern: "randwrite" },
+    { backing: "rbd", ...SEQUENTIAL },
   ],
   "no-files": [...noFiles("nbd"), ...noFiles("memory")],
   full: [

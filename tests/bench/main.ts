@@ -22,6 +22,7 @@ import { describeMachine, type Machine } from "./machine.ts";
 import { SharedNbdServer } from "./nbd.ts";
 import { measureOperations } from "./operations.ts";
 import { type Options, type OwnGrid, readOptions } from "./options.ts";
+import { SharedCephCluster } from "./rbd.ts";
 import { compareRandomNumbers } from "./rng.ts";
 import { syscallTool } from "./syscall-counter.ts";
 import { cellText, machineText } from "./tables.ts";
@@ -65,6 +66,7 @@ async function prepare(options: Options): Promise<Bench> {
     driver: await RingDriver.load(readFileSync(DRIVER_WASM)),
     images,
     nbd: new SharedNbdServer(images, backEndCores),
+    ceph: new SharedCephCluster(images.byteLength, backEndCores),
     rounds: options.rounds,
     seconds: options.seconds,
     cores: backEndCores,

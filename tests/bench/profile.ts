@@ -16,6 +16,7 @@ import { Images } from "./images.ts";
 import { SharedNbdServer } from "./nbd.ts";
 import { type CellValues, cellOptions, ownCell } from "./options.ts";
 import { hasPerf, type Profiler, perfProfiler, type Share, v8Profiler } from "./profilers.ts";
+import { SharedCephCluster } from "./rbd.ts";
 
 interface Options extends CellValues {
   seconds: number;
@@ -72,8 +73,9 @@ async function profile(profiler: Profiler, cell: Cell, options: Options): Promis
   const images = new Images(size * 2 ** 20);
   const cores = isPinned ? [1] : [];
   const nbd = new SharedNbdServer(images, cores);
+  const ceph = new SharedCephCluster(images.byteLength, cores);
   const driver = await RingDriver.load(readFileSync(DRIVER_WASM));
-  const contender = await Contender.start(driver, backEnd, cell, images, nbd, cores);
+  const contender = await Contender.start(driver, backEnd, cell, images, nbd, ceph, cores);
   try {
     contender.measure(WARM_UP_SECONDS);
     await profiler.start(contender.pid);

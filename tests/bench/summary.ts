@@ -2,6 +2,7 @@
 import { OURS } from "./back-ends.ts";
 import { type CellResult, FIO } from "./cell-run.ts";
 import type { Sample } from "./contender.ts";
+import { RBD_BENCH } from "./rbd.ts";
 import { type Spread, spreadOf } from "./statistics.ts";
 
 export type Metric = Exclude<keyof Sample, "frontEndShare" | "failures">;
@@ -15,7 +16,7 @@ export function metricOf(samples: readonly Sample[], metric: Metric): Spread {
 
 /** Names of the back-ends in a cell that are not vringd. */
 function peersOf({ samples }: CellResult): string[] {
-  return Object.keys(samples).filter((name) => name !== FIO && !name.startsWith(OURS));
+  return Object.keys(samples).filter((name) => name !== FIO && name !== RBD_BENCH && !name.startsWith(OURS));
 }
 
 function bestOf(result: CellResult, names: readonly string[], metric: Metric): number | undefined {

@@ -45,9 +45,9 @@ function backEndRow(result: CellResult, name: string): string {
     name === FIO ? "fio on the file" : name,
     Math.round(iops.median).toLocaleString("en"),
     `${thousands(iops.min)}-${thousands(iops.max)}`,
-    metricOf(samples, "p50Us").median.toFixed(1),
-    metricOf(samples, "p99Us").median.toFixed(1),
-    metricOf(samples, "cpuUs").median.toFixed(2),
+    ifKnown(metricOf(samples, "p50Us").median, 1),
+    ifKnown(metricOf(samples, "p99Us").median, 1),
+    ifKnown(metricOf(samples, "cpuUs").median, 2),
     result.syscalls[name]?.toFixed(2) ?? "",
   ];
   return row(cells) + (failures > 0 ? ` ${failures} failed` : "");
@@ -56,6 +56,11 @@ function backEndRow(result: CellResult, name: string): string {
 function row(cells: readonly string[]): string {
   const padded = cells.map((cell, i) => (i === 0 ? cell.padEnd(WIDTHS[i]!) : cell.padStart(WIDTHS[i]!)));
   return padded.join("").trimEnd();
+}
+
+/** `rbd bench` tells no more than how many. */
+function ifKnown(value: number, digits: number): string {
+  return Number.isNaN(value) ? "" : value.toFixed(digits);
 }
 
 function thousands(value: number): string {

@@ -42,6 +42,13 @@ test("the whole space is as recorded", () => {
   assert.equal(config, fields.join(""));
 });
 
+test("storage that wants larger pieces says so", () => {
+  const disk = { ...fakeDisk(), blockSize: 4096, discardAlignment: 64 << 10, optimalBytes: 4 << 20 };
+  const space = Buffer.from(new BlockConfig(disk, BLK_OPTIONS, new CacheMode()).read());
+  assert.equal(space.readUInt32LE(blk.BLK_CONFIG_DISCARD_SECTOR_ALIGNMENT), 128, "in sectors");
+  assert.equal(space.readUInt32LE(blk.BLK_CONFIG_OPT_IO_SIZE), 1024, "in blocks");
+});
+
 test("a read-only disk offers RO, and nothing that writes", () => {
   const features = blockFeatures({ readOnly: true });
   assert.ok(hasFeature(features, blk.VIRTIO_BLK_F_RO));

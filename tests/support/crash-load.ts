@@ -29,6 +29,8 @@ export interface CrashLoadOptions {
   indirect: boolean;
   /** The most sectors that a request has. */
   sectorsMax?: number;
+  /** Leaves out discards, which may do nothing on some storage. */
+  noDiscards?: boolean;
 }
 
 /** Room for one request, and the request that is in it. */
@@ -184,7 +186,7 @@ export class CrashLoad {
 
   private choose(slot: Slot): void {
     const { random, sectorsMax = SECTORS_MAX } = this.options;
-    slot.type = pickType(random);
+    slot.type = pickType(random, this.options.noDiscards);
     slot.sectors = random.between(1, sectorsMax);
     slot.sector = random.below(this.model.sectors - slot.sectors);
     for (let tries = 0; slot.type !== VIRTIO_BLK_T_FLUSH; tries++) {
@@ -249,12 +251,12 @@ export class CrashLoad {
   }
 }
 
-function pickType(random: Random): number {
+function pickType(random: Random, noDiscards = false): number {
   const roll = random.below(100);
   if (roll < 55) return VIRTIO_BLK_T_OUT;
   if (roll < 85) return VIRTIO_BLK_T_IN;
   if (roll < 90) return VIRTIO_BLK_T_FLUSH;
-  return roll < 95 ? VIRTIO_BLK_T_DISCARD : VIRTIO_BLK_T_WRITE_ZEROES;
+  return roll < 95 && !noDiscards ? VIRTIO_BLK_T_DISCARD : VIRTIO_BLK_T_WRITE_ZEROES;
 }
 
 function isZeroing(type: number): boolean {

@@ -26,6 +26,14 @@ export interface KillOptions {
   program?: readonly string[];
   /** Where the image lies if the daemon's arguments name another than its own. */
   imagePath?: string;
+  /** What the disk holds, where it is no file. */
+  readDisk?(): Promise<Buffer>;
+  /** As in CrashLoadOptions. */
+  noDiscards?: true;
+  /** How long a request may take, where others than the daemon have a part in it. */
+  lostAfterMs?: number;
+  /** As in VringdOptions. */
+  env?: Readonly<Record<string, string>>;
   /** What is killed in place of the daemon, and started anew. */
   victim?: { kill9(): Promise<void>; restart(): Promise<void> };
   /** Its changes go to an overlay. */
@@ -82,6 +90,7 @@ export class KillRun {
           random,
           depth: options.depth,
           indirect: frontEnd.hasFeature(VIRTIO_F_RING_INDIRECT_DESC),
+          noDiscards: options.noDiscards ?? false,
           ...(options.sectorsMax !== undefined && { sectorsMax: options.sectorsMax }),
         }),
     );
@@ -93,6 +102,7 @@ export class KillRun {
       byteLength: IMAGE_SIZE,
       onDisk: options.onDisk ?? false,
       ...(options.program && { program: options.program }),
+      ...(options.env && { env: options.env }),
       args: ["--packed", `--engine=${engine}`, ...args],
       ...(options.overlay && { overlay: true }),
     });
@@ -195,6 +205,11 @@ export class KillRun {
   /** What the dead daemon has left. */
   private async checkDisk(): Promise<void> {
     const { changesPath } = this.daemon;
+    if (this.options.readDisk) {
+      const bytes = await this.options.readDisk();
+      this.model.check(new Uint32Array(Uint8Array.from(bytes).buffer), 0, "the image");
+      return;
+    }
     const imagePath = this.options.imagePath ?? this.daemon.imagePath;
     if (!this.options.overlay) return this.model.checkImage(imagePath);
     const bytes = await readOverlay(changesPath, imagePath);
@@ -203,12 +218,17 @@ export class KillRun {
 
   private async comeBack(): Promise<void> {
     if (this.options.victim) return this.options.victim.restart();
-    await Promise.all([this.daemon.restart(), this.frontEnd.reconnect(this.daemon.socketPath)]);
+    const restarted = this.daemon.restart();
+    // A front-end doesn't wait for others as long as a daemon does.
+    if (this.options.lostAfterMs !== undefined) await restarted;
+    await Promise.all([restarted, this.frontEnd.reconnect(this.daemon.socketPath)]);
   }
 
   /** All that has been submitted until now. */
   private async allCompleted(): Promise<void> {
-    await Promise.all(this.loads.map((load) => load.completedUpTo(load.submitted, LOST_AFTER_MS)));
+    await Promise.all(
+      this.loads.map((load) => load.completedUpTo(load.submitted, this.options.lostAfterMs ?? LOST_AFTER_MS)),
+    );
   }
 
   private throwFailure(): void {

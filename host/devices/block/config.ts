@@ -16,7 +16,7 @@ export interface QueueOptions {
 const BESIDE_DATA = 2;
 /**
  * What the guest is told that the storage prefers: whole pages of 4 KiB, as page cache, file systems and disks do. The same for
- * every medium: guests lay out partitions and file systems by it, and keep them when their image moves.
+ * every medium of this host: guests lay out partitions and file systems by it, and keep them when their image moves.
  */
 const PREFERRED_BYTES = 4096;
 const NO_OPTIMUM = 0;
@@ -107,14 +107,15 @@ function encodeFields(disk: StorageFacts, { queueCount, queueSize }: QueueOption
   u32(disk.blockSize, blk.BLK_CONFIG_BLK_SIZE);
   fields[blk.BLK_CONFIG_PHYSICAL_BLOCK_EXP] = Math.log2(preferredBlocks);
   u16(preferredBlocks, blk.BLK_CONFIG_MIN_IO_SIZE);
-  u32(NO_OPTIMUM, blk.BLK_CONFIG_OPT_IO_SIZE);
+  u32((disk.optimalBytes ?? NO_OPTIMUM) / disk.blockSize, blk.BLK_CONFIG_OPT_IO_SIZE);
   u16(queueCount, blk.BLK_CONFIG_NUM_QUEUES);
   if (disk.readOnly) return fields;
 
   const rangeSectors = disk.rangeBytesMax / blk.SECTOR_SIZE;
   u32(rangeSectors, blk.BLK_CONFIG_MAX_DISCARD_SECTORS);
   u32(disk.rangeSegments, blk.BLK_CONFIG_MAX_DISCARD_SEG);
-  u32(PREFERRED_BYTES / blk.SECTOR_SIZE, blk.BLK_CONFIG_DISCARD_SECTOR_ALIGNMENT);
+  const alignment = disk.discardAlignment ?? PREFERRED_BYTES;
+  u32(alignment / blk.SECTOR_SIZE, blk.BLK_CONFIG_DISCARD_SECTOR_ALIGNMENT);
   u32(rangeSectors, blk.BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS);
   u32(disk.rangeSegments, blk.BLK_CONFIG_MAX_WRITE_ZEROES_SEG);
   fields[blk.BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP] = disk.discard === "unmap" ? 1 : 0;

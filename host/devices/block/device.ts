@@ -6,7 +6,7 @@ import type { EngineRecipe } from "../../engines/recipe.ts";
 import type { LinearMemory } from "../../memory/linear-memory.ts";
 import { workerCountFor } from "../../memory/worker-part.ts";
 import { featureMask } from "../../protocol/feature-bits.ts";
-import type { Storage, StorageEngines, StorageFacts } from "../../storage/storage.ts";
+import type { Storage, StorageEngines } from "../../storage/storage.ts";
 import type { DeviceCommand, DeviceFacts, DeviceGauge, QueueSpec } from "../device.ts";
 import type { EngineDevice, EngineHost, EngineNews, WorkerChoice } from "../engine-device.ts";
 import { DiskActivation } from "./activation.ts";
@@ -104,7 +104,7 @@ export class BlockDevice implements EngineDevice {
   }
 
   get facts(): DeviceFacts {
-    return factsOf(this.storage.facts, this.size, () => this.current, this.activation);
+    return factsOf(this.storage, this.size, () => this.current, this.activation);
   }
 
   /** How much it may do, which can be changed at any time. */
@@ -227,24 +227,28 @@ export class BlockDevice implements EngineDevice {
 }
 
 function factsOf(
-  { name, blockSize, readOnly, direct }: StorageFacts,
+  storage: Pick<Storage, "facts" | "standing">,
   size: Pick<DiskSize, "byteLength">,
   limits: () => LimitValues,
   activation: DiskActivation | undefined,
 ): DeviceFacts {
+  const { name, blockSize, readOnly, direct } = storage.facts;
   const { byteLength } = size;
+  const { standing } = storage;
   const sizeBytes = Number(byteLength);
   const set = limitWords(limits());
   return {
     log: { file: name, sectors: String(byteLength / BigInt(SECTOR_SIZE)) },
     status: {
       disk: {
-        path: resolve(name),
+        // Else it names a file here.
+        path: standing ? name : resolve(name),
         sizeBytes,
         blockSizeBytes: blockSize,
         readOnly,
         direct,
         ...(activation && { lock: activation.lock }),
+        ...standing,
       },
       ...(Object.keys(set).length > 0 && { limits: set }),
     },
@@ -265,6 +269,7 @@ function factsOf(
         },
       })),
       ...(activation ? [activeGauge(activation)] : []),
+      ...(standing ? standingGauges(storage) : []),
       { name: "read_only", help: "Whether the disk is read-only.", value: Number(readOnly) },
     ],
   };
@@ -278,4 +283,23 @@ function activeGauge(activation: DiskActivation): DeviceGauge {
       return Number(activation.isActive);
     },
   };
+}
+
+function standingGauges(storage: Pick<Storage, "standing">): DeviceGauge[] {
+  return [
+    {
+      name: "fenced",
+      help: "Whether another has taken the disk, so that all requests fail.",
+      get value() {
+        return Number(storage.standing!.lock === "fenced");
+      },
+    },
+    {
+      name: "silent_seconds",
+      help: "For how long requests have waited while the storage answered none.",
+      get value() {
+        return storage.standing!.silentSeconds;
+      },
+    },
+  ];
 }

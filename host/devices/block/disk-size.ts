@@ -61,10 +61,12 @@ export class DiskSize {
     this.store(byteLength);
   }
 
-  /** Looks every so many seconds whether the medium has grown, where a look is cheap. */
+  /** Hears of changes, where the storage tells of them, and looks every so many seconds whether it has grown, where a look is cheap. */
   watch(seconds: number): void {
     const { sizing } = this.storage;
-    if (seconds === 0 || typeof sizing === "string" || sizing.look === undefined) return;
+    if (typeof sizing === "string") return;
+    void sizing.onChange?.(() => void this.hear(sizing));
+    if (seconds === 0 || sizing.look === undefined) return;
     const look = sizing.look;
     this.timer = setInterval(() => this.lookAgain(sizing, look), seconds * 1000).unref();
   }
@@ -175,8 +177,24 @@ export class DiskSize {
   }
 
   private lookAgain(sizing: Sizing, look: () => bigint): void {
-    if (this.turns.isTaken || !this.hold.isActive) return;
-    const found = look();
+    if (!this.turns.isTaken && this.hold.isActive) this.notice(sizing, look());
+  }
+
+  /** Not all that changes is the size. */
+  private hear(sizing: Sizing): Promise<void> {
+    return this.turns.run(async () => {
+      try {
+        this.notice(sizing, await sizing.measure(false));
+      } catch (error) {
+        this.log.warn(
+          { file: this.name, reason: reasonOf(error) },
+          "the disk may have another size, which can't be told",
+        );
+      }
+    });
+  }
+
+  private notice(sizing: Sizing, found: bigint): void {
     if (found > this.current) this.grow(sizing, found);
     else if (found < this.current && found !== this.toldShort) this.tellShort(found);
   }

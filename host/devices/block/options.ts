@@ -22,7 +22,7 @@ const disk = {
   blkFile: option({
     type: path,
     value: "PATH",
-    help: 'serve this file or block device, the open descriptor "fd:N", or the export of an NBD URI; "memory:SIZE", such as memory:1G, is a disk in memory',
+    help: 'serve this file or block device, the open descriptor "fd:N", the export of an NBD URI, or an image in a Ceph cluster, "rbd:POOL/IMAGE"; "memory:SIZE", such as memory:1G, is a disk in memory',
     required: "the file or block device to serve",
   }),
   format: option({
@@ -63,13 +63,13 @@ const disk = {
   lock: option({
     type: oneOf(["auto", "off"]),
     value: "WHEN",
-    help: '"auto" keeps other writers away, as QEMU does, wherever the file system has locks; "off" trusts you',
+    help: '"auto" keeps other writers away, as QEMU does, wherever the file system has locks, and always from an RBD image; "off" trusts you',
     default: "auto",
   }),
   lockTimeout: option({
     type: wholeNumber(0, LOCK_TIMEOUT_MAX),
     value: "SECONDS",
-    help: "how long to wait for the I/O of a killed process that still locks the file, or for another process to hand over the disk",
+    help: "how long to wait for the I/O of a killed process that still locks the file, for a client that has the lock of an RBD image, or for another process to hand over the disk",
     default: 30,
   }),
   incoming: toggle(

@@ -60,7 +60,15 @@ function detailsOf(status: Status): [string, string][] {
 }
 
 /** What is worth a word: that it can't be used here now. */
-const LOCKS = { held: "", none: "", released: ", lock let go", waits: ", waits for its lock" };
+const LOCKS = {
+  held: "",
+  none: "",
+  released: ", lock let go",
+  waits: ", waits for its lock",
+  fenced: ", fenced off: another client has taken it, and all requests fail",
+};
+/** A request may take some seconds without anything being wrong. */
+const SILENT_S = 10;
 
 function describeDisk({
   path,
@@ -69,11 +77,13 @@ function describeDisk({
   readOnly,
   direct,
   lock = "none",
+  silentSeconds = 0,
 }: DiskStatus): string {
   const access = readOnly ? "read-only" : "read and written";
   const cache = direct ? ", past the page cache" : "";
   const size = `${formatBytes(sizeBytes)} in blocks of ${formatBytes(blockSizeBytes)}`;
-  return `${path}: ${size}, ${access}${cache}${LOCKS[lock]}`;
+  const silence = silentSeconds < SILENT_S ? "" : `, unanswered for ${silentSeconds} s`;
+  return `${path}: ${size}, ${access}${cache}${LOCKS[lock]}${silence}`;
 }
 
 function membersOf(value: unknown): string {

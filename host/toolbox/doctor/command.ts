@@ -15,7 +15,7 @@ export function addDoctor(program: Command): void {
     )
     .option(
       "--image <PATH>",
-      "also look at this image or block device; or at a directory that is to hold images (default: where you are)",
+      "also look at this image, block device or rbd:POOL/IMAGE; or at a directory that is to hold images (default: where you are)",
     )
     .option("--json", "print JSON, for programs")
     .addHelpText(

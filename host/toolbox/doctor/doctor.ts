@@ -1,5 +1,6 @@
 // `vringd doctor`: makes all checks, and tells what they have found.
 import { STATUS_FAILED } from "../../command-line/program.ts";
+import { isRbdUri } from "../../storage/rbd/uri.ts";
 import { paint, printJson, printLines, terminalWidth, wrap } from "../terminal.ts";
 import type { DoctorOptions } from "./command.ts";
 import { type Finding, problem, type Status } from "./finding.ts";
@@ -33,7 +34,14 @@ async function kernelFindings(image: string): Promise<Finding[]> {
     import("./image.ts"),
     import("./virgl.ts"),
   ]);
-  return [...memoryFindings(), ...uringFindings(), ...imageFindings(image), await virglFinding()];
+  const images = isRbdUri(image) ? await rbdFindingsOf(image) : imageFindings(image);
+  return [...memoryFindings(), ...uringFindings(), ...images, await virglFinding()];
+}
+
+/** Ceph's libraries are loaded for whoever asks for them. */
+async function rbdFindingsOf(uri: string): Promise<Finding[]> {
+  const { rbdFindings } = await import("./rbd.ts");
+  return rbdFindings(uri);
 }
 
 function findingLines({ check, status, text, advice }: Finding): string[] {
