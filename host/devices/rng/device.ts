@@ -14,7 +14,6 @@ export class RngDevice implements VirtioDevice {
   readonly queues: readonly QueueSpec[] = [{ name: "requestq", credit: "all", recover: "repeat" }];
   readonly features = 0n;
   readonly migrates = true;
-  /** It has nothing that its driver knows of. */
   readonly succession = {};
   private readonly source: ByteSource;
   private readonly quota: Quota;
