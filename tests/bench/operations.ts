@@ -2,8 +2,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { endLogging, MigrationLog, startLogging } from "../support/moved-memory.ts";
-import { Observed } from "../support/observed.ts";
 import { MIGRATING } from "../support/two-processes.ts";
+import { UpgradedDaemon } from "../support/upgraded.ts";
 import { describeMachine } from "./machine.ts";
 import { spreadOf } from "./statistics.ts";
 
@@ -18,7 +18,7 @@ const GUEST_END = 2 ** 36;
 const PLUGGED = { gpa: 2 ** 35, byteLength: MIB, userAddress: 0x5500_0000_0000 };
 
 interface Disk {
-  observed: Observed;
+  upgraded: UpgradedDaemon;
   frontEnd: FrontEnd;
 }
 
@@ -30,39 +30,40 @@ interface Operation {
 const OPERATIONS: readonly Operation[] = [
   { name: "nothing, for 20 ms", run: () => sleep(PAUSE_MS) },
   {
-    name: "status, stats and metrics are read",
-    run: async ({ observed }) => {
-      for (const path of ["/v1/status", "/v1/stats", "/v1/metrics"]) await observed.ask("GET", path);
+    name: "status and stats are read",
+    run: async ({ upgraded }) => {
+      for (const path of ["/v1/status", "/v1/stats"]) await upgraded.ask("GET", path);
     },
   },
   {
     name: "resize: twice as large",
-    run: ({ observed }) => command(observed, "resize", `--size=${2 * DISK_BYTES}`),
+    run: ({ upgraded }) => command(upgraded, "resize", `--size=${2 * DISK_BYTES}`),
   },
   {
     name: "limits: set, and taken away",
-    run: async ({ observed }) => {
-      await command(observed, "limits", "iops-total=1000000");
-      await command(observed, "limits", "iops-total=0");
+    run: async ({ upgraded }) => {
+      await command(upgraded, "limits", "iops-total=1000000");
+      await command(upgraded, "limits", "iops-total=0");
     },
   },
   {
     name: "a second front-end connects, asks and leaves",
-    run: async ({ observed }) => {
-      await using other = await FrontEnd.open(observed.daemon.socketPath);
+    run: async ({ upgraded }) => {
+      await using other = await FrontEnd.open(upgraded.daemon.socketPath);
       await other.negotiate({ onlyAsks: true });
     },
   },
+  { name: "upgrade: another process serves", run: ({ upgraded }) => upgraded.upgrade() },
   { name: "memory hot-plug: a region is added and removed", run: plugMemory },
   { name: "migration: written pages are logged for 20 ms", run: logPages },
   { name: "the VMM's stop and cont", run: stopAndContinue },
   {
     name: "restart: SIGTERM, then the same command",
-    run: (disk) => restart(disk, () => disk.observed.daemon.stop()),
+    run: (disk) => restart(disk, () => disk.upgraded.daemon.stop()),
   },
   {
     name: "crash: SIGKILL, then the same command",
-    run: (disk) => restart(disk, () => disk.observed.daemon.kill9()),
+    run: (disk) => restart(disk, () => disk.upgraded.daemon.kill9()),
   },
 ];
 
@@ -81,12 +82,12 @@ export async function measureOperations({ rounds }: { rounds: number }): Promise
 
 /** In milliseconds. Each disk is a new one: no operation inherits what another has left. */
 async function longestRequest(run: Operation["run"]): Promise<number> {
-  await using observed = await Observed.start({ byteLength: DISK_BYTES });
-  await using frontEnd = await FrontEnd.connect(observed.daemon.socketPath, { ...MIGRATING, inflight: true });
+  await using upgraded = await UpgradedDaemon.start({ byteLength: DISK_BYTES });
+  await using frontEnd = await FrontEnd.connect(upgraded.daemon.socketPath, { ...MIGRATING, inflight: true });
   const load = new Load(frontEnd);
   await sleep(AROUND_MS);
   load.longestMs = 0;
-  await run({ observed, frontEnd });
+  await run({ upgraded, frontEnd });
   await sleep(AROUND_MS);
   await load.end();
   return load.longestMs;
@@ -118,10 +119,8 @@ class Load {
   }
 }
 
-async function command(observed: Observed, name: string, ...args: string[]): Promise<void> {
-  const body = JSON.stringify({ command: name, arguments: args });
-  const { status, text } = await observed.ask("POST", "/v1/commands", body);
-  if (status !== 200) throw new Error(`${name} was answered with ${status}: ${text}`);
+async function command(upgraded: UpgradedDaemon, name: string, ...args: string[]): Promise<void> {
+  await upgraded.ask("POST", "/v1/commands", { command: name, arguments: args });
 }
 
 async function plugMemory({ frontEnd }: Disk): Promise<void> {
@@ -144,10 +143,9 @@ async function stopAndContinue({ frontEnd }: Disk): Promise<void> {
   await frontEnd.startQueue(0, base);
 }
 
-async function restart({ observed, frontEnd }: Disk, end: () => Promise<unknown>): Promise<void> {
-  const { daemon } = observed;
+async function restart({ upgraded, frontEnd }: Disk, end: () => Promise<unknown>): Promise<void> {
   await end();
-  await Promise.all([daemon.restart(), frontEnd.reconnect(daemon.socketPath)]);
+  await Promise.all([upgraded.daemon.restart(), frontEnd.reconnect(upgraded.daemon.socketPath)]);
 }
 
 async function accepted(answer: Promise<bigint>): Promise<void> {

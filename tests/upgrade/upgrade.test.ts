@@ -8,7 +8,7 @@ import { UpgradeRun } from "../support/upgraded.ts";
 /** A process starts for each upgrade, which takes its time on a busy machine. */
 limitTests(600_000);
 
-const UPGRADES = Number(process.env.VRINGD_UPGRADES ?? 3);
+const UPGRADES = Number(process.env.VRINGD_TEST_UPGRADES ?? 3);
 
 for (const packed of [false, true]) {
   for (const inflight of [true, false]) {
