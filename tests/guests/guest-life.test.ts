@@ -1,9 +1,9 @@
 // A guest of each QEMU lives on its disk: boots from it, is reset, and keeps its files on a daemon that is killed again and again.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { limitTests } from "../support/bounded-test.ts";
+import { assertSound } from "../support/file-system.ts";
 import {
   lifeOnDisk,
   makeRootImage,
@@ -90,8 +90,7 @@ async function live(t: TestContext, qemu: Qemu, { packed, queues, kills }: Life)
   assert.equal(result.values.get("QUEUES"), String(queues));
   assertTracked(daemon);
   t.diagnostic(`${result.values.get("ROUND")} rounds of fio after the reset`);
-  const check = spawnSync("e2fsck", ["-f", "-n", daemon.imagePath], { encoding: "utf8" });
-  assert.equal(check.status, 0, check.stdout);
+  assertSound(daemon.imagePath);
 }
 
 async function liveWith(

@@ -1,9 +1,9 @@
 // A QEMU guest with its disk on vringd: split and packed rings, one and more queues, what reaches the disk.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { describe, test } from "node:test";
 import { VIRTIO_F_RING_PACKED } from "../../assembly/spec/virtqueue.ts";
 import { limitTests } from "../support/bounded-test.ts";
+import { assertSound } from "../support/file-system.ts";
 import {
   bootFromDisk,
   discardCheck,
@@ -43,8 +43,7 @@ describe("a QEMU guest", { skip, concurrency: 2 }, () => {
       const result = await runQemuGuest({ socketPath, script, packed, queues });
       assert.ok(result.ok, result.console);
       assert.equal(result.values.get("PACKED"), packed ? "1" : "0");
-      const check = spawnSync("e2fsck", ["-f", "-n", daemon.imagePath], { encoding: "utf8" });
-      assert.equal(check.status, 0, check.stdout);
+      assertSound(daemon.imagePath);
     });
   }
 

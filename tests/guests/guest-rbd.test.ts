@@ -1,13 +1,13 @@
 // A QEMU guest with its disk on an RBD image: a file system, a load that verifies itself while the daemon is killed, and what the
 // cluster holds then.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { limitTests } from "../support/bounded-test.ts";
 import { cephUnavailable } from "../support/ceph-cluster.ts";
+import { assertSound } from "../support/file-system.ts";
 import {
   ext4RoundTrip,
   qemuUnavailable,
@@ -38,8 +38,7 @@ describe("a QEMU guest on an RBD image", { skip }, () => {
     const exported = await rig.cluster.exported(image);
     const path = join(rig.cluster.directory, "exported");
     writeFileSync(path, exported);
-    const { status, stdout } = spawnSync("e2fsck", ["-f", "-n", path], { encoding: "utf8" });
-    assert.equal(status, 0, stdout);
+    assertSound(path);
     await using daemon = await rig.serve(image, "--read-only");
     const frontEnd = await FrontEnd.connect(daemon.socketPath);
     try {

@@ -1,10 +1,10 @@
 // A QEMU guest with its disk on vringd, and that on an NBD server: a file system, an fsync that is a flush, a server that is killed.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { limitTests } from "../support/bounded-test.ts";
+import { assertSound } from "../support/file-system.ts";
 import {
   ext4RoundTrip,
   qemuUnavailable,
@@ -42,11 +42,6 @@ async function start(program: "nbdkit" | "qemu-nbd"): Promise<NbdServer> {
   return NbdServer.start(options);
 }
 
-function checkFileSystem({ directory }: NbdServer): void {
-  const { status, stdout } = spawnSync("e2fsck", ["-f", "-n", imageOf(directory)], { encoding: "utf8" });
-  assert.equal(status, 0, stdout);
-}
-
 describe("a QEMU guest on an NBD export", { skip }, () => {
   for (const program of ["nbdkit", "qemu-nbd"] as const) {
     test(`keeps a file system on ${program}`, async () => {
@@ -56,7 +51,7 @@ describe("a QEMU guest on an NBD export", { skip }, () => {
       const result = await runQemuGuest({ socketPath, script: ext4RoundTrip, queues: 2 });
       assert.ok(result.ok, result.console);
       assert.equal(await daemon.stop(), 0);
-      checkFileSystem(server);
+      assertSound(imageOf(server.directory));
     });
   }
 
@@ -81,6 +76,6 @@ describe("a QEMU guest on an NBD export", { skip }, () => {
     const result = await guest.exit();
     assert.ok(result.ok, result.console);
     assert.equal(await daemon.stop(), 0);
-    checkFileSystem(server);
+    assertSound(imageOf(server.directory));
   });
 });

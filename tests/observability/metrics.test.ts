@@ -10,19 +10,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import dashboard from "../../host/observability/grafana-dashboard.json" with { type: "json" };
 import { formatMetricsAddress, parseMetricsAddress } from "../../host/observability/metrics-address.ts";
+import { freePort } from "../support/free-port.ts";
 import { ask, askPort } from "../support/observed.ts";
 import { skipWithout, whyNoProgram } from "../support/skip.ts";
 import { Vringd } from "../support/vringd.ts";
 
 const SCRAPE_TIMEOUT_MS = 30_000;
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** A sample's value by its name and labels, such as 'x{queue="0"}'. */
 function sampleOf(text: string, series: string): number | undefined {
