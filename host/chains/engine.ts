@@ -11,7 +11,7 @@ import type { Core } from "../core/core.ts";
 import type { Recovery, VirtioDevice } from "../devices/device.ts";
 import { inTime } from "../devices/patience.ts";
 import type { EngineWorker } from "../engines/engine.ts";
-import { type Operation, SoftwareEngine } from "../engines/software.ts";
+import { SoftwareEngine } from "../engines/software.ts";
 import { MemoryViews } from "../memory/memory-views.ts";
 import type { Log } from "../process/log.ts";
 import type { HeldChain } from "./chain.ts";
@@ -89,7 +89,8 @@ export class ChainsEngine extends SoftwareEngine {
     setImmediate(goOn);
   }
 
-  protected perform({ opcode, fd, address, length, offset, opFlags, userData }: Operation): boolean {
+  protected perform(sqe: number): boolean {
+    const { opcode, fd, address, length, offset, opFlags, userData } = this.operationAt(sqe);
     if (opcode !== OP_CHAIN) return false;
     const queue = this.queues.get(fd)!;
     const buffers = this.buffersOf(address, length, Number(offset));

@@ -65,7 +65,8 @@ export class ObjectEngine extends SoftwareEngine {
     setImmediate(goOn);
   }
 
-  protected perform(operation: Operation): boolean {
+  protected perform(sqe: number): boolean {
+    const operation = this.operationAt(sqe);
     if (operation.fd !== OBJECT_FD) return false;
     const { userData } = operation;
     let isDone = false;

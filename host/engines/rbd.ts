@@ -94,11 +94,7 @@ export class RbdEngine extends SoftwareEngine {
     close(this.eventfd);
   }
 
-  protected perform(): boolean {
-    throw new Error("performAt() takes all");
-  }
-
-  protected override performAt(sqe: number): boolean {
+  protected perform(sqe: number): boolean {
     const { view, traffic } = this;
     if (view.getInt32(sqe + SQE_FD, true) !== RBD_FD) return false;
     // A request's slot: it has one operation at a time.

@@ -75,13 +75,8 @@ export abstract class SoftwareEngine implements Engine {
     openPeerSignals();
   }
 
-  /** Does what an SQE for the disk asks, and calls complete() then or later. False: its descriptor is not the disk's. */
-  protected abstract perform(operation: Operation): boolean;
-
-  /** The same by where the SQE lies, for an engine to which an object for each is too much. */
-  protected performAt(sqe: number): boolean {
-    return this.perform(this.operationAt(sqe));
-  }
+  /** Does what the SQE there asks, and calls complete() then or later. False: its descriptor is not the disk's. */
+  protected abstract perform(sqe: number): boolean;
 
   attach(core: Core): void {
     const rings = this.workerPtr + WORKER_RINGS;
@@ -155,8 +150,9 @@ export abstract class SoftwareEngine implements Engine {
 
   /** `result`: a count or a negated errno. */
   protected complete(userData: bigint, result: number): void {
-    this.view.setBigUint64(this.nextCqe() + CQE_USER_DATA, userData, true);
-    this.publishCqe(result);
+    const cqe = this.nextCqe();
+    this.view.setBigUint64(cqe + CQE_USER_DATA, userData, true);
+    this.publish(cqe, result);
   }
 
   /** The same for user_data in two words of 32 bits, without a BigInt. */
@@ -164,15 +160,15 @@ export abstract class SoftwareEngine implements Engine {
     const cqe = this.nextCqe();
     this.view.setUint32(cqe + CQE_USER_DATA, low, true);
     this.view.setUint32(cqe + CQE_USER_DATA + 4, high, true);
-    this.publishCqe(result);
+    this.publish(cqe, result);
   }
 
   private nextCqe(): number {
     return this.cqes + ((Atomics.load(this.words, CQ_TAIL / 4) >>> 0) % CQ_ENTRIES) * CQE_SIZE;
   }
 
-  private publishCqe(result: number): void {
-    this.view.setInt32(this.nextCqe() + CQE_RES, result, true);
+  private publish(cqe: number, result: number): void {
+    this.view.setInt32(cqe + CQE_RES, result, true);
     Atomics.add(this.words, CQ_TAIL / 4, 1);
     this.endSleep?.();
   }
@@ -188,7 +184,7 @@ export abstract class SoftwareEngine implements Engine {
     Atomics.store(this.words, SQ_HEAD / 4, head + 1);
   }
 
-  private operationAt(sqe: number): Operation {
+  protected operationAt(sqe: number): Operation {
     const { view } = this;
     return {
       opcode: view.getUint8(sqe + SQE_OPCODE),
@@ -203,7 +199,7 @@ export abstract class SoftwareEngine implements Engine {
 
   private submit(sqe: number): void {
     if (this.view.getUint8(sqe + SQE_OPCODE) === IORING_OP_ASYNC_CANCEL) this.cancel(this.operationAt(sqe));
-    else if (!this.performAt(sqe)) this.waitForEvent(this.operationAt(sqe));
+    else if (!this.perform(sqe)) this.waitForEvent(this.operationAt(sqe));
   }
 
   private waitForEvent(operation: Operation): void {

@@ -30,7 +30,8 @@ export class ThreadsEngine extends SoftwareEngine {
     this.images = new Map(imageFds.map((fd) => [fd, hasteOf(fd)]));
   }
 
-  protected perform(operation: Operation): boolean {
+  protected perform(sqe: number): boolean {
+    const operation = this.operationAt(sqe);
     const haste = this.images.get(operation.fd);
     if (haste === undefined) return false;
     const { userData } = operation;

@@ -14,9 +14,7 @@ import {
   type StorageEngines,
   type StorageFacts,
 } from "./storage.ts";
-
-/** A turn of the event loop costs more than all else, so it takes all that there is. */
-const TURN_REQUESTS = 256;
+import { enginesHere } from "./this-thread.ts";
 
 const HERE_ALONE: Inheritance = {
   kind: "none",
@@ -85,24 +83,7 @@ export class ObjectStorage implements Storage {
   openEngines({ onFailure }: EnginesSetup): StorageEngines {
     const { object } = this;
     const { blockSize } = this.facts;
-    const form = {
-      fd: OBJECT_FD,
-      unalignedFd: OBJECT_FD,
-      directMask: 0,
-      marksDiscards: true,
-      // Only the object knows what a flush of its own means.
-      keepsAccount: true,
-      turnRequests: TURN_REQUESTS,
-    };
-    return {
-      recipe: {
-        place: "this-thread",
-        open: (worker) => new ObjectEngine(worker, object, blockSize, onFailure),
-      },
-      form,
-      tellsFailures: true,
-      close: () => {},
-    };
+    return enginesHere(OBJECT_FD, (worker) => new ObjectEngine(worker, object, blockSize, onFailure));
   }
 
   async close(): Promise<void> {

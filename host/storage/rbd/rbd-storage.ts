@@ -20,6 +20,7 @@ import {
   type StorageEngines,
   type StorageFacts,
 } from "../storage.ts";
+import { enginesHere } from "../this-thread.ts";
 import { Cluster } from "./cluster.ts";
 import { checkLockable, checkSettings, factsOf, type ImageFacts, openImage } from "./image.ts";
 import { takeLock } from "./lock.ts";
@@ -31,8 +32,6 @@ export interface RbdOptions extends FileStorageOptions {
   overlay?: string | undefined;
 }
 
-/** A turn of the event loop costs more than all else, so it takes all that there is. */
-const TURN_REQUESTS = 256;
 const FENCED =
   "another client has taken the image, and the cluster takes nothing from this one any more: all requests fail until the daemon is started anew";
 /** A new process is another client to the cluster, to which the lock would have to go meanwhile. */
@@ -119,24 +118,7 @@ export class RbdStorage implements Storage {
   openEngines({ onFailure }: EnginesSetup): StorageEngines {
     const { image, traffic, log, facts } = this;
     const fenced = () => log.error({ file: facts.name }, FENCED);
-    const form = {
-      fd: RBD_FD,
-      unalignedFd: RBD_FD,
-      directMask: 0,
-      marksDiscards: true,
-      // Nothing is cached, so there is nothing that a flush could lose.
-      keepsAccount: true,
-      turnRequests: TURN_REQUESTS,
-    };
-    return {
-      recipe: {
-        place: "this-thread",
-        open: (worker) => new RbdEngine(worker, image, traffic, onFailure, fenced),
-      },
-      form,
-      tellsFailures: true,
-      close: () => {},
-    };
+    return enginesHere(RBD_FD, (worker) => new RbdEngine(worker, image, traffic, onFailure, fenced));
   }
 
   async close(): Promise<void> {
