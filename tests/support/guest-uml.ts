@@ -1,8 +1,9 @@
 // Guests of user-mode Linux: the kernel is a process and itself the vhost-user front-end. One queue, split ring.
 import { execFileSync } from "node:child_process";
-import { accessSync, constants, statfsSync, writeFileSync } from "node:fs";
+import { accessSync, constants, readFileSync, statfsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { DISK } from "./guest-device.ts";
 import { buildInitramfs, imageUnavailable } from "./guest-image.ts";
 import {
@@ -12,7 +13,10 @@ import {
   type GuestResult,
   makeGuestDirectory,
 } from "./guest-process.ts";
+import { findCompiler } from "./runtimes.ts";
 import { findProgram } from "./skip.ts";
+
+const XSTATE_SOURCE = fileURLToPath(new URL("../../tests/guests/uml-xstate.c", import.meta.url));
 
 /** The reason why runUmlGuest cannot work here. */
 export function umlUnavailable(): string | undefined {
@@ -22,7 +26,7 @@ export function umlUnavailable(): string | undefined {
   } catch {
     return "user-mode-linux cannot run here, or its modules are missing";
   }
-  return imageUnavailable();
+  return imageUnavailable() ?? (hasAmx() ? findCompiler().missing : undefined);
 }
 
 export async function runUmlGuest(options: GuestOptions): Promise<GuestResult> {
@@ -48,7 +52,19 @@ export function startUmlGuest(options: GuestOptions): GuestProcess {
     ...(options.kernelArguments ?? []),
   ];
   // The guest's memory is a file that UML makes in TMPDIR.
-  return new GuestProcess({ command: "linux", args, directory, env: { TMPDIR: directory }, timeoutMs });
+  const env = { TMPDIR: directory, ...(hasAmx() && { LD_PRELOAD: buildXstate(directory) }) };
+  return new GuestProcess({ command: "linux", args, directory, env, timeoutMs });
+}
+
+/** UML before Linux 6.13 can't run a process on such a processor. */
+function hasAmx(): boolean {
+  return /^flags\s*:.* amx_tile\b/m.test(readFileSync("/proc/cpuinfo", "utf8"));
+}
+
+function buildXstate(directory: string): string {
+  const library = join(directory, "uml-xstate.so");
+  execFileSync(findCompiler().path!, ["-O2", "-shared", "-fPIC", XSTATE_SOURCE, "-o", library]);
+  return library;
 }
 
 function modulesDirectory(): string {
