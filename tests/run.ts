@@ -2,7 +2,7 @@
 // `node build/tests/run.mjs PART...` runs the files whose names contain one of the parts.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { finished } from "node:stream/promises";
 import { run } from "node:test";
@@ -51,6 +51,10 @@ const { values, positionals: parts } = parseArgs({
     "node-only": { type: "boolean", default: false },
   },
 });
+
+/** USER_HZ, which is the same for all of Linux' processors of today. */
+const TICKS_A_SECOND = 100;
+let cpuSeconds = 0;
 
 markRun();
 const isWhole = parts.length === 0 && !values["node-only"];
@@ -108,7 +112,16 @@ async function runCore(): Promise<{ status: number; text: string }> {
   return { status: status ?? 1, text };
 }
 
-/** As files end, since the report keeps their order and so is silent for minutes. */
+/** As files end, since the report keeps their order and so is silent for minutes. With the time that processors had for them. */
 function tellTime(name: string, ms: number): void {
-  console.error(`${(ms / 1000).toFixed(1).padStart(7)} s  ${name}`);
+  const before = cpuSeconds;
+  cpuSeconds = cpuSecondsOfEnded();
+  const [wall, cpu] = [ms / 1000, cpuSeconds - before].map((seconds) => seconds.toFixed(1).padStart(7));
+  console.error(`${wall} s ${cpu} s of CPU  ${name}`);
+}
+
+/** Of this process's children that have ended, and of theirs (proc(5), fields 16 and 17 of /proc/PID/stat). */
+function cpuSecondsOfEnded(): number {
+  const fields = readFileSync("/proc/self/stat", "latin1").replace(/.*\) /s, "").split(" ");
+  return (Number(fields[16 - 3]) + Number(fields[17 - 3])) / TICKS_A_SECOND;
 }

@@ -28,3 +28,8 @@ export interface ServiceState {
   /** As `Succession.give` has it. */
   readonly device: unknown;
 }
+
+/** Of the process that would take over if this one died; undefined: none could. */
+export interface StandbyState {
+  pid: number | undefined;
+}

@@ -85,8 +85,17 @@ export class Service {
 
   /** What another process starts with that is to go on with it. */
   offer(): ServiceOffer {
-    const device = this.backend.device.succession!.offer?.();
-    return { listening: descriptorOf(this.frontEnds.listening), device };
+    return { ...this.entrance(), device: this.backend.device.succession!.offer?.() };
+  }
+
+  /** The same, of one that opens the device for itself. */
+  entrance(): ServiceOffer {
+    return { listening: descriptorOf(this.frontEnds.listening), device: undefined };
+  }
+
+  /** Whether front-ends can still come when this process has died. */
+  get outlivesProcess(): boolean {
+    return !("fd" in this.options.entrance) || this.frontEnds.listening !== undefined;
   }
 
   /** Has that process go on, as Backend.handOver() does. Nobody comes in meanwhile. */

@@ -17,6 +17,8 @@ export interface DeviceProgram<T extends OptionTable = OptionTable> {
   readonly traits?: DeviceTraits;
   /** Left out, or undefined: there is one device, which open() makes. Throws UsageError, and StartError. */
   members?(values: ValuesOf<T>): Promise<readonly Member[] | undefined>;
+  /** Whether a process is to be kept that serves as soon as this one has died. Left out: never. */
+  standsBy?(values: ValuesOf<T>): boolean;
   /** Makes the device. Throws StartError; what it has opened is closed by the device's close(). */
   open(values: ValuesOf<T>, context: OpenContext): Promise<AnyDevice>;
 }

@@ -59,6 +59,12 @@ export class Metrics {
       "Whether a front-end is connected.",
       this.ofEach(({ backend }) => [[{}, Number(backend.frontEnds.length > 0)]]),
     );
+    if (this.subjects[0]!.standby)
+      this.gauge(
+        "standby_ready",
+        "Whether a standby would take over if this process died.",
+        this.ofEach(({ standby }) => [[{}, Number(standby?.pid !== undefined)]]),
+      );
     this.counter(
       "rings_broken_total",
       "Rings that their drivers broke.",

@@ -31,6 +31,8 @@ export interface Status {
   engine: string;
   threads: number;
   logLevel: string;
+  /** Left out: none is kept. `pid`: of the process that would take over if this one died; null: none could now. */
+  standby?: { pid: number | null };
   entrance: Entrance;
   /** The one that is served, or else the one that came first. */
   frontEnd: FrontEndStatus | null;
@@ -59,7 +61,7 @@ export interface RingStatus {
   brokenBecause: string | null;
 }
 
-export function statusOf({ name, entrance, backend }: Subject, logLevel: string): Status {
+export function statusOf({ name, entrance, standby, backend }: Subject, logLevel: string): Status {
   const { device, workers } = backend;
   const frontEnds = backend.frontEnds.map((each) => describeFrontEnd(each, device));
   return {
@@ -71,6 +73,7 @@ export function statusOf({ name, entrance, backend }: Subject, logLevel: string)
     engine: workers.engine,
     threads: workers.threads,
     logLevel,
+    ...(standby && { standby: { pid: standby.pid ?? null } }),
     ...device.facts?.status,
     entrance,
     frontEnd: frontEnds.find(({ served }) => served) ?? frontEnds[0] ?? null,

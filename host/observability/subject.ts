@@ -1,6 +1,7 @@
 // What there is to observe: the running device, as it shows itself to those who only look.
 import type { Activity } from "../backend/activity.ts";
 import type { Backend, FrontEndState } from "../backend/backend.ts";
+import type { StandbyState } from "../backend/service-state.ts";
 import type { Device } from "../devices/device.ts";
 import type { Entrance } from "../protocol/entrance.ts";
 
@@ -10,6 +11,8 @@ export interface Subject {
   entrance: Entrance;
   /** What tells its metrics from those of other devices in the process. Left out: there are none. */
   labels?: Readonly<Record<string, string>> | undefined;
+  /** Left out: none is kept. */
+  standby?: StandbyState | undefined;
   backend: {
     readonly device: Pick<
       Device,

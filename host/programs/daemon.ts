@@ -13,7 +13,9 @@ import { leaveDeletedDirectory } from "../process/working-directory.ts";
 import type { AccessChoice } from "../protocol/entrance.ts";
 import { SUCCESSOR_FD } from "../upgrade/messages.ts";
 import type { Predecessor } from "../upgrade/predecessor.ts";
+import type { Standby } from "../upgrade/standby.ts";
 import { closeAll, type DeviceChoice, runAll, type Served, startAll } from "./served.ts";
+import { makeStandby, standBy } from "./standing-by.ts";
 import type { Upgraded } from "./upgrading.ts";
 
 export interface DaemonOptions {
@@ -27,6 +29,8 @@ export interface DaemonOptions {
   once: boolean;
   /** Offer packed virtqueues too. */
   packed: boolean;
+  /** Keep a process that serves as soon as this one has died. */
+  standby: boolean;
   observability: ObservabilityOptions;
   /** What the options name in the file system. */
   paths: readonly string[];
@@ -70,6 +74,7 @@ async function start(
   try {
     const inherited = predecessor?.offer.services;
     const served = await startAll(options.devices, options, inherited, stopping, log);
+    if (predecessor?.offer.standsBy) return await standBy(served, options.name, predecessor, stopping, log);
     if (predecessor && !stopping.aborted) await predecessor.takeOver(served.map(({ service }) => service));
     return served;
   } catch (error) {
@@ -80,7 +85,7 @@ async function start(
   }
 }
 
-/** It is this process's parent, which has started it for an upgrade. */
+/** It is this process's parent, which has started it for an upgrade, or to stand by. */
 async function findPredecessor(name: string): Promise<Predecessor | undefined> {
   if (process.env[SUCCESSOR_FD] === undefined) return undefined;
   const { Predecessor } = await import("../upgrade/predecessor.ts");
@@ -89,7 +94,7 @@ async function findPredecessor(name: string): Promise<Predecessor | undefined> {
 
 async function serve(
   served: readonly Served[],
-  { name, observability: choice }: DaemonOptions,
+  { name, observability: choice, standby: isStandbyWanted }: DaemonOptions,
   predecessor: Predecessor | undefined,
   stopping: AbortSignal,
   manager: Tell,
@@ -98,7 +103,10 @@ async function serve(
   let observability: Observability | undefined;
   const tell = predecessor ? afterEnd(predecessor, manager) : manager;
   const inherited = predecessor?.offer.sockets;
-  const upgrade = () => ({ name, served, observability: observability!, tell, stopping, log });
+  const upgrade = () => ({ name, served, observability: observability!, standby, tell, stopping, log });
+  let standby: Standby | undefined;
+  const standbyState = isStandbyWanted ? { pid: undefined } : undefined;
+  for (const { subject } of served) subject.standby = standbyState;
   try {
     observability = await observe({ ...choice, inherited }, upgrade, served, log).catch((error: unknown) => {
       // Too late to refuse: a guest is served.
@@ -106,14 +114,17 @@ async function serve(
       log.error({ reason: error.told(optionFor) }, "nobody can look from outside");
       return undefined;
     });
+    if (standbyState) standby = await makeStandby(name, served, observability, standbyState, stopping, log);
     onStatusSignal(() => {
       for (const each of served) logStatus(each);
     });
     for (const { subject, log } of served)
       log.info({ ...subject.entrance, ...subject.backend.device.facts?.log }, "ready");
     tell("READY=1");
+    standby?.start();
     await runAll(served, (status) => tell(`STATUS=${status}`));
   } finally {
+    await standby?.end();
     // Before a device lets go of its image: a successor that has waited for that needs the name of this socket.
     observability?.close();
     await closeAll(served);
@@ -132,6 +143,8 @@ function logStatus({ subject, log }: Served): void {
 /** The manager hears only its main process, which the predecessor has been until now. */
 function afterEnd(predecessor: Predecessor, tell: Tell): Tell {
   const ended = predecessor.ended();
+  // One that has died has not said so.
+  if (predecessor.offer.standsBy) tell(`MAINPID=${process.pid}`);
   return (...assignments) => void ended.then(() => tell(...assignments));
 }
 

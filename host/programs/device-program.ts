@@ -83,6 +83,7 @@ async function main(program: DeviceProgram): Promise<void> {
     access: accessOf(frame, entrances),
     once: frame.once,
     packed: frame.packed,
+    standby: program.standsBy?.(values) ?? false,
     observability: observabilityOf(frame),
     paths: [
       ...pathsAmong(program.options, values),

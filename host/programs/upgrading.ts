@@ -6,6 +6,7 @@ import type { Observability } from "../observability/observability.ts";
 import type { Upgrader } from "../observability/upgrader.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
 import { programArguments } from "../process/paths.ts";
+import type { Standby } from "../upgrade/standby.ts";
 import { commandOf, SuccessorLost } from "../upgrade/successor.ts";
 import { Upgrade } from "../upgrade/upgrade.ts";
 import type { Served } from "./served.ts";
@@ -17,6 +18,7 @@ export interface Upgraded {
   readonly name: string;
   readonly served: readonly Served[];
   readonly observability: Observability;
+  readonly standby: Standby | undefined;
   readonly tell: Tell;
   readonly stopping: AbortSignal;
   readonly log: LimitedLog;
@@ -30,18 +32,23 @@ export class Upgrading implements Upgrader {
   constructor(private readonly daemon: () => Upgraded) {}
 
   async run(binary: string | undefined): Promise<Record<string, string | number>> {
-    const { name, served, observability, stopping, log } = this.daemon();
+    const { name, served, observability, standby, stopping, log } = this.daemon();
     this.upgrade ??= new Upgrade(
       served.map(({ service }) => service),
       { name, sockets: () => observability.sockets(), logLevel: () => log.level, stopping, log },
     );
+    // The successor keeps one of its own.
+    await standby?.end();
     try {
       const { pid, release, pauseMs } = await this.upgrade.run(commandOf(binary, programArguments()));
       log.info({ pid, release, pauseMs: Math.round(pauseMs) }, "a successor serves");
       void this.end(pid);
       return { pid, release, pauseMs: Math.round(pauseMs * 10) / 10 };
     } catch (error) {
-      if (!(error instanceof SuccessorLost)) throw error;
+      if (!(error instanceof SuccessorLost)) {
+        standby?.start();
+        throw error;
+      }
       log.error({ reason: error.message }, "nobody serves any more, which a new start can change");
       log.flush();
       return exitNow(1);

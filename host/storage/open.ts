@@ -10,6 +10,7 @@ import { SIGNATURE_BYTES } from "./file/format.ts";
 import { type Identity, serialFrom } from "./file/identity.ts";
 import { checkRaw } from "./file/raw-check.ts";
 import { recordServedRaw } from "./file/raw-record.ts";
+import { handoverWanted } from "./handover-wanted.ts";
 import { MemoryDisk } from "./memory.ts";
 import { isNbdUri, parseNbdUri } from "./nbd/uri.ts";
 import { ObjectStorage } from "./object.ts";
@@ -35,9 +36,10 @@ const SCHEMES: Readonly<Record<string, Open>> = {
 /** `stopping` ends a wait for the image's lock. Throws StartError. */
 export async function openStorage(choice: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {
   if (isRbdUri(choice.path)) return openRbd(choice, stopping, log);
-  refuseIncoming(choice);
+  refuseAlone(choice);
   const { succeeds = false, inherited } = choice;
-  const options = { ...choice, incoming: choice.incoming || (succeeds && inherited === undefined) };
+  const opensLater = choice.incoming || (succeeds && inherited === undefined);
+  const options = { ...choice, incoming: opensLater, fromThisHost: !choice.incoming };
   const named = await openScheme(options, stopping, log);
   if (options.overlay === undefined && named === undefined) {
     return withPadding(await FileStorage.open(options, stopping, log), options);
@@ -50,11 +52,13 @@ export async function openStorage(choice: StorageChoice, stopping: AbortSignal, 
   }
 }
 
-/** Throws StartError for what no other process can hand over. */
-function refuseIncoming({ incoming, overlay, path }: StorageChoice): void {
-  if (!incoming || overlay !== undefined || isNbdUri(path) || schemeOf(path) === undefined) return;
+/** Throws StartError for what can't go from one process to another, where that is wanted. */
+function refuseAlone(options: StorageChoice): void {
+  const { overlay, path } = options;
+  const wanted = handoverWanted(options);
+  if (wanted === undefined || overlay !== undefined || isNbdUri(path) || schemeOf(path) === undefined) return;
   throw new StartError(
-    `${path} is this process's alone, and can't be handed over by another: leave out ${choice("incoming")}`,
+    `${path} is this process's alone, and can't go to another: leave out ${choice(wanted)}`,
   );
 }
 
@@ -89,7 +93,7 @@ const ANEW: Inheritance = { kind: "anew" };
 function openOverlay(
   path: string,
   base: string | BlockDisk,
-  { readOnly, format, lock, lockTimeoutMs, incoming = false }: StorageChoice,
+  { readOnly, format, lock, lockTimeoutMs, incoming = false, fromThisHost = false }: StorageChoice,
   signal: AbortSignal,
   log: Log,
 ): Promise<OverlayDisk> {
@@ -101,6 +105,7 @@ function openOverlay(
     lock,
     lockTimeoutMs,
     incoming,
+    fromThisHost,
     signal,
     log,
   });

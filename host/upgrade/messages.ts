@@ -20,6 +20,8 @@ export interface Greeting {
 /** The predecessor, while it serves. */
 export interface Offer {
   readonly pid: number;
+  /** The successor waits until the predecessor has died, opens all devices for itself, and is told nothing more. */
+  readonly standsBy?: boolean;
   readonly logLevel: string;
   readonly services: readonly ServiceOffer[];
   /** Where others look from outside, by address. */

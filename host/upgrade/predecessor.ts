@@ -1,4 +1,5 @@
-// The process in whose place this one is started, as we see it: it serves until we have said that we take over.
+// The process in whose place this one is started, as we see it: it serves until we have said that we take over, or until it dies.
+import { once } from "node:events";
 import type { Service } from "../backend/service.ts";
 import { StartError } from "../errors.ts";
 import { setNonBlocking } from "../linux/unix-socket.ts";
@@ -47,6 +48,15 @@ export class Predecessor {
     for (const service of services) await service.goOn();
   }
 
+  /** Resolves when the predecessor has died, and what it served is to be served here; or when `stopping` is. */
+  async standBy(services: readonly Service[], stopping: AbortSignal): Promise<void> {
+    const prepared: Prepared = {};
+    await this.channel.send(prepared).catch(() => {});
+    await Promise.race([this.ended(), untilAborted(stopping)]);
+    if (stopping.aborted) return;
+    for (const service of services) await service.goOn();
+  }
+
   /** We can't. */
   async refuse(failed: string): Promise<void> {
     await this.channel.send({ failed }).catch(() => {});
@@ -57,6 +67,10 @@ export class Predecessor {
     while ((await this.channel.receive()) !== undefined);
     this.channel.close();
   }
+}
+
+async function untilAborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await once(signal, "abort");
 }
 
 async function next<T>(channel: Channel): Promise<T> {

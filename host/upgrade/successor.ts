@@ -51,7 +51,8 @@ function checkOwner(path: string): void {
 }
 
 export class Successor {
-  private readonly ended: Promise<string>;
+  /** How. */
+  readonly ended: Promise<string>;
 
   private constructor(
     private readonly child: ChildProcess,

@@ -4,33 +4,16 @@
 // successor, this one goes on, as after a crash of its own.
 import type { Service } from "../backend/service.ts";
 import type { ServiceState } from "../backend/service-state.ts";
-import type { Descriptor } from "../linux/descriptor.ts";
-import type { Log } from "../process/log.ts";
-import {
-  type Greeting,
-  type Offer,
-  type Prepared,
-  STATE_VERSION,
-  type State,
-  type Taken,
-} from "./messages.ts";
+import type { State, Taken } from "./messages.ts";
+import { prepare, type ReplacedProcess } from "./preparation.ts";
 import { type Command, Successor } from "./successor.ts";
 
-/** To load, to compile, and to open the devices, on a busy machine. */
-const PREPARE_MS = 60_000;
 /** While no ring runs. */
 const SWITCH_MS = 5000;
 
-const UNPREPARED = `was not ready to take over after ${PREPARE_MS / 1000} s`;
 const LATE = `has not taken over within the ${SWITCH_MS / 1000} s that a guest may have to wait`;
 
-export interface UpgradedProcess {
-  /** The program's name. */
-  readonly name: string;
-  /** Where others look from outside, by address. */
-  sockets(): Record<string, Descriptor>;
-  logLevel(): string;
-  readonly log: Log;
+export interface UpgradedProcess extends ReplacedProcess {
   /** The process was told to end. */
   readonly stopping: AbortSignal;
 }
@@ -68,7 +51,8 @@ export class Upgrade {
     this.own.log.info({ command: command.join(" ") }, "a successor starts");
     const successor = Successor.start(command);
     try {
-      const { release } = await this.prepare(successor);
+      const offers = () => this.services.map((service) => service.offer());
+      const { release } = await prepare(successor, this.own, offers);
       const pauseMs = await this.change(successor);
       successor.letGo();
       return { pid: successor.pid, release, pauseMs };
@@ -81,22 +65,6 @@ export class Upgrade {
 
   private refuse(): void {
     for (const { obstacle } of this.services) if (obstacle !== undefined) throw new RangeError(obstacle);
-  }
-
-  private async prepare(successor: Successor): Promise<Greeting> {
-    const { name, sockets, logLevel } = this.own;
-    const greeting = await successor.receive<Greeting>(PREPARE_MS, UNPREPARED);
-    const { program, stateVersion, release } = greeting;
-    if (program !== name) throw new RangeError(`that is ${program}, not ${name}`);
-    if (stateVersion !== STATE_VERSION)
-      throw new RangeError(
-        `${program} ${release} hands over by version ${stateVersion} of the state, this process by ${STATE_VERSION}: end this one and start the other`,
-      );
-    const services = this.services.map((service) => service.offer());
-    const offer: Offer = { pid: process.pid, logLevel: logLevel(), services, sockets: sockets() };
-    successor.tell(offer);
-    await successor.receive<Prepared>(PREPARE_MS, UNPREPARED);
-    return greeting;
   }
 
   /** Resolves with how long it took. */

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { endLogging, MigrationLog, startLogging } from "../support/moved-memory.ts";
+import { StandingBy } from "../support/standing-by.ts";
 import { MIGRATING } from "../support/two-processes.ts";
 import { UpgradedDaemon } from "../support/upgraded.ts";
 import { describeMachine } from "./machine.ts";
@@ -19,11 +20,13 @@ const PLUGGED = { gpa: 2 ** 35, byteLength: MIB, userAddress: 0x5500_0000_0000 }
 
 interface Disk {
   upgraded: UpgradedDaemon;
+  standing: StandingBy;
   frontEnd: FrontEnd;
 }
 
 interface Operation {
   name: string;
+  hasStandby?: true;
   run: (disk: Disk) => Promise<unknown>;
 }
 
@@ -65,6 +68,14 @@ const OPERATIONS: readonly Operation[] = [
     name: "crash: SIGKILL, then the same command",
     run: (disk) => restart(disk, () => disk.upgraded.daemon.kill9()),
   },
+  {
+    name: "crash: SIGKILL, and the standby takes over",
+    hasStandby: true,
+    run: async ({ upgraded, standing, frontEnd }) => {
+      await standing.kill9();
+      await frontEnd.reconnect(upgraded.daemon.socketPath);
+    },
+  },
 ];
 
 export async function measureOperations({ rounds }: { rounds: number }): Promise<void> {
@@ -72,22 +83,25 @@ export async function measureOperations({ rounds }: { rounds: number }): Promise
   console.log(
     `The longest of the reads of 4 KiB, ${DEPTH} in flight, that an operation meets, in ms; ${rounds} times each`,
   );
-  for (const { name, run } of OPERATIONS) {
+  for (const { name, ...operation } of OPERATIONS) {
     const longest: number[] = [];
-    for (let round = 0; round < rounds; round++) longest.push(await longestRequest(run));
+    for (let round = 0; round < rounds; round++) longest.push(await longestRequest(operation));
     const { median, min, max } = spreadOf(longest);
     console.log(`${name}: ${median.toFixed(1)} (${min.toFixed(1)} to ${max.toFixed(1)})`);
   }
 }
 
 /** In milliseconds. Each disk is a new one: no operation inherits what another has left. */
-async function longestRequest(run: Operation["run"]): Promise<number> {
-  await using upgraded = await UpgradedDaemon.start({ byteLength: DISK_BYTES });
+async function longestRequest({ hasStandby, run }: Omit<Operation, "name">): Promise<number> {
+  const args = hasStandby ? ["--standby"] : [];
+  await using upgraded = await UpgradedDaemon.start({ byteLength: DISK_BYTES, args });
+  await using standing = new StandingBy(upgraded.daemon);
   await using frontEnd = await FrontEnd.connect(upgraded.daemon.socketPath, { ...MIGRATING, inflight: true });
+  if (hasStandby) await standing.standby();
   const load = new Load(frontEnd);
   await sleep(AROUND_MS);
   load.longestMs = 0;
-  await run({ upgraded, frontEnd });
+  await run({ upgraded, standing, frontEnd });
   await sleep(AROUND_MS);
   await load.end();
   return load.longestMs;

@@ -9,7 +9,7 @@ import { tellSeed } from "../support/random.ts";
 /** Some seconds of work, on a machine that may have much else to do. */
 limitTests(600_000);
 
-const LIVES = Number(process.env.VRINGD_TEST_RUNS ?? 40);
+const LIVES = Number(process.env.VRINGD_TEST_RUNS ?? 20);
 
 for (const type of DEVICE_TYPES) {
   test(`${type} does what a device may, whatever it is told`, async (t) => {

@@ -1,7 +1,7 @@
 // vringd-vsock with Linux' own driver: under QEMU's own front-end of three releases, and in user-mode-linux.
 import assert from "node:assert/strict";
 import type { Socket } from "node:net";
-import { describe, type TestContext, test } from "node:test";
+import { after, before, describe, type TestContext, test } from "node:test";
 import { VSOCK_CID_HOST } from "../../assembly/spec/virtio-vsock.ts";
 import { SocketSet } from "../../host/linux/socket-set.ts";
 import { limitTests } from "../support/bounded-test.ts";
@@ -42,20 +42,6 @@ const SUMMED_BY_HOST = (port: number) =>
   `mkfifo copy; (sha256sum < copy | cut -c1-64 > sum) & head -c ${BYTES} /dev/urandom | tee copy | ` +
   `socat -u - VSOCK-CONNECT:2:${port}; wait; rm copy; cat sum`;
 
-async function withGuest(
-  start: Start,
-  use: (daemon: Vringd, guest: GuestProcess) => Promise<void>,
-): Promise<void> {
-  await using daemon = await startVsock({ args: ["--log-level=debug"] });
-  await using guest = await start(daemon);
-  await guest.waitForReport("READY", LIMIT_MS);
-  await use(daemon, guest);
-  guest.send("end");
-  const { ok, console } = await guest.exit();
-  assert.ok(ok, console);
-  assert.deepEqual(daemon.linesLike(/ (warn|error) /), []);
-}
-
 async function heardBy(socket: Socket, byteLength: number): Promise<string> {
   let heard = "";
   socket.on("data", (bytes) => {
@@ -69,85 +55,92 @@ async function heardBy(socket: Socket, byteLength: number): Promise<string> {
   return heard;
 }
 
+/** One guest for all that it outlives. */
 function testGuest(start: Start): void {
-  test(`carries ${BYTES / 2 ** 20} MiB from the guest to the host, and back`, async (t) => {
-    await withGuest(start, async (daemon, guest) => {
-      using listener = await listenForGuest(daemon, 5000);
-      const said = ask(guest, SUMMED_BY_HOST(5000));
-      const [heard, sum] = await Promise.all([listener.next().then(sumOf), timed(t, "to the host", said)]);
-      assert.deepEqual(heard, { sum, byteLength: BYTES });
+  let daemon: Vringd;
+  let guest: GuestProcess;
 
-      guest.send(
-        "socat -u VSOCK-LISTEN:1234 - | sha256sum | cut -c1-64 > heard && report HEARD $(cat heard)",
-      );
-      const socket = await reachGuest(daemon, 1234);
-      const spoken = await sayRandom(socket, BYTES);
-      assert.equal(await timed(t, "to the guest", guest.waitForReport("HEARD", ANSWER_MS)), spoken);
-    });
+  before(async () => {
+    daemon = await startVsock({ args: ["--log-level=debug"] });
+    guest = await start(daemon);
+    await guest.waitForReport("READY", LIMIT_MS);
+  });
+
+  after(async () => {
+    await using _daemon = daemon;
+    await using _guest = guest;
+    guest.send("end");
+    const { ok, console } = await guest.exit();
+    assert.ok(ok, console);
+    assert.deepEqual(daemon.linesLike(/ (warn|error) /), []);
+  });
+
+  test(`carries ${BYTES / 2 ** 20} MiB from the guest to the host, and back`, async (t) => {
+    using listener = await listenForGuest(daemon, 5000);
+    const said = ask(guest, SUMMED_BY_HOST(5000));
+    const [heard, sum] = await Promise.all([listener.next().then(sumOf), timed(t, "to the host", said)]);
+    assert.deepEqual(heard, { sum, byteLength: BYTES });
+
+    guest.send("socat -u VSOCK-LISTEN:1234 - | sha256sum | cut -c1-64 > heard && report HEARD $(cat heard)");
+    const socket = await reachGuest(daemon, 1234);
+    const spoken = await sayRandom(socket, BYTES);
+    assert.equal(await timed(t, "to the guest", guest.waitForReport("HEARD", ANSWER_MS)), spoken);
   });
 
   test(`has ${CONNECTIONS} connections at once, and either side ends its own direction`, async () => {
-    await withGuest(start, async (daemon, guest) => {
-      guest.send("socat VSOCK-LISTEN:1234,fork,backlog=300 PIPE &");
-      (await reachGuest(daemon, 1234)).destroy();
-      const sockets = await Promise.all(Array.from({ length: CONNECTIONS }, () => callGuest(daemon, 1234)));
-      const words = sockets.map((_, i) => `this is number ${i}: ${"x".repeat(i * 50)}`);
-      for (const [i, socket] of sockets.entries()) socket.write(words[i]!);
-      for (const [i, socket] of sockets.entries())
-        assert.equal(await heardBy(socket, words[i]!.length), words[i]);
-      for (const socket of sockets) socket.destroy();
+    guest.send("socat VSOCK-LISTEN:1234,fork,backlog=300 PIPE &");
+    (await reachGuest(daemon, 1234)).destroy();
+    const sockets = await Promise.all(Array.from({ length: CONNECTIONS }, () => callGuest(daemon, 1234)));
+    const words = sockets.map((_, i) => `this is number ${i}: ${"x".repeat(i * 50)}`);
+    for (const [i, socket] of sockets.entries()) socket.write(words[i]!);
+    for (const [i, socket] of sockets.entries())
+      assert.equal(await heardBy(socket, words[i]!.length), words[i]);
+    for (const socket of sockets) socket.destroy();
 
-      const asked = await listenInGuest(guest, daemon, 1235, "socat VSOCK-LISTEN:1235,fork SYSTEM:sha256sum");
-      const sum = await sayRandom(asked, 1 << 20);
-      assert.equal((await heardBy(asked, 64)).slice(0, 64), sum);
-    });
+    const asked = await listenInGuest(guest, daemon, 1235, "socat VSOCK-LISTEN:1235,fork SYSTEM:sha256sum");
+    const sum = await sayRandom(asked, 1 << 20);
+    assert.equal((await heardBy(asked, 64)).slice(0, 64), sum);
   });
 
   test("resets whoever calls where nobody listens", async () => {
-    await withGuest(start, async (daemon, guest) => {
-      await assert.rejects(callGuest(daemon, 4321), /nobody answers/);
-      assert.match(await ask(guest, "socat - VSOCK-CONNECT:2:4321 2>&1 < /dev/null"), /reset/i);
-    });
+    await assert.rejects(callGuest(daemon, 4321), /nobody answers/);
+    assert.match(await ask(guest, "socat - VSOCK-CONNECT:2:4321 2>&1 < /dev/null"), /reset/i);
   });
 
   test("keeps the ends of messages", async () => {
-    await withGuest(start, async (daemon, guest) => {
-      using messages = listenForMessages(daemon, 6000);
-      // It reads four bytes at a time, and sends what it has read.
-      guest.send(`printf 'one\\ntwo\\nsix\\n' | socat -u -b 4 - ${toHost(6000)}`);
-      const speaker = await messages.next();
-      for (const word of ["one", "two", "six"])
-        assert.equal(String(await speaker.hear(ANSWER_MS)), `${word}\n`);
-      assert.equal(await speaker.hear(ANSWER_MS), undefined);
+    using messages = listenForMessages(daemon, 6000);
+    // It reads four bytes at a time, and sends what it has read.
+    guest.send(`printf 'one\\ntwo\\nsix\\n' | socat -u -b 4 - ${toHost(6000)}`);
+    const speaker = await messages.next();
+    for (const word of ["one", "two", "six"])
+      assert.equal(String(await speaker.hear(ANSWER_MS)), `${word}\n`);
+    assert.equal(await speaker.hear(ANSWER_MS), undefined);
 
-      guest.send(
-        `socat -u -v -b 65536 ${toHost(6000)} - 2>&1 > /dev/null | sed -n 's/.*length=\\([0-9]*\\).*/\\1/p' > lengths; report LENGTHS "$(echo $(cat lengths))"`,
-      );
-      const listener = await messages.next();
-      const lengths = [5, 4096, 1, 60_000, 3000];
-      for (const length of lengths) await listener.said(Buffer.alloc(length, "x"));
-      listener.close();
-      assert.equal(await guest.waitForReport("LENGTHS", ANSWER_MS), lengths.join(" "));
-    });
+    guest.send(
+      `socat -u -v -b 65536 ${toHost(6000)} - 2>&1 > /dev/null | sed -n 's/.*length=\\([0-9]*\\).*/\\1/p' > lengths; report LENGTHS "$(echo $(cat lengths))"`,
+    );
+    const listener = await messages.next();
+    const lengths = [5, 4096, 1, 60_000, 3000];
+    for (const length of lengths) await listener.said(Buffer.alloc(length, "x"));
+    listener.close();
+    assert.equal(await guest.waitForReport("LENGTHS", ANSWER_MS), lengths.join(" "));
   });
 
   test("goes on for all others where one program of the host never reads", async () => {
-    await withGuest(start, async (daemon, guest) => {
-      using stuck = await listenForGuest(daemon, 5001);
-      guest.send("socat -u /dev/zero VSOCK-CONNECT:2:5001 & stuck=$!");
-      const silent = await stuck.next();
-      using listener = await listenForGuest(daemon, 5000);
-      const said = ask(
-        guest,
-        "head -c 8000000 /dev/urandom > r; socat -u FILE:r VSOCK-CONNECT:2:5000; sha256sum < r | cut -c1-64",
-      );
-      const [{ sum }, spoken] = await Promise.all([listener.next().then(sumOf), said]);
-      assert.equal(sum, spoken);
-      silent.destroy();
-      // Its writer hears that nobody reads any more.
-      guest.send("wait $stuck || :; report WRITER over");
-      assert.equal(await guest.waitForReport("WRITER", ANSWER_MS), "over");
-    });
+    using stuck = await listenForGuest(daemon, 5001);
+    guest.send("socat -u /dev/zero VSOCK-CONNECT:2:5001 & stuck=$!");
+    const silent = await stuck.next();
+    using listener = await listenForGuest(daemon, 5000);
+    const said = ask(
+      guest,
+      "head -c 8000000 /dev/urandom > r; socat -u FILE:r VSOCK-CONNECT:2:5000; sha256sum < r | cut -c1-64",
+    );
+    const [{ sum }, spoken] = await Promise.all([listener.next().then(sumOf), said]);
+    assert.equal(sum, spoken);
+    silent.destroy();
+    // Its writer hears that nobody reads any more.
+    guest.send("wait $stuck || :; report WRITER over");
+    assert.equal(await guest.waitForReport("WRITER", ANSWER_MS), "over");
   });
 
   test("leaves nothing behind when it is killed", async () => {

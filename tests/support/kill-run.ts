@@ -8,8 +8,9 @@ import { countInflight } from "./inflight-entries.ts";
 import { readOverlay } from "./overlay-contents.ts";
 import type { Random } from "./random.ts";
 import { SectorModel } from "./sector-model.ts";
+import { StandingBy } from "./standing-by.ts";
 import { until } from "./until.ts";
-import { Vringd } from "./vringd.ts";
+import { type Ending, Vringd } from "./vringd.ts";
 
 export interface KillOptions {
   packed: boolean;
@@ -34,6 +35,8 @@ export interface KillOptions {
   lostAfterMs?: number;
   /** As in VringdOptions. */
   env?: Readonly<Record<string, string>>;
+  /** Nobody starts the daemon anew: it has a standby. */
+  standby?: true;
   /** What is killed in place of the daemon, and started anew. */
   victim?: { kill9(): Promise<void>; restart(): Promise<void> };
   /** Its changes go to an overlay. */
@@ -73,11 +76,22 @@ export function tellTotals(totals: KillTotals): string {
   );
 }
 
+/** Whose processes are killed. */
+interface Mortal extends AsyncDisposable {
+  readonly log: readonly string[];
+  kill9(): Promise<void>;
+  /** Resolves when the next kill would have somebody take over. */
+  standby?(): Promise<unknown>;
+  /** Resolves with the exit status. */
+  stop(): Promise<Ending>;
+}
+
 export class KillRun {
   private readonly loads: CrashLoad[];
 
   private constructor(
     readonly daemon: Vringd,
+    private readonly mortal: Mortal,
     private readonly frontEnd: FrontEnd,
     private readonly model: SectorModel,
     private readonly options: KillOptions,
@@ -103,15 +117,18 @@ export class KillRun {
       onDisk: options.onDisk ?? false,
       ...(options.program && { program: options.program }),
       ...(options.env && { env: options.env }),
-      args: ["--packed", `--engine=${engine}`, ...args],
+      args: ["--packed", `--engine=${engine}`, ...(options.standby ? ["--standby"] : []), ...args],
       ...(options.overlay && { overlay: true }),
     });
+    const mortal: Mortal = options.standby ? new StandingBy(daemon) : daemon;
     try {
       const setup = { packed, eventIdx, indirect, queues, queueSize, inflight: true };
       const frontEnd = await FrontEnd.connect(daemon.socketPath, setup);
-      return new KillRun(daemon, frontEnd, new SectorModel(frontEnd.capacity), options, random, totals);
+      await mortal.standby?.();
+      const model = new SectorModel(frontEnd.capacity);
+      return new KillRun(daemon, mortal, frontEnd, model, options, random, totals);
     } catch (error) {
-      await daemon[Symbol.asyncDispose]();
+      await mortal[Symbol.asyncDispose]();
       throw error;
     }
   }
@@ -127,12 +144,14 @@ export class KillRun {
       for (let i = 0; i < kills && performance.now() < deadlineMs; i++) {
         await this.loadForAWhile();
         await this.kill();
+        // A server that was killed may have been about to do again what it had done before.
+        if (!this.options.victim) await this.checkDisk();
         await this.comeBack();
       }
       for (const load of this.loads) load.pause();
       await this.allCompleted();
       assert.equal(this.recorded, 0, "requests are recorded that have completed");
-      assert.equal(await this.daemon.stop(), 0);
+      assert.equal(await this.mortal.stop(), 0);
       await this.checkDisk();
     } catch (error) {
       this.blame(error as Error);
@@ -165,7 +184,7 @@ export class KillRun {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const load of this.loads) await load.end();
     this.frontEnd.close();
-    await this.daemon[Symbol.asyncDispose]();
+    await this.mortal[Symbol.asyncDispose]();
     this.totals.completed += this.loads.reduce((sum, load) => sum + load.completed, 0);
   }
 
@@ -193,13 +212,11 @@ export class KillRun {
   }
 
   private async kill(): Promise<void> {
-    const killed = (this.options.victim ?? this.daemon).kill9();
+    const killed = (this.options.victim ?? this.mortal).kill9();
     this.totals.interrupted += this.inFlight;
     await killed;
     this.totals.kills++;
     this.totals.recorded += this.recorded;
-    // A server that was killed may have been about to do again what it had done before.
-    if (!this.options.victim) await this.checkDisk();
   }
 
   /** What the dead daemon has left. */
@@ -218,7 +235,8 @@ export class KillRun {
 
   private async comeBack(): Promise<void> {
     if (this.options.victim) return this.options.victim.restart();
-    const restarted = this.daemon.restart();
+    // The next kill needs one.
+    const restarted = this.mortal.standby?.() ?? this.daemon.restart();
     // A front-end doesn't wait for others as long as a daemon does.
     if (this.options.lostAfterMs !== undefined) await restarted;
     await Promise.all([restarted, this.frontEnd.reconnect(this.daemon.socketPath)]);

@@ -20,8 +20,9 @@ export interface ActivationTarget {
   failFlushes(): void;
 }
 
-/** Two that try at the same time must not go on colliding. */
-const RETRY_MS = 25;
+/** The first time. The I/O of a process that was killed ends soon. */
+const RETRY_MS = 1;
+const RETRY_MS_MAX = 25;
 
 export class DiskActivation implements Activation {
   private isOurs: boolean;
@@ -74,10 +75,11 @@ export class DiskActivation implements Activation {
     const deadlineMs = performance.now() + patienceMs;
     this.isWaiting = true;
     try {
-      for (let isTold = false; !(await this.activate()); isTold = true) {
+      for (let retryMs = RETRY_MS; !(await this.activate()); retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)) {
         if (performance.now() >= deadlineMs) throw await this.refusal();
-        if (!isTold) this.log!.info({ file: this.file, forSeconds: patienceMs / 1000 }, WAITING);
-        await sleep(RETRY_MS * (1 + Math.random()), undefined, { signal });
+        if (retryMs === RETRY_MS) this.log!.info({ file: this.file, forSeconds: patienceMs / 1000 }, WAITING);
+        // Two that try at the same time must not go on colliding.
+        await sleep(retryMs * (1 + Math.random()), undefined, { signal });
       }
     } finally {
       this.isWaiting = false;

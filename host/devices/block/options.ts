@@ -75,6 +75,9 @@ const disk = {
   incoming: toggle(
     "the disk is another process's, which hands it over when its guest is moved here: lock and write it from the first ring's start",
   ),
+  standby: toggle(
+    "keep a second process that takes over the disk and all sockets as soon as this one has died, in milliseconds",
+  ),
   watchSize: option({
     type: wholeNumber(0, WATCH_SIZE_MAX),
     value: "SECONDS",
@@ -133,6 +136,7 @@ export const program = deviceProgram({
   description: "Serves a file or a block device as a virtual machine's disk, over vhost-user.",
   capabilities: { type: "block", features: ["read-only", "blk-file"] },
   options: BLOCK_OPTIONS,
+  standsBy: ({ standby }) => standby,
   async open(values, { stopping, log, inherited }) {
     const [{ BlockDevice }, { openStorage }] = await Promise.all([
       import("./device.ts"),

@@ -17,10 +17,11 @@ import { addStatusFlags, O_ACCMODE, O_PATH, openFlags, removeStatusFlags } from 
 import { choice } from "../../process/choices.ts";
 import type { Log } from "../../process/log.ts";
 import { filePath } from "../../process/paths.ts";
+import type { HandoverWanted } from "../handover-wanted.ts";
 import type { InheritedFile } from "../storage.ts";
 import { inUse, openClaimed } from "./claim.ts";
 
-export interface ImageChoice {
+export interface ImageChoice extends HandoverWanted {
   /** Or "fd:N". */
   path: string;
   readOnly: boolean;
@@ -29,8 +30,6 @@ export interface ImageChoice {
   lockTimeoutMs: number;
   /** Although the host uses it. */
   force?: boolean | undefined;
-  /** Another process has it, and will hand it over. */
-  incoming?: boolean | undefined;
 }
 
 export interface OpenImage {

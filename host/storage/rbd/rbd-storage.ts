@@ -10,6 +10,7 @@ import { SIGNATURE_BYTES } from "../file/format.ts";
 import { serialFrom } from "../file/identity.ts";
 import { checkRaw } from "../file/raw-check.ts";
 import { recordServedRaw } from "../file/raw-record.ts";
+import { handoverWanted } from "../handover-wanted.ts";
 import {
   type EnginesSetup,
   type Inheritance,
@@ -132,15 +133,17 @@ export class RbdStorage implements Storage {
 
 const SNAPSHOT = "is a snapshot, whose size doesn't change";
 
-function refuse({ uri, snapshot }: RbdTarget, { overlay, direct, incoming }: RbdOptions): void {
+function refuse({ uri, snapshot }: RbdTarget, options: RbdOptions): void {
+  const { overlay, direct } = options;
+  const wanted = handoverWanted(options);
   if (overlay !== undefined)
     throw wrong(
       uri,
       `an overlay can't lie over an image of Ceph's; a clone of a snapshot does the same: rbd clone`,
     );
   if (direct) throw wrong(uri, `it is never in this host's page cache, so leave out ${choice("direct")}`);
-  if (incoming && snapshot === undefined)
-    throw wrong(uri, `it can't be handed over by another process; leave out ${choice("incoming")}`);
+  if (wanted !== undefined && snapshot === undefined)
+    throw wrong(uri, `it can't go from one process to another; leave out ${choice(wanted)}`);
 }
 
 function storageFacts(target: RbdTarget, image: ImageFacts, options: RbdOptions, log: Log): StorageFacts {

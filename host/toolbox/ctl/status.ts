@@ -21,6 +21,7 @@ export function statusLines(status: Status, width: number): string[] {
   const labelled: [string, string][] = [
     [program, `${version}, process ${pid}, up ${formatSpan(uptimeSeconds)}`],
     ["serves by", `${engine}, in ${threads} ${threads === 1 ? "thread" : "threads"}; logs ${logLevel}`],
+    ...standbyOf(status),
     ...detailsOf(status),
     ...frontEndOf(status),
     ["rings", countStates(rings)],
@@ -45,11 +46,18 @@ const OF_EVERY_DEVICE = [
   "engine",
   "threads",
   "logLevel",
+  "standby",
   "entrance",
   "frontEnd",
   "frontEnds",
   "rings",
 ];
+
+function standbyOf({ standby }: Status): [string, string][] {
+  if (standby === undefined) return [];
+  const what = standby.pid === null ? "none is ready" : `process ${standby.pid} takes over if this one dies`;
+  return [["standby", what]];
+}
 
 /** What a device adds: of a disk a sentence, of others what they say. */
 function detailsOf(status: Status): [string, string][] {

@@ -1,0 +1,79 @@
+// Keeps a process that waits, loaded and with its threads started, until this one has died, and then serves in its place
+// (docs/operate.md, "Standby").
+//
+// It has the sockets that listen here, so a front-end that connects meanwhile waits in a backlog. The disk it has opened for itself:
+// the lock must last as long as the requests of the process that has died.
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Service } from "../backend/service.ts";
+import type { StandbyState } from "../backend/service-state.ts";
+import { StartError } from "../errors.ts";
+import { choice } from "../process/choices.ts";
+import { prepare, type ReplacedProcess } from "./preparation.ts";
+import { type Command, Successor } from "./successor.ts";
+
+/** What is served has the processors for itself when it begins. */
+const FIRST_MS = 500;
+/** After one that has failed, twice the time that was waited before it. */
+const RETRY_MS_MAX = 60_000;
+
+export class Standby {
+  private ending = new AbortController();
+  private successor: Successor | undefined;
+  private keeping: Promise<void> | undefined;
+
+  /** Throws StartError where nobody can go on. */
+  constructor(
+    private readonly services: readonly Service[],
+    private readonly own: ReplacedProcess,
+    private readonly command: Command,
+    private readonly state: StandbyState,
+  ) {
+    if (services.every(({ outlivesProcess }) => outlivesProcess)) return;
+    throw new StartError(
+      `the front-end of ${choice("fd")} is connected already, and its connection ends with this process: leave out ${choice("standby")}`,
+    );
+  }
+
+  start(): void {
+    this.ending = new AbortController();
+    this.keeping = this.keep();
+  }
+
+  /** Nobody takes over when this process ends. */
+  async end(): Promise<void> {
+    this.ending.abort();
+    await this.successor?.end();
+    await this.keeping;
+  }
+
+  private async keep(): Promise<void> {
+    const { signal } = this.ending;
+    for (let waitMs = FIRST_MS; ; waitMs = Math.min(waitMs * 2, RETRY_MS_MAX)) {
+      await sleep(waitMs, undefined, { signal }).catch(() => {});
+      if (signal.aborted) return;
+      const reason = await this.keepOne();
+      if (signal.aborted) return;
+      this.own.log.warn({ reason }, "there is no standby");
+    }
+  }
+
+  /** Resolves with why there is none, or no more. */
+  private async keepOne(): Promise<string> {
+    const successor = Successor.start(this.command);
+    this.successor = successor;
+    try {
+      const offers = () => this.services.map((service) => service.entrance());
+      await prepare(successor, this.own, offers, true);
+      this.state.pid = successor.pid;
+      this.own.log.info({ standby: successor.pid }, "a standby is ready");
+      return `it ${await successor.ended}`;
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      return error.message;
+    } finally {
+      this.state.pid = undefined;
+      await successor.end();
+      successor.close();
+    }
+  }
+}
