@@ -17,7 +17,7 @@ import { addBench } from "./bench/command.ts";
 import { addCompletion } from "./completion/command.ts";
 import { addDemo } from "./demo/command.ts";
 import { addDoctor } from "./doctor/command.ts";
-import { addCtl, addTop } from "./observe.ts";
+import { addCtl, addLs, addTop } from "./observe.ts";
 import { addProbe } from "./probe/command.ts";
 import { complain, NAME } from "./terminal.ts";
 import { addVsock } from "./vsock/command.ts";
@@ -36,6 +36,7 @@ export function commandLine(): Command {
   addDemo(program);
   addCompletion(program);
   addCtl(program);
+  addLs(program);
   addTop(program);
   addVsock(program);
   return program;

@@ -31,6 +31,12 @@ export function deviceName(socketPath: string): string {
   return basename(socketPath, ENDING);
 }
 
+/** What to say where none was found. */
+export function nothingFound(): string {
+  const where = controlDirectories().join(" or ");
+  return `no control socket in ${where}: start a daemon with --control-socket=NAME.control, or say where it is`;
+}
+
 function entriesOf(directory: string) {
   try {
     return readdirSync(directory, { withFileTypes: true });

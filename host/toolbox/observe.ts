@@ -1,4 +1,4 @@
-// `vringd ctl` and `vringd top`: their options. What they do is loaded when they are called.
+// `vringd ctl`, `vringd ls` and `vringd top`: their options. What they do is loaded when they are called.
 import {
   type Command,
   timeoutOption,
@@ -55,6 +55,11 @@ export interface CtlOptions {
   shrink?: true;
   binary?: string;
   port: number;
+}
+
+export interface LsOptions {
+  timeout: number;
+  json?: true;
 }
 
 export interface TopOptions {
@@ -122,14 +127,32 @@ export function addCtl(program: Command): void {
     });
 }
 
+/** Those that are meant where none is named. */
+const ALL_FOUND =
+  "Without arguments, all whose control sockets end in .control and lie in $XDG_RUNTIME_DIR/vringd, in /run/vringd or one directory below.";
+
+export function addLs(program: Command): void {
+  program
+    .command("ls")
+    .summary("list running daemons")
+    .description(`Lists running devices: type, process, front-end, rings that run, and disk. ${ALL_FOUND}`)
+    .argument("[SOCKET...]", "their control sockets, or names")
+    .option(...timeout)
+    .option("--json", "print their whole status as JSON, for programs")
+    .addHelpText("after", "\nExit status: 0, or 1 if none answered, 2 for wrong usage.")
+    .action(async (sockets, options) => {
+      const { ls } = await import("./ls/ls.ts");
+      process.exitCode = await ls(sockets, options);
+    });
+}
+
 export function addTop(program: Command): void {
   program
     .command("top")
     .summary("watch running daemons")
     .description(
       "Shows what running devices do, by queue: requests and data a second, latencies, requests in flight, and how often " +
-        "polling pays. Without arguments, all whose control sockets end in .control and lie in $XDG_RUNTIME_DIR/vringd, " +
-        "in /run/vringd or one directory below. q ends it.",
+        `polling pays. ${ALL_FOUND} q ends it.`,
     )
     .argument("[SOCKET...]", "their control sockets, or names")
     .option(

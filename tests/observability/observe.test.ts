@@ -129,6 +129,21 @@ describe("the toolbox and a running daemon", { timeout: 240_000 }, () => {
     assert.match(stderr, /^vringd: [^\n]*there is no command "dance"[^\n]*\n$/);
   });
 
+  test("ls has a line for each daemon, and says why where there is none", async () => {
+    const found = await run(["ls"], environment());
+    assert.deepEqual([found.status, found.stderr], [0, ""]);
+    const [head, line] = found.stdout.split("\n");
+    assert.match(head!, /^DEVICE +TYPE +PROCESS +UP +FRONT-END +RINGS +SIZE +WHAT$/);
+    assert.match(line!, /^vm1 +block +\d+ +\d+ s +connected +1 +64 MiB +\S+$/);
+    const named = await run(["ls", "--json", socket, "/nonexistent.control"]);
+    const [known, unknown] = JSON.parse(named.stdout);
+    assert.deepEqual([named.status, known.device, known.status.rings.length], [0, "vm1", 2]);
+    assert.match(unknown.problem, /there is no such socket/);
+    const none = await run(["ls"], { XDG_RUNTIME_DIR: "/nonexistent" });
+    assert.equal(none.status, 1);
+    assert.match(none.stderr, /^vringd: no control socket in /);
+  });
+
   test("top prints one interval's numbers where there is no terminal", async () => {
     const working = keepReading();
     const { status, stdout, stderr } = await run(["top"], environment());

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { STATUS_FAILED } from "../../command-line/program.ts";
-import { controlDirectories } from "../../process/control-directories.ts";
+import { nothingFound } from "../control-sockets.ts";
 import type { TopOptions } from "../observe.ts";
 import { complain, paint, printJson, printLines, terminalWidth, wrap } from "../terminal.ts";
 import { Screen } from "./screen.ts";
@@ -57,9 +57,4 @@ function frame(looks: readonly Look[], interval: number): string[] {
   const title = `vringd top  ${clock}  ${devices}  q ends`;
   if (looks.length === 0) return [paint("bold", title), "", ...wrap(nothingFound(), width)];
   return [paint("bold", title), "", ...viewLines(looks, width), "", ...legendLines(width)];
-}
-
-function nothingFound(): string {
-  const where = controlDirectories().join(" or ");
-  return `no control socket in ${where}: start a daemon with --control-socket=NAME.control, or say where it is`;
 }
