@@ -1,10 +1,12 @@
 // One device with its workers, its memory and its inflight region: what stays from one front-end to the next.
+
 import { EventEmitter } from "node:events";
 import type { AnyDevice } from "../devices/engine-device.ts";
 import type { DiskFailure } from "../engines/disk-failure.ts";
 import { DirtyLog } from "../memory/dirty-log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import { InflightRegion } from "../memory/inflight-region.ts";
+import { onAbort } from "../process/abort.ts";
 import type { Log } from "../process/log.ts";
 import { Connection } from "../protocol/connection.ts";
 import { Session } from "../session/session.ts";
@@ -159,10 +161,9 @@ export class Backend {
   private async untilLeft(served: Served, stopping: AbortSignal): Promise<void> {
     const { log, events, all } = this;
     const { session, number: frontEnd, tally } = served;
-    const stop = () => session.stop();
-    stopping.addEventListener("abort", stop);
+    const unhear = onAbort(stopping, () => session.stop());
     const fault = await session.run();
-    stopping.removeEventListener("abort", stop);
+    unhear();
     const isOneOfTwo = all.size > 1;
     all.delete(served);
     for (const other of this.sessions) other.othersLeft();

@@ -1,7 +1,9 @@
 // A device that is served at an entrance, from start to end: what the daemon and the library have in common.
+
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { AnyDevice } from "../devices/engine-device.ts";
 import { descriptorOf } from "../linux/descriptor.ts";
+import { onAbort } from "../process/abort.ts";
 import type { Log } from "../process/log.ts";
 import type { Connection } from "../protocol/connection.ts";
 import {
@@ -136,7 +138,7 @@ export class Service {
   async run(tell: (status: string) => void = () => {}): Promise<void> {
     const { frontEnds, stopping } = this;
     const close = () => frontEnds.close();
-    stopping.addEventListener("abort", close);
+    const unhear = onAbort(stopping, close);
     const served = new Set<Promise<void>>();
     for (const connection of this.restored)
       this.add(connection, this.backend.serveRestored(connection, stopping), served, tell);
@@ -148,7 +150,7 @@ export class Service {
       }
       await Promise.all(served);
     } finally {
-      stopping.removeEventListener("abort", close);
+      unhear();
       close();
     }
   }

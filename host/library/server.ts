@@ -1,4 +1,5 @@
 // A back-end in a program: what the daemon does, without its signals, its exit status and its command line.
+
 import { EventEmitter } from "node:events";
 import { constants } from "node:os";
 import { Service } from "../backend/service.ts";
@@ -8,6 +9,7 @@ import type { DiskFailure, DiskOperation } from "../engines/disk-failure.ts";
 import type { EngineName } from "../engines/engine.ts";
 import { BusyError } from "../errors.ts";
 import { SystemError } from "../linux/libc.ts";
+import { onAbort } from "../process/abort.ts";
 import { type Log, SILENT } from "../process/log.ts";
 import { LimitedLog } from "../process/log-limiter.ts";
 import { ObjectStorage } from "../storage/object.ts";
@@ -176,10 +178,9 @@ export async function serve(options: ServeOptions | ServeDeviceOptions): Promise
   const stopping = new AbortController();
   const openDevice = deviceOpener(options, stopping.signal, log);
   signal?.throwIfAborted();
-  const abort = () => stopping.abort();
-  signal?.addEventListener("abort", abort);
+  const unhear = signal && onAbort(signal, () => stopping.abort());
   const afterwards = () => {
-    signal?.removeEventListener("abort", abort);
+    unhear?.();
     log.flush();
   };
   try {

@@ -1,8 +1,10 @@
 // Bytes of a device, a pipe or a file, read once and in order by whoever must not keep its thread waiting.
+
 import { closeSync, constants, fstatSync, openSync, read, readSync, statSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { reasonOf, StartError } from "../errors.ts";
+import { onAbort } from "../process/abort.ts";
 import { whenReadable } from "./readiness.ts";
 import { addStatusFlags } from "./status-flags.ts";
 
@@ -145,9 +147,7 @@ function watchOrLook(fd: number, callback: () => void): { stop(): void } {
 
 function orStopped<T>(promise: Promise<T>, stopping: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
-    const stop = () => reject(stopping.reason);
-    const end = () => stopping.removeEventListener("abort", stop);
-    stopping.addEventListener("abort", stop);
-    promise.then(resolve, reject).finally(end);
+    const unhear = onAbort(stopping, () => reject(stopping.reason));
+    promise.then(resolve, reject).finally(unhear);
   });
 }

@@ -1,9 +1,11 @@
 // What changes on guests' screens, for whoever watches them: an answer that waits for the next change, and is written no faster than it
 // is taken. Described in schema/control.openapi.json.
+
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Device, ScreenRect, ScreenUpdate, WatchedScreen } from "../devices/device.ts";
+import { onAbort } from "../process/abort.ts";
 import type { Log } from "../process/log.ts";
 import { RequestError, type Stream } from "./http-server.ts";
 
@@ -96,16 +98,16 @@ async function answer(
 /** Resolves at the next change, when there has been none for long, and when the watcher leaves. */
 function changed(screen: WatchedScreen, left: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
+    let unhear = () => {};
     const done = () => {
       clearTimeout(timer);
       takeBack();
-      left.removeEventListener("abort", done);
+      unhear();
       resolve();
     };
     const timer = setTimeout(done, WAIT_MS).unref();
     const takeBack = screen.onChange(done);
-    left.addEventListener("abort", done);
-    if (left.aborted) done();
+    unhear = onAbort(left, done);
   });
 }
 

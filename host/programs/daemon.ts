@@ -6,6 +6,7 @@ import { exitNow } from "../linux/libc.ts";
 import { connectServiceManager, type Tell } from "../linux/service-manager.ts";
 import type { Observability, ObservabilityOptions } from "../observability/observability.ts";
 import { statusOf } from "../observability/status.ts";
+import { onAbort } from "../process/abort.ts";
 import type { Log } from "../process/log.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
 import { isHangupIgnored, onStatusSignal } from "../process/signals.ts";
@@ -51,7 +52,7 @@ export async function runDaemon(options: DaemonOptions, log: LimitedLog): Promis
   endOnBug(log);
   leaveDeletedDirectory(options.paths);
   const tell = connectServiceManager();
-  stopping.addEventListener("abort", () => tell("STOPPING=1", "STATUS=stopping"));
+  onAbort(stopping, () => tell("STOPPING=1", "STATUS=stopping"));
   try {
     const predecessor = await findPredecessor(options.name);
     if (predecessor) log.level = predecessor.offer.logLevel;

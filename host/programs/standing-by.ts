@@ -1,6 +1,7 @@
 // A daemon whose standby serves as soon as it has died: what each of the two does.
 import type { StandbyState } from "../backend/service-state.ts";
 import type { Observability } from "../observability/observability.ts";
+import { onAbort } from "../process/abort.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
 import { nameProcess } from "../process/name.ts";
 import { programArguments } from "../process/paths.ts";
@@ -50,6 +51,6 @@ export async function makeStandby(
     state,
   );
   // What is stuck in the kernel must not have another serve when it is given up.
-  stopping.addEventListener("abort", () => void standby.end());
+  onAbort(stopping, () => void standby.end());
   return standby;
 }

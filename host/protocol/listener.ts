@@ -1,4 +1,5 @@
 // Where front-ends come in: a socket of our own making, or one that we were started with.
+
 import { accessSync, constants, existsSync, lstatSync, statSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
@@ -7,6 +8,7 @@ import { close, SystemError } from "../linux/libc.ts";
 import { whenReadable } from "../linux/readiness.ts";
 import { SpareDescriptor } from "../linux/spare-descriptor.ts";
 import * as socket from "../linux/unix-socket.ts";
+import { onAbort } from "../process/abort.ts";
 import { choice } from "../process/choices.ts";
 import type { Log } from "../process/log.ts";
 import { bytesOfText, filePath } from "../process/paths.ts";
@@ -128,13 +130,14 @@ class Listener implements FrontEnds {
   private wait(): Promise<void> {
     const { signal } = this.closing;
     return new Promise((resolve) => {
+      let unhear = () => {};
       const end = () => {
         watch.stop();
-        signal.removeEventListener("abort", end);
+        unhear();
         resolve();
       };
       const watch = whenReadable(this.fd, end);
-      signal.addEventListener("abort", end);
+      unhear = onAbort(signal, end);
     });
   }
 }

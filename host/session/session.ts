@@ -1,10 +1,12 @@
 // One front-end from its first message to its last: messages come in, find their request in the table, and are answered. It owns
 // every descriptor that the front-end sent.
+
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Device } from "../devices/device.ts";
 import { ProtocolError } from "../errors.ts";
 import { Descriptor } from "../linux/descriptor.ts";
 import { close } from "../linux/libc.ts";
+import { aborted } from "../process/abort.ts";
 import type { Log } from "../process/log.ts";
 import { Turns } from "../process/turns.ts";
 import * as codec from "../protocol/codec.ts";
@@ -341,11 +343,4 @@ export class Session implements Occupant {
   private beforeFirstStart(start: VringStart): void {
     if (this.requests.isConfigOld || hasPast(start, this.own.memory)) this.served.device.inherited?.();
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }

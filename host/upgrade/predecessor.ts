@@ -1,8 +1,9 @@
 // The process in whose place this one is started, as we see it: it serves until we have said that we take over, or until it dies.
-import { once } from "node:events";
+
 import type { Service } from "../backend/service.ts";
 import { StartError } from "../errors.ts";
 import { setNonBlocking } from "../linux/unix-socket.ts";
+import { aborted } from "../process/abort.ts";
 import { Channel } from "./channel.ts";
 import {
   type Greeting,
@@ -52,7 +53,7 @@ export class Predecessor {
   async standBy(services: readonly Service[], stopping: AbortSignal): Promise<void> {
     const prepared: Prepared = {};
     await this.channel.send(prepared).catch(() => {});
-    await Promise.race([this.ended(), untilAborted(stopping)]);
+    await Promise.race([this.ended(), aborted(stopping)]);
     if (stopping.aborted) return;
     for (const service of services) await service.goOn();
   }
@@ -67,10 +68,6 @@ export class Predecessor {
     while ((await this.channel.receive()) !== undefined);
     this.channel.close();
   }
-}
-
-async function untilAborted(signal: AbortSignal): Promise<void> {
-  if (!signal.aborted) await once(signal, "abort");
 }
 
 async function next<T>(channel: Channel): Promise<T> {

@@ -72,16 +72,18 @@ export class Upgrade {
     this.refuse();
     const startMs = performance.now();
     const states: ServiceState[] = [];
-    const late = AbortSignal.timeout(SWITCH_MS);
+    // Not AbortSignal.timeout(), which Node 20 may collect as garbage before its time has come.
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), SWITCH_MS);
     const stopped = this.services.reduce<() => Promise<void>>(
       (inner, service) => () =>
         service.handOver(async (state) => {
           states.unshift(state);
           await inner();
-        }, late),
+        }, late.signal),
       () => this.give(successor, { services: states }, startMs),
     );
-    await stopped();
+    await stopped().finally(() => clearTimeout(timer));
     return performance.now() - startMs;
   }
 

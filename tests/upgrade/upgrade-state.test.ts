@@ -13,7 +13,7 @@ import { isImageHeld } from "../../host/storage/file/lock.ts";
 import { limitTests } from "../support/bounded-test.ts";
 import { bringMemory, comeBeside, MOVING, startRings, stopRings } from "../support/moving-guest.ts";
 import { ask } from "../support/observed.ts";
-import { Random } from "../support/random.ts";
+import { Random, tellSeed } from "../support/random.ts";
 import { Manager } from "../support/service-manager.ts";
 import { until } from "../support/until.ts";
 import { UpgradedDaemon, UpgradeRun } from "../support/upgraded.ts";
@@ -122,6 +122,18 @@ test("of two front-ends one goes on, and the other takes its place when the gues
   await destination.disk().read(0, 8);
   await upgraded.upgrade();
   await destination.disk().read(0, 8);
+});
+
+test("a successor that is told to end before it has begun to serve ends its front-ends", async (t) => {
+  for (let i = 0; i < 3; i++) {
+    await using run = await UpgradeRun.start({}, tellSeed(t));
+    const { upgraded } = run;
+    await upgraded.upgrade();
+    await upgraded.stop();
+    const { daemon } = upgraded;
+    assert.deepEqual(daemon.linesLike(/ error /), []);
+    assert.equal(daemon.linesLike(/front-end left/).length, 1);
+  }
 });
 
 test("a service manager is told which process is the main one, and that it is ready", async () => {

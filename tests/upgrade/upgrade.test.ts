@@ -27,7 +27,8 @@ for (const packed of [false, true]) {
       pauses.sort((a, b) => a - b);
       t.diagnostic(`pauses of ${pauses[0]} to ${pauses.at(-1)} ms`);
       await upgraded.stop();
-      assert.equal(upgraded.daemon.linesLike(/front-end left/).length, 1);
+      const { daemon } = upgraded;
+      assert.equal(daemon.linesLike(/front-end left/).length, 1, daemon.log.join("\n"));
     });
   }
 }

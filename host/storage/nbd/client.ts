@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { ConnectionOptions } from "node:tls";
 import { reasonOf } from "../../errors.ts";
 import { EIO } from "../../linux/errno.ts";
+import { onAbort } from "../../process/abort.ts";
 import type { Log } from "../../process/log.ts";
 import { SharedTask } from "../shared-task.ts";
 import { ConnectionError, requestError } from "./errors.ts";
@@ -286,8 +287,7 @@ export class NbdClient {
   /** A new link, on which all that may have been lost has been made again. */
   private async resumed(stopping: AbortSignal): Promise<Link> {
     const link = await this.connect(stopping);
-    const stop = () => this.failAll(link.abandon());
-    stopping.addEventListener("abort", stop);
+    const unhear = onAbort(stopping, () => this.failAll(link.abandon()));
     try {
       const difference = differenceOf(this.info, link.info);
       if (difference) throw new ConnectionError(difference);
@@ -306,7 +306,7 @@ export class NbdClient {
       this.failAll(link.abandon());
       throw error;
     } finally {
-      stopping.removeEventListener("abort", stop);
+      unhear();
     }
   }
 

@@ -1,6 +1,8 @@
 // One link to the server: as many connections as are wanted, all negotiated, that live and end together.
+
 import type { ConnectionOptions } from "node:tls";
 import { EIO } from "../../linux/errno.ts";
+import { onAbort } from "../../process/abort.ts";
 import { ConnectionError, requestError } from "./errors.ts";
 import { type ExportInfo, shakeHands } from "./handshake.ts";
 import { NBD_FLAG_CAN_MULTI_CONN } from "./protocol.ts";
@@ -146,13 +148,12 @@ async function negotiate(
   const ending = new AbortController();
   const end = () => ending.abort();
   const timer = setTimeout(end, HANDSHAKE_MS);
-  stopping.addEventListener("abort", end);
-  if (stopping.aborted) end();
+  const unhear = onAbort(stopping, end);
   try {
     return await shakeHandsUntil(ending.signal, target, tls);
   } finally {
     clearTimeout(timer);
-    stopping.removeEventListener("abort", end);
+    unhear();
   }
 }
 
@@ -164,14 +165,13 @@ async function shakeHandsUntil(
   const silenceMs = silenceOf(reconnectTimeoutMs);
   const wire = await Wire.connect(address, tls === undefined, deadline, silenceMs);
   const giveUp = () => wire.fail(new ConnectionError("the server doesn't answer"));
-  deadline.addEventListener("abort", giveUp);
-  if (deadline.aborted) giveUp();
+  const unhear = onAbort(deadline, giveUp);
   try {
     return { wire, info: await shakeHands(wire, exportName, tls) };
   } catch (error) {
     wire.destroy();
     throw error;
   } finally {
-    deadline.removeEventListener("abort", giveUp);
+    unhear();
   }
 }

@@ -1,8 +1,10 @@
 // A socket to the server, with TLS or without: bytes out, and bytes in to where their receiver wants them. It knows no NBD.
+
 import { connect, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from "node:tls";
 import { reasonOf } from "../../errors.ts";
 import { limitSilence } from "../../linux/tcp.ts";
+import { onAbort } from "../../process/abort.ts";
 import { ConnectionError, HungUpError } from "./errors.ts";
 
 /** What takes the server's bytes. */
@@ -57,16 +59,15 @@ export class Wire {
     wire = opened;
     return new Promise((resolve, reject) => {
       const stop = () => socket.destroy(new ConnectionError("the server doesn't answer"));
-      stopping.addEventListener("abort", stop);
-      if (stopping.aborted) stop();
+      const unhear = onAbort(stopping, stop);
       socket.once("connect", () => {
-        stopping.removeEventListener("abort", stop);
+        unhear();
         if ("port" in address) limitSilence(socket, silenceMs);
         opened.watch(socket);
         resolve(opened);
       });
       socket.once("error", (error) => {
-        stopping.removeEventListener("abort", stop);
+        unhear();
         reject(new ConnectionError(reasonOf(error)));
       });
     });

@@ -1,4 +1,6 @@
 // A call to a cluster that may never answer: it can't be taken back, so whoever waits for it gives up.
+import { onAbort } from "../../process/abort.ts";
+
 /**
  * Resolves or rejects as the call does, unless that takes longer, or `stopping` ends the wait with an AbortError. The call then goes on
  * in a thread of libuv's, until the process ends.
@@ -10,18 +12,16 @@ export async function inTime<T>(
   failure: () => Error,
 ): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
-  let stop = () => {};
+  let unhear = () => {};
   const end = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(failure()), timeoutMs);
-    stop = () => reject(stopping.reason);
-    stopping.addEventListener("abort", stop);
-    if (stopping.aborted) stop();
+    unhear = onAbort(stopping, () => reject(stopping.reason));
   });
   try {
     return await Promise.race([call, end]);
   } finally {
     clearTimeout(timer);
-    stopping.removeEventListener("abort", stop);
+    unhear();
     // Whoever comes after the end has nobody to hear of it.
     call.catch(() => {});
   }

@@ -25,7 +25,7 @@ const COLUMNS: Column[] = [
   { title: "UP", least: 4, align: "right" },
   { title: "FRONT-END", least: 9 },
   { title: "RINGS", least: 5, align: "right" },
-  { title: "SIZE", least: 4, align: "right", canGo: true },
+  { title: "SIZE", least: 7, align: "right", canGo: true },
   { title: "WHAT", least: 8, cut: "start", canGo: true },
 ];
 
