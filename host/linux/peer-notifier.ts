@@ -6,6 +6,7 @@ import { fileType, S_IFIFO, S_IFSOCK } from "./file-status.ts";
 import * as libc from "./libc.ts";
 import { createMemfd } from "./memfd.ts";
 import { isWritable } from "./readiness.ts";
+import { callInPool } from "./thread-pool.ts";
 
 const SYS_io_setup = 206;
 const SYS_io_destroy = 207;
@@ -40,10 +41,10 @@ export function signalPeer(fd: number): number {
   return result === -EINVAL ? writeNow(fd) : result;
 }
 
-/** Takes now what signalPeer() needs in this thread: once descriptors have run out it would be too late. */
+/** Takes now the descriptor that signalPeer() needs in this thread: once they have run out it would be too late. */
 export function openPeerSignals(): void {
   completions.users++;
-  completions.open();
+  completions.openFile();
 }
 
 /** Lets go of it, unless somebody else in this thread has opened it, too. */
@@ -109,6 +110,12 @@ const IO_EVENT_SIZE = 32;
 const IOCB_CMD_PREAD = 0;
 const IOCB_FLAG_RESFD = 1;
 
+/** No descriptor. */
+const NONE = -1;
+
+/** After a signal. */
+const REST_MS = 200;
+
 /**
  * Has the kernel itself add one to an eventfd, as it does when asynchronous I/O completes (io_submit(2), IOCB_FLAG_RESFD):
  * that never waits, where write(2) of a full one does, and there is no flag to ask write(2) for it. The I/O is a read of
@@ -121,13 +128,16 @@ class CompletionSignals {
   private readonly events = Buffer.alloc(IO_EVENT_SIZE);
   private context: number | undefined;
   private isRefused = false;
-  private fileFd = -1;
+  private fileFd = NONE;
+  private timer: NodeJS.Timeout | undefined;
+  private wasUsed = false;
 
   /** 8, or -EINVAL if `fd` is no eventfd. */
   signal(fd: number): number {
     // Where the kernel or a sandbox has no such calls: after a look, as near as it gets.
     if (!this.open()) return resultOf(libc.writeAt(fd, addressOfOne(), 8));
     this.iocb.writeUInt32LE(fd, 60);
+    this.wasUsed = true;
     const submitted = libc.syscall4(SYS_io_submit, this.context!, 1, libc.addressOf(this.list), 0);
     const result = submitted === 1 ? 8 : -libc.errno();
     // Whatever has completed gives its place back.
@@ -136,33 +146,55 @@ class CompletionSignals {
   }
 
   close(): void {
-    if (this.context === undefined) return;
-    libc.syscall4(SYS_io_destroy, this.context, 0, 0, 0);
-    libc.close(this.fileFd);
+    clearInterval(this.timer);
+    if (this.context !== undefined) libc.syscall4(SYS_io_destroy, this.context, 0, 0, 0);
     this.context = undefined;
+    if (this.fileFd !== NONE) libc.close(this.fileFd);
+    this.fileFd = NONE;
   }
 
-  open(): boolean {
-    if (this.context !== undefined) return true;
-    if (this.isRefused) return false;
+  openFile(): boolean {
+    if (this.fileFd !== NONE) return true;
     try {
       this.fileFd = createMemfd("vringd-signal", 0);
+      return true;
     } catch {
       // No descriptor to spare now.
       return false;
     }
+  }
+
+  /**
+   * Only while there is something to signal: a process that is killed with such a context keeps all that it has for as long as the
+   * kernel's readers of RCU take, tens of milliseconds (exit_aio, fs/aio.c). io_destroy(2) takes as long. In a thread whose event loop
+   * does not turn, which signals all the time, it stays.
+   */
+  private open(): boolean {
+    if (this.context !== undefined) return true;
+    if (this.isRefused || !this.openFile()) return false;
     const context = new BigUint64Array(new ArrayBuffer(8));
     if (libc.syscall4(SYS_io_setup, 1, libc.addressOf(context), 0, 0) !== 0) {
-      libc.close(this.fileFd);
       this.isRefused = true;
       return false;
     }
     this.context = Number(context[0]);
+    this.timer = setInterval(() => this.rest(), REST_MS).unref();
     this.iocb.writeUInt16LE(IOCB_CMD_PREAD, 16);
     this.iocb.writeUInt32LE(this.fileFd, 20);
     this.iocb.writeUInt32LE(IOCB_FLAG_RESFD, 56);
     this.list[0] = BigInt(libc.addressOf(this.iocb));
     return true;
+  }
+
+  private rest(): void {
+    if (this.wasUsed) {
+      this.wasUsed = false;
+      return;
+    }
+    clearInterval(this.timer);
+    const { context } = this;
+    this.context = undefined;
+    void callInPool(libc.syscall4, SYS_io_destroy, context, 0, 0, 0);
   }
 }
 
