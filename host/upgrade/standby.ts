@@ -13,7 +13,7 @@ import { type Command, Successor } from "./successor.ts";
 
 /** What is served has the processors for itself when it begins. */
 const FIRST_MS = 500;
-/** After one that has failed, twice the time that was waited before it. */
+/** After one that has not lived so long, twice the time that was waited before it, up to this. */
 const RETRY_MS_MAX = 60_000;
 
 export class Standby {
@@ -48,12 +48,15 @@ export class Standby {
 
   private async keep(): Promise<void> {
     const { signal } = this.ending;
-    for (let waitMs = FIRST_MS; ; waitMs = Math.min(waitMs * 2, RETRY_MS_MAX)) {
+    for (let waitMs = FIRST_MS; ; ) {
       await sleep(waitMs, undefined, { signal }).catch(() => {});
       if (signal.aborted) return;
+      const beganMs = performance.now();
       const reason = await this.keepOne();
       if (signal.aborted) return;
       this.own.log.warn({ reason }, "there is no standby");
+      const hasLived = performance.now() - beganMs > RETRY_MS_MAX;
+      waitMs = hasLived ? FIRST_MS : Math.min(waitMs * 2, RETRY_MS_MAX);
     }
   }
 

@@ -20,7 +20,8 @@ const PLUGGED = { gpa: 2 ** 35, byteLength: MIB, userAddress: 0x5500_0000_0000 }
 
 interface Disk {
   upgraded: UpgradedDaemon;
-  standing: StandingBy;
+  /** Where it has a standby. */
+  standing: StandingBy | undefined;
   frontEnd: FrontEnd;
 }
 
@@ -72,7 +73,7 @@ const OPERATIONS: readonly Operation[] = [
     name: "crash: SIGKILL, and the standby takes over",
     hasStandby: true,
     run: async ({ upgraded, standing, frontEnd }) => {
-      await standing.kill9();
+      await standing!.kill9();
       await frontEnd.reconnect(upgraded.daemon.socketPath);
     },
   },
@@ -95,9 +96,9 @@ export async function measureOperations({ rounds }: { rounds: number }): Promise
 async function longestRequest({ hasStandby, run }: Omit<Operation, "name">): Promise<number> {
   const args = hasStandby ? ["--standby"] : [];
   await using upgraded = await UpgradedDaemon.start({ byteLength: DISK_BYTES, args });
-  await using standing = new StandingBy(upgraded.daemon);
+  await using standing = hasStandby ? new StandingBy(upgraded.daemon) : undefined;
   await using frontEnd = await FrontEnd.connect(upgraded.daemon.socketPath, { ...MIGRATING, inflight: true });
-  if (hasStandby) await standing.standby();
+  await standing?.standby();
   const load = new Load(frontEnd);
   await sleep(AROUND_MS);
   load.longestMs = 0;

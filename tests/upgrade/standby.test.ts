@@ -139,6 +139,7 @@ test("a standby is refused where it could not go on", async () => {
   await other.stop();
   for (const [disk, why] of [
     ["memory:1M", /memory:1M is this process's alone.*: leave out --standby/],
+    ["/dev/fd/3", /\/dev\/fd\/3 is open in this process alone.*: leave out --standby/],
     [other.imagePath, /the front-end of --fd is connected already.*: leave out --standby/],
   ] as const) {
     const { status, stderr } = tryToStart([`--blk-file=${disk}`, "--standby"]);

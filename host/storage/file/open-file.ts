@@ -100,7 +100,11 @@ async function openPath(choice: ImageChoice, stopping: AbortSignal, log: Log): P
 }
 
 /** Takes over a descriptor: its right to the file is all that is needed. */
-function openAdopted(fd: number, { path, readOnly, direct }: ImageChoice): OpenImage {
+function openAdopted(fd: number, { path, readOnly, direct, standby }: ImageChoice): OpenImage {
+  if (standby)
+    throw new StartError(
+      `${path} is open in this process alone, and another can't open it: leave out ${choice("standby")}`,
+    );
   const flags = attempt(`can't use ${path}`, () => openFlags(fd));
   const refuse = (why: string) => new StartError(`can't use ${path}: it is open ${why}`);
   if (flags & O_PATH) throw refuse("as a path alone (O_PATH); open it for reading and writing");
