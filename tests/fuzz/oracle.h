@@ -55,6 +55,8 @@ class Queue {
   void noteRefusal();
   /** The wait that was asked for is no longer than that. */
   void checkWait(uint32_t throttleUs) const;
+  /** Before a step: whether the driver can see ends that the core has not told. */
+  void lookForUsed();
   /** What the driver can see as used, after a crash: all that was written for it has been logged. */
   void checkUsedLogged();
   /** The next chain has more data than one operation takes. */
@@ -75,6 +77,8 @@ class Queue {
   std::vector<Chain> foreseen_;
   uint32_t base_ = 0;
   uint16_t usedSeen_ = 0;
+  /** Before the step. */
+  bool hadUsed_ = false;
   /** By the clock of limits: when one has last refused the next chain; 0: never. */
   uint64_t refusedAt_ = 0;
 
