@@ -1,5 +1,4 @@
 // One device with its workers, its memory and its inflight region: what stays from one front-end to the next.
-
 import { EventEmitter } from "node:events";
 import type { AnyDevice } from "../devices/engine-device.ts";
 import type { DiskFailure } from "../engines/disk-failure.ts";

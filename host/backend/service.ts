@@ -1,5 +1,4 @@
 // A device that is served at an entrance, from start to end: what the daemon and the library have in common.
-
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { AnyDevice } from "../devices/engine-device.ts";
 import { descriptorOf } from "../linux/descriptor.ts";

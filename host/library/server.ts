@@ -1,5 +1,4 @@
 // A back-end in a program: what the daemon does, without its signals, its exit status and its command line.
-
 import { EventEmitter } from "node:events";
 import { constants } from "node:os";
 import { Service } from "../backend/service.ts";

@@ -1,5 +1,4 @@
 // Bytes of a device, a pipe or a file, read once and in order by whoever must not keep its thread waiting.
-
 import { closeSync, constants, fstatSync, openSync, read, readSync, statSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";

@@ -1,6 +1,5 @@
 // What changes on guests' screens, for whoever watches them: an answer that waits for the next change, and is written no faster than it
 // is taken. Described in schema/control.openapi.json.
-
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import { setImmediate as nextTurn } from "node:timers/promises";

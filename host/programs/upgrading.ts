@@ -35,20 +35,15 @@ export class Upgrading implements Upgrader {
     const { name, served, observability, standby, stopping, log } = this.daemon();
     this.upgrade ??= new Upgrade(
       served.map(({ service }) => service),
-      { name, sockets: () => observability.sockets(), logLevel: () => log.level, stopping, log },
+      { name, sockets: () => observability.sockets(), logLevel: () => log.level, standby, stopping, log },
     );
-    // The successor keeps one of its own.
-    await standby?.end();
     try {
       const { pid, release, pauseMs } = await this.upgrade.run(commandOf(binary, programArguments()));
       log.info({ pid, release, pauseMs: Math.round(pauseMs) }, "a successor serves");
       void this.end(pid);
       return { pid, release, pauseMs: Math.round(pauseMs * 10) / 10 };
     } catch (error) {
-      if (!(error instanceof SuccessorLost)) {
-        standby?.start();
-        throw error;
-      }
+      if (!(error instanceof SuccessorLost)) throw error;
       log.error({ reason: error.message }, "nobody serves any more, which a new start can change");
       log.flush();
       return exitNow(1);

@@ -1,5 +1,4 @@
 // Where front-ends come in: a socket of our own making, or one that we were started with.
-
 import { accessSync, constants, existsSync, lstatSync, statSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";

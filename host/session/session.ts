@@ -1,6 +1,5 @@
 // One front-end from its first message to its last: messages come in, find their request in the table, and are answered. It owns
 // every descriptor that the front-end sent.
-
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Device } from "../devices/device.ts";
 import { ProtocolError } from "../errors.ts";

@@ -1,5 +1,4 @@
 // The process in whose place this one is started, as we see it: it serves until we have said that we take over, or until it dies.
-
 import type { Service } from "../backend/service.ts";
 import { StartError } from "../errors.ts";
 import { setNonBlocking } from "../linux/unix-socket.ts";

@@ -6,6 +6,7 @@ import type { Service } from "../backend/service.ts";
 import type { ServiceState } from "../backend/service-state.ts";
 import type { State, Taken } from "./messages.ts";
 import { prepare, type ReplacedProcess } from "./preparation.ts";
+import type { Standby } from "./standby.ts";
 import { type Command, Successor } from "./successor.ts";
 
 /** While no ring runs. */
@@ -14,6 +15,8 @@ const SWITCH_MS = 5000;
 const LATE = `has not taken over within the ${SWITCH_MS / 1000} s that a guest may have to wait`;
 
 export interface UpgradedProcess extends ReplacedProcess {
+  /** Where it has one: it would take the end of this process for its death. The successor has one of its own. */
+  readonly standby: Standby | undefined;
   /** The process was told to end. */
   readonly stopping: AbortSignal;
 }
@@ -37,10 +40,15 @@ export class Upgrade {
   async run(command: Command): Promise<Upgraded> {
     if (this.isUnderWay) throw new RangeError("an upgrade is under way already");
     this.isUnderWay = true;
+    const { standby, stopping, log } = this.own;
+    await standby?.end();
     try {
       return await this.attempt(command);
     } catch (error) {
-      if (error instanceof RangeError) this.own.log.warn({ reason: error.message }, "the upgrade failed");
+      if (error instanceof RangeError) {
+        log.warn({ reason: error.message }, "the upgrade failed");
+        if (!stopping.aborted) standby?.start();
+      }
       this.isUnderWay = false;
       throw error;
     }

@@ -90,7 +90,8 @@ class Queue {
   bool readsStale() const;
   void take(size_t count);
   void spendCredit(size_t count);
-  bool sharesIds() const;
+  /** Whether two of the chains that were taken, and of these, have one id. */
+  bool sharesIds(const std::vector<Chain>& others) const;
   void checkUsedSplit();
   void checkUsedPacked(uint32_t base);
   /** Returns how many descriptors of the ring the chain had. */

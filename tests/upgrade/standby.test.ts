@@ -120,6 +120,21 @@ describe("a daemon with a standby", { timeout: 120_000 }, () => {
     await frontEnd.disk().write(0, Buffer.alloc(512, 7));
   });
 
+  test("is upgraded once where that is asked for twice, and no former standby takes that for a death", async () => {
+    await using observed = await Observed.start({ args: ["--standby"] });
+    await using standing = new StandingBy(observed.daemon);
+    const former = await standing.standby();
+    const control = UpgradedDaemon.of(observed.daemon, observed.controlSocket);
+    const both = await Promise.allSettled([1, 2].map(() => control.upgrade()));
+    const upgraded = both.filter((each) => each.status === "fulfilled");
+    assert.equal(upgraded.length, 1);
+    standing.pid = upgraded[0]!.value.pid;
+    const next = await standing.standby();
+    await until(() => !isAlive(former) && !isAlive(observed.daemon.pid), "the former processes have ended");
+    assert.deepEqual(standing.processes, [standing.pid, next]);
+    assert.deepEqual(observed.daemon.linesLike(/takes over/), []);
+  });
+
   test("says to a service manager which process is the main one", async () => {
     const name = `@vringd-test-standby-${process.pid}`;
     const manager = new Manager(name);

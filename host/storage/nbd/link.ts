@@ -1,5 +1,4 @@
 // One link to the server: as many connections as are wanted, all negotiated, that live and end together.
-
 import type { ConnectionOptions } from "node:tls";
 import { EIO } from "../../linux/errno.ts";
 import { onAbort } from "../../process/abort.ts";

@@ -1,5 +1,4 @@
 // A socket to the server, with TLS or without: bytes out, and bytes in to where their receiver wants them. It knows no NBD.
-
 import { connect, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from "node:tls";
 import { reasonOf } from "../../errors.ts";
