@@ -1,6 +1,7 @@
 // A daemon whose standby takes over when it is killed: under load, again and again, and at each time of its life.
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { type KillOptions, KillRun, type KillTotals, noTotals, tellTotals } from "../support/kill-run.ts";
@@ -12,7 +13,7 @@ import { tryToStart } from "../support/start-attempt.ts";
 import { toolbox } from "../support/toolbox.ts";
 import { until } from "../support/until.ts";
 import { isAlive, UpgradedDaemon } from "../support/upgraded.ts";
-import { Vringd, type VringdOptions } from "../support/vringd.ts";
+import { PROGRAM, Vringd, type VringdOptions } from "../support/vringd.ts";
 
 const KILLS = Number(process.env.VRINGD_TEST_STANDBY_KILLS ?? 5);
 /** A standby is ready half a second after the one before it has taken over, and a busy machine takes its time. */
@@ -125,12 +126,16 @@ describe("a daemon with a standby", { timeout: 120_000 }, () => {
     await using standing = new StandingBy(observed.daemon);
     const former = await standing.standby();
     const control = UpgradedDaemon.of(observed.daemon, observed.controlSocket);
-    const both = await Promise.allSettled([1, 2].map(() => control.upgrade()));
-    const upgraded = both.filter((each) => each.status === "fulfilled");
-    assert.equal(upgraded.length, 1);
-    standing.pid = upgraded[0]!.value.pid;
-    const next = await standing.standby();
+    // Long enough for another standby to be ready before it has taken over.
+    const slow = join(observed.daemon.directory, "slow");
+    writeFileSync(slow, `#!/bin/sh\nsleep 3\nexec ${process.execPath} ${PROGRAM} "$@"\n`, { mode: 0o755 });
+    const upgrading = control.upgrade(slow);
+    await observed.daemon.waitForLog(/a successor starts/);
+    assert.match(await control.refusal(), /under way already/);
+    standing.pid = (await upgrading).pid;
+    assert.equal(observed.daemon.linesLike(/a standby is ready/).length, 1, "there is another one");
     await until(() => !isAlive(former) && !isAlive(observed.daemon.pid), "the former processes have ended");
+    const next = await standing.standby();
     assert.deepEqual(standing.processes, [standing.pid, next]);
     assert.deepEqual(observed.daemon.linesLike(/takes over/), []);
   });
