@@ -38,8 +38,7 @@ export async function openStorage(choice: StorageChoice, stopping: AbortSignal, 
   if (isRbdUri(choice.path)) return openRbd(choice, stopping, log);
   refuseAlone(choice);
   const { succeeds = false, inherited } = choice;
-  const opensLater = choice.incoming || (succeeds && inherited === undefined);
-  const options = { ...choice, incoming: opensLater, fromThisHost: !choice.incoming };
+  const options = { ...choice, incoming: choice.incoming || (succeeds && inherited === undefined) };
   const named = await openScheme(options, stopping, log);
   if (options.overlay === undefined && named === undefined) {
     return withPadding(await FileStorage.open(options, stopping, log), options);
@@ -93,7 +92,7 @@ const ANEW: Inheritance = { kind: "anew" };
 function openOverlay(
   path: string,
   base: string | BlockDisk,
-  { readOnly, format, lock, lockTimeoutMs, incoming = false, fromThisHost = false }: StorageChoice,
+  { readOnly, format, lock, lockTimeoutMs, incoming = false }: StorageChoice,
   signal: AbortSignal,
   log: Log,
 ): Promise<OverlayDisk> {
@@ -105,7 +104,6 @@ function openOverlay(
     lock,
     lockTimeoutMs,
     incoming,
-    fromThisHost,
     signal,
     log,
   });

@@ -20,8 +20,6 @@ export interface HandoverChoice {
   lockTimeoutMs: number;
   /** Another has it when this process starts. */
   incoming?: boolean | undefined;
-  /** The process that has it is one of this host's, whose page cache it has written to. */
-  fromThisHost?: boolean | undefined;
   /** Of a device: whoever else has it may keep it. */
   force?: boolean | undefined;
 }
@@ -66,7 +64,7 @@ export class FileHandover implements Handover {
       await this.giveUp();
       throw error;
     }
-    if (!this.options.fromThisHost) await dropCache(this.image.bufferedFd);
+    await dropCache(this.image.bufferedFd);
     return true;
   }
 

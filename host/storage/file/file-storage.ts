@@ -41,8 +41,6 @@ export interface FileStorageOptions extends ImageChoice {
   format?: "raw" | undefined;
   /** Segments that one discard or write-zeroes request may have. */
   rangeSegments: number;
-  /** With `incoming`: as in HandoverChoice. */
-  fromThisHost?: boolean | undefined;
   /** As a predecessor has opened it, which has checked it and has its lock. */
   inherited?: InheritedFile | undefined;
 }

@@ -31,8 +31,6 @@ export interface OverlayOptions {
   lockTimeoutMs?: number;
   /** Another process has it, and hands it over when its guest is moved here. Left out: false. */
   incoming?: boolean;
-  /** With `incoming`: as in HandoverChoice. */
-  fromThisHost?: boolean;
   /** Ends that wait. */
   signal?: AbortSignal;
   /** Where it says that it waits, or that a file system has no locks. Left out: nowhere. */
@@ -117,18 +115,10 @@ async function openChanges(
 function handoverOf(
   fd: number,
   isLocking: boolean,
-  {
-    path,
-    lock = "auto",
-    lockTimeoutMs = PATIENCE_MS,
-    incoming,
-    fromThisHost,
-    log,
-  }: OverlayOptions & { log: Log },
+  { path, lock = "auto", lockTimeoutMs = PATIENCE_MS, incoming, log }: OverlayOptions & { log: Log },
 ): FileHandover {
   const image = { fd, bufferedFd: fd, status: fileStatus(fd), isAdopted: false };
-  const choice = { path, lock, lockTimeoutMs, incoming, fromThisHost };
-  return new FileHandover(image, choice, isLocking, log);
+  return new FileHandover(image, { path, lock, lockTimeoutMs, incoming }, isLocking, log);
 }
 
 function openForUse(path: string, readOnly: boolean): number {
