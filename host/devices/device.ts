@@ -175,7 +175,9 @@ export interface ScreenUpdate {
   /** Where the mouse pointer's upper left corner is, which may lie outside. Undefined: there is no pointer. */
   readonly pointer?:
     | {
+        /** Of the screen's columns; may be negative. */
         readonly x: number;
+        /** Of the screen's rows; may be negative. */
         readonly y: number;
         /** 64 x 64 of them, as 0xAARRGGBB, whose colours are multiplied by their alpha already. Left out: as before. */
         readonly pixels?: Uint32Array | undefined;

@@ -9,8 +9,11 @@ const TIOCSPTLCK = 0x40045431;
 
 const { O_NOCTTY, O_NONBLOCK, O_RDWR } = constants;
 
+/** Of a terminal (TIOCGWINSZ). */
 export interface WindowSize {
+  /** Characters of a row. */
   cols: number;
+  /** Rows of characters. */
   rows: number;
 }
 
