@@ -358,11 +358,16 @@ void Run::poke() {
   guest::write(gpa, &value, 1u << input_.below(4));
 }
 
-/** A region that someone else has written: by chance, or with a head that looks right. */
+/** A region that someone else has written: by chance, with a head that looks right, or with a batch whose list leaves the entries. */
 void Run::pokeInflight() {
   Queue& queue = queues_[input_.below(QUEUES)];
   const uint32_t part = partOf(queue);
   const uint32_t count = input_.below(32);
+  if (count == 0 && queue.isStarted) {
+    const auto used = memory::load<uint16_t>(queue.ring.device + USED_IDX);
+    memory::store<uint16_t>(part + SPLIT_USED_IDX, static_cast<uint16_t>(used - 1));
+    memory::store<uint16_t>(part + SPLIT_LAST_BATCH_HEAD, static_cast<uint16_t>(entries_[queue.index]));
+  }
   for (uint32_t i = 0; i < count; i++) {
     const uint32_t at = part + input_.byte() * 2;
     memory::store<uint16_t>(at, input_.flag() ? static_cast<uint16_t>(input_.byte() - 128) : input_.u16());
