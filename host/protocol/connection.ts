@@ -27,7 +27,7 @@ export interface ReadingObserver {
 }
 
 export class Connection {
-  observer: ReadingObserver | undefined;
+  private observer: ReadingObserver | undefined;
   /** Whether a whole message has come: those who only try whether somebody listens send none. */
   hasSpoken = false;
   private isClosed = false;
@@ -67,6 +67,11 @@ export class Connection {
     const sent = this.lastSend.then(() => this.sendWhole(bytes, fds));
     this.lastSend = sent.catch(() => {});
     return sent;
+  }
+
+  observe(observer: ReadingObserver): void {
+    this.observer = observer;
+    if (this.isBetween) observer.waiting();
   }
 
   /** Resolves once nothing is read that was not answered: nothing will be, until release(). Also once the peer has gone. */

@@ -172,7 +172,7 @@ export class Session implements Occupant, KeptSession {
   /** Before run(), and after restore() if there was anything to restore. */
   keepWith(keeper: SessionKeeper): void {
     this.keeper = keeper;
-    this.connection.observer = keeper;
+    this.connection.observe(keeper);
   }
 
   /** Between two of the front-end's requests. Its descriptors stay its own. */

@@ -67,6 +67,13 @@ export class DescriptorKeeper {
     return [...this.kept.keys()];
   }
 
+  /** From here on it is not kept. */
+  lose(name: string): void {
+    const fd = this.kept.get(name);
+    if (fd !== undefined) close(fd);
+    this.kept.delete(name);
+  }
+
   close(): void {
     this.watch.stop();
     for (const fd of this.kept.values()) close(fd);
@@ -86,17 +93,11 @@ export class DescriptorKeeper {
   private take({ text, fds }: Heard): void {
     const said = new Map(text.split("\n").map((line) => line.split("=") as [string, string]));
     const name = said.get("FDNAME") ?? "stored";
-    if (said.get("FDSTOREREMOVE") === "1") this.drop(name);
+    if (said.get("FDSTOREREMOVE") === "1") this.lose(name);
     for (const fd of fds) {
       if (said.get("FDSTORE") !== "1" || this.kept.size >= this.most || this.has(fd)) close(fd);
       else this.kept.set(name, fd);
     }
-  }
-
-  private drop(name: string): void {
-    const fd = this.kept.get(name);
-    if (fd !== undefined) close(fd);
-    this.kept.delete(name);
   }
 
   /** Under whichever name. */
