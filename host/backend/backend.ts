@@ -2,16 +2,19 @@
 import { EventEmitter } from "node:events";
 import type { AnyDevice } from "../devices/engine-device.ts";
 import type { DiskFailure } from "../engines/disk-failure.ts";
+import { reasonOf } from "../errors.ts";
 import { DirtyLog } from "../memory/dirty-log.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import { InflightRegion } from "../memory/inflight-region.ts";
+import { GuestMemoryError } from "../memory/region-list.ts";
 import { onAbort } from "../process/abort.ts";
 import type { Log } from "../process/log.ts";
 import { Connection } from "../protocol/connection.ts";
+import { isFrontEndsFault } from "../session/request.ts";
 import { Session } from "../session/session.ts";
 import { type Activity, type Counts, DeviceActivity, Tally } from "./activity.ts";
 import { Seats } from "./seats.ts";
-import type { ServiceState } from "./service-state.ts";
+import type { FrontEndLeft, KeepFrontEnd, ServiceState } from "./service-state.ts";
 import { openWorkers, type Workers } from "./workers.ts";
 
 export interface BackendEvents {
@@ -44,6 +47,7 @@ export class Backend {
   private readonly seats: Seats;
   private readonly dirtyLog: DirtyLog;
   private frontEndCount = 0;
+  private keepFrontEnd: KeepFrontEnd | undefined;
 
   private constructor(
     readonly device: AnyDevice,
@@ -96,7 +100,15 @@ export class Backend {
     const number = ++this.frontEndCount;
     this.log.info(this.all.size > 0 ? { frontEnd: number } : {}, "front-end connected");
     this.events.emit("connect");
-    return this.untilLeft(this.open(number, connection, new Tally(() => this.activity.counts())), stopping);
+    const served = this.open(number, connection, this.tally());
+    this.keepWith(served);
+    return this.untilLeft(served, stopping);
+  }
+
+  /** What is said from here on outlives this process. */
+  keep(keep: KeepFrontEnd): void {
+    this.keepFrontEnd = keep;
+    for (const served of this.all) this.keepWith(served);
   }
 
   /**
@@ -128,14 +140,52 @@ export class Backend {
     return restored.map(({ served }) => served.connection);
   }
 
+  /** Whom a process that has died has left, as far as they can be served here. No ring runs before goOn(). */
+  comeBack(left: readonly FrontEndLeft[]): Connection[] {
+    this.frontEndCount = Math.max(this.frontEndCount, ...left.map(({ number }) => number));
+    // Where both say so, the seat went to the one that came last.
+    const byOrder = [...left].sort(
+      (a, b) => Number(b.session.isServed) - Number(a.session.isServed) || b.number - a.number,
+    );
+    return byOrder.flatMap((each) => this.comesBack(each) ?? []);
+  }
+
   /** Rings run again that a predecessor has stopped. */
-  async goOn(): Promise<void> {
-    for (const session of this.sessions) await session.goOn();
+  async goOn(hasDied = false): Promise<void> {
+    for (const session of this.sessions) await session.goOn(hasDied);
   }
 
   /** Those whom a predecessor has handed over, until each has left. */
   serveRestored(connection: Connection, stopping: AbortSignal): Promise<void> {
     return this.untilLeft([...this.all].find((served) => served.connection === connection)!, stopping);
+  }
+
+  private keepWith({ number, session }: Served): void {
+    if (this.keepFrontEnd) session.keepWith(this.keepFrontEnd(number, session));
+  }
+
+  private tally(): Tally {
+    return new Tally(() => this.activity.counts());
+  }
+
+  private comesBack({ number, session: state, keep, refuse }: FrontEndLeft): Connection | undefined {
+    const served = this.open(number, new Connection(state.connection.fd), this.tally());
+    const { session, connection } = served;
+    const misfit = session.misfit(state);
+    if (misfit !== undefined) {
+      this.all.delete(served);
+      refuse(misfit, false);
+      return undefined;
+    }
+    try {
+      session.restore(state);
+      session.forgetStarts();
+      session.keepWith(keep(session));
+    } catch (error) {
+      if (!isFrontEndsFault(error) && !(error instanceof GuestMemoryError)) throw error;
+      refuse(reasonOf(error), true);
+    }
+    return connection;
   }
 
   private async give(give: (state: ServiceState) => Promise<void>): Promise<void> {

@@ -13,7 +13,7 @@ import {
 } from "../protocol/entrance.ts";
 import type { FrontEnds } from "../protocol/listener.ts";
 import { Backend } from "./backend.ts";
-import type { ServiceOffer, ServiceState } from "./service-state.ts";
+import type { FrontEndLeft, ServiceOffer, ServiceState } from "./service-state.ts";
 import { reserveMemory } from "./workers.ts";
 
 export interface ServiceOptions {
@@ -121,6 +121,12 @@ export class Service {
   goOn(): Promise<void> {
     this.isTaken = true;
     return this.backend.goOn();
+  }
+
+  /** Before run(): goes on with whom a process that has died has left, as far as that can be. */
+  comeBack(left: readonly FrontEndLeft[]): Promise<void> {
+    this.restored = this.backend.comeBack(left);
+    return this.backend.goOn(true);
   }
 
   /** Ends the workers, and then closes the entrance and the device. Not while run() goes on. */

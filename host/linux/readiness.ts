@@ -1,8 +1,8 @@
 // Waiting for a descriptor in the event loop of the thread that asks.
 import koffi from "koffi";
 import * as libc from "./libc.ts";
+import { F_DUPFD_CLOEXEC } from "./open-file.ts";
 
-const F_DUPFD_CLOEXEC = 1030;
 const POLLOUT = 4;
 
 /** How often to look where the loop can't: no descriptor was to spare. */

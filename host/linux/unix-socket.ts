@@ -26,6 +26,7 @@ const SO_PEERCRED = 17;
 const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
 const SCM_RIGHTS = 1;
+const SHUT_RDWR = 2;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CTRUNC = 0x8;
@@ -147,14 +148,14 @@ export function connectUnix(path: string, kind: SocketKind = "stream"): number {
   });
 }
 
-/** What sends datagrams to a socket, as far as it takes them without waiting. It is open until the process ends. */
-export function datagramTo(name: string): (bytes: Uint8Array) => void {
+/** What sends datagrams to a socket, as far as it takes them without waiting: false if not. It is open until the process ends. */
+export function datagramTo(name: string): (bytes: Uint8Array, fds?: readonly number[]) => boolean {
   const address = addressOf(name);
   const fd = closeOnFailure(createSocket(SOCK_DGRAM), (socket) => {
     libc.checked("connect", libc.connect(socket, address, address.length));
     return socket;
   });
-  return (bytes) => send(fd, bytes);
+  return (bytes, fds) => send(fd, bytes, fds) > 0;
 }
 
 /** The next connection, non-blocking, or undefined if there is none yet. */
@@ -195,6 +196,11 @@ export function isConnected(fd: number): boolean {
   const errno = libc.errno();
   if (errno === ENOTCONN) return false;
   throw new libc.SystemError("getpeername", errno);
+}
+
+/** Nothing comes or goes any more, by whatever descriptor. One whose peer has gone is as good as shut down. */
+export function shutDown(fd: number): void {
+  libc.shutdown(fd, SHUT_RDWR);
 }
 
 /** For descriptors that others have opened. */

@@ -3,7 +3,7 @@ import manifest from "../../package.json" with { type: "json" };
 import { optionFor } from "../command-line/option-name.ts";
 import { StartError } from "../errors.ts";
 import { exitNow } from "../linux/libc.ts";
-import { connectServiceManager, type Tell } from "../linux/service-manager.ts";
+import { connectServiceManager, type ServiceManager, type Tell } from "../linux/service-manager.ts";
 import type { Observability, ObservabilityOptions } from "../observability/observability.ts";
 import { statusOf } from "../observability/status.ts";
 import { onAbort } from "../process/abort.ts";
@@ -15,6 +15,7 @@ import type { AccessChoice } from "../protocol/entrance.ts";
 import { SUCCESSOR_FD } from "../upgrade/messages.ts";
 import type { Predecessor } from "../upgrade/predecessor.ts";
 import type { Standby } from "../upgrade/standby.ts";
+import type { Keeping } from "./keeping.ts";
 import { closeAll, type DeviceChoice, runAll, type Served, startAll } from "./served.ts";
 import { makeStandby, standBy } from "./standing-by.ts";
 import type { Upgraded } from "./upgrading.ts";
@@ -51,14 +52,15 @@ export async function runDaemon(options: DaemonOptions, log: LimitedLog): Promis
   const stopping = abortOnSignal(log);
   endOnBug(log);
   leaveDeletedDirectory(options.paths);
-  const tell = connectServiceManager();
-  onAbort(stopping, () => tell("STOPPING=1", "STATUS=stopping"));
+  const manager = connectServiceManager();
+  onAbort(stopping, () => manager.tell("STOPPING=1", "STATUS=stopping"));
   try {
     const predecessor = await findPredecessor(options.name);
     if (predecessor) log.level = predecessor.offer.logLevel;
-    const served = await start(options, predecessor, stopping, log);
+    const keeping = await findKeeping(options, manager, log);
+    const served = await start(options, predecessor, keeping, stopping, log);
     if (served === undefined) return;
-    await serve(served, options, predecessor, stopping, tell, log);
+    await serve(served, options, predecessor, keeping, stopping, manager, log);
     setTimeout(() => exitNow(Number(process.exitCode ?? 0)), EXIT_MS).unref();
   } finally {
     log.flush();
@@ -69,6 +71,7 @@ export async function runDaemon(options: DaemonOptions, log: LimitedLog): Promis
 async function start(
   options: DaemonOptions,
   predecessor: Predecessor | undefined,
+  keeping: Keeping | undefined,
   stopping: AbortSignal,
   log: LimitedLog,
 ): Promise<Served[] | undefined> {
@@ -76,7 +79,8 @@ async function start(
     const inherited = predecessor?.offer.services;
     const served = await startAll(options.devices, options, inherited, stopping, log);
     if (predecessor?.offer.standsBy) return await standBy(served, options.name, predecessor, stopping, log);
-    if (predecessor && !stopping.aborted) await predecessor.takeOver(served.map(({ service }) => service));
+    if (!predecessor) await keeping?.comeBack(served);
+    else if (!stopping.aborted) await predecessor.takeOver(served.map(({ service }) => service));
     return served;
   } catch (error) {
     // Nothing is closed where the rest has failed: all is the predecessor's still.
@@ -93,18 +97,43 @@ async function findPredecessor(name: string): Promise<Predecessor | undefined> {
   return Predecessor.find(name, manifest.version);
 }
 
+/** Loaded only where a service manager keeps something. */
+async function findKeeping(
+  { name, standby }: DaemonOptions,
+  { store }: ServiceManager,
+  log: Log,
+): Promise<Keeping | undefined> {
+  const { FDSTORE, LISTEN_FDNAMES } = process.env;
+  if (FDSTORE === undefined && LISTEN_FDNAMES === undefined) return undefined;
+  const { openKeeping } = await import("./keeping.ts");
+  // Where a standby goes on, the manager starts nobody who would be handed what it keeps.
+  return openKeeping(name, store, !standby, log);
+}
+
 async function serve(
   served: readonly Served[],
   { name, observability: choice, standby: isStandbyWanted }: DaemonOptions,
   predecessor: Predecessor | undefined,
+  keeping: Keeping | undefined,
   stopping: AbortSignal,
-  manager: Tell,
+  manager: ServiceManager,
   log: LimitedLog,
 ): Promise<void> {
   let observability: Observability | undefined;
-  const tell = predecessor ? afterEnd(predecessor, manager) : manager;
+  const ended = predecessor?.ended();
+  const tell = ended ? afterEnd(predecessor!, ended, manager.tell) : manager.tell;
+  void ended?.then(() => keeping?.succeed(served));
   const inherited = predecessor?.offer.sockets;
-  const upgrade = () => ({ name, served, observability: observability!, standby, tell, stopping, log });
+  const upgrade = () => ({
+    name,
+    served,
+    observability: observability!,
+    standby,
+    keeping,
+    tell,
+    stopping,
+    log,
+  });
   let standby: Standby | undefined;
   const standbyState = isStandbyWanted ? { pid: undefined } : undefined;
   for (const { subject } of served) subject.standby = standbyState;
@@ -142,8 +171,7 @@ function logStatus({ subject, log }: Served): void {
 }
 
 /** The manager hears only its main process, which the predecessor has been until now. */
-function afterEnd(predecessor: Predecessor, tell: Tell): Tell {
-  const ended = predecessor.ended();
+function afterEnd(predecessor: Predecessor, ended: Promise<void>, tell: Tell): Tell {
   // One that has died has not said so.
   if (predecessor.offer.standsBy) tell(`MAINPID=${process.pid}`);
   return (...assignments) => void ended.then(() => tell(...assignments));

@@ -9,6 +9,7 @@ import { programArguments } from "../process/paths.ts";
 import type { Standby } from "../upgrade/standby.ts";
 import { commandOf, SuccessorLost } from "../upgrade/successor.ts";
 import { Upgrade } from "../upgrade/upgrade.ts";
+import type { Keeping } from "./keeping.ts";
 import type { Served } from "./served.ts";
 
 /** The time that whoever asked for the upgrade has to read the answer. */
@@ -19,6 +20,7 @@ export interface Upgraded {
   readonly served: readonly Served[];
   readonly observability: Observability;
   readonly standby: Standby | undefined;
+  readonly keeping: Keeping | undefined;
   readonly tell: Tell;
   readonly stopping: AbortSignal;
   readonly log: LimitedLog;
@@ -32,10 +34,18 @@ export class Upgrading implements Upgrader {
   constructor(private readonly daemon: () => Upgraded) {}
 
   async run(binary: string | undefined): Promise<Record<string, string | number>> {
-    const { name, served, observability, standby, stopping, log } = this.daemon();
+    const { name, served, observability, standby, keeping, stopping, log } = this.daemon();
     this.upgrade ??= new Upgrade(
       served.map(({ service }) => service),
-      { name, sockets: () => observability.sockets(), logLevel: () => log.level, standby, stopping, log },
+      {
+        name,
+        sockets: () => observability.sockets(),
+        logLevel: () => log.level,
+        standby,
+        keeping,
+        stopping,
+        log,
+      },
     );
     try {
       const { pid, release, pauseMs } = await this.upgrade.run(commandOf(binary, programArguments()));

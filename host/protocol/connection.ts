@@ -18,7 +18,16 @@ export interface Message {
 /** More than any payload has: 8 regions make 264 bytes, a whole config space 268. */
 export const PAYLOAD_MAX = 4096;
 
+/** Who has to know when nothing of the peer's is read that was not answered. */
+export interface ReadingObserver {
+  /** A byte may be read from here on. */
+  reading(): void;
+  /** None was, and what was read before is answered. */
+  waiting(): void;
+}
+
 export class Connection {
+  private observer: ReadingObserver | undefined;
   /** Whether a whole message has come: those who only try whether somebody listens send none. */
   hasSpoken = false;
   private isClosed = false;
@@ -60,6 +69,11 @@ export class Connection {
     return sent;
   }
 
+  observe(observer: ReadingObserver): void {
+    this.observer = observer;
+    if (this.isBetween) observer.waiting();
+  }
+
   /** Resolves once nothing is read that was not answered: nothing will be, until release(). Also once the peer has gone. */
   hold(): Promise<void> {
     this.isHeld = true;
@@ -77,6 +91,12 @@ export class Connection {
     this.isInterrupted = true;
     this.goOn();
     for (const endWait of this.waits) endWait();
+  }
+
+  /** The peer sees the end, whoever else has the socket. */
+  end(): void {
+    if (!this.isClosed) socket.shutDown(this.fd);
+    this.close();
   }
 
   close(): void {
@@ -124,8 +144,10 @@ export class Connection {
       const isFirst = what === "header" && at === 0;
       if (isFirst) await this.pass();
       if (this.isInterrupted) return undefined;
+      if (isFirst) this.observer?.reading();
       const received = socket.receive(this.fd, bytes.subarray(at));
       if (received === undefined) {
+        if (isFirst) this.observer?.waiting();
         await this.wait(whenReadable);
         continue;
       }

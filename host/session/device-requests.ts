@@ -3,6 +3,7 @@ import { VIRTIO_F_VERSION_1 } from "../../assembly/spec/virtqueue.ts";
 import type { Device, DeviceMessage } from "../devices/device.ts";
 import { DeviceTooSlow, inTime } from "../devices/patience.ts";
 import { ProtocolError } from "../errors.ts";
+import { close } from "../linux/libc.ts";
 import * as codec from "../protocol/codec.ts";
 import type { Message } from "../protocol/connection.ts";
 import { hasFeature } from "../protocol/feature-bits.ts";
@@ -69,6 +70,15 @@ export class DeviceRequests {
     return { features, protocolFeatures, status, hasReadConfig, writes: this.writes.all, channel, news };
   }
 
+  /** Why what was negotiated with another process can't be gone on with. Undefined: it can. */
+  misfit({ features, protocolFeatures }: NegotiatedState): string | undefined {
+    const lacking = features & ~this.offered;
+    if (lacking !== 0n) return `features 0x${lacking.toString(16)} are not offered any more`;
+    const lackingProtocol = protocolFeatures & ~this.offeredProtocol;
+    if (lackingProtocol === 0n) return undefined;
+    return `protocol features 0x${lackingProtocol.toString(16)} are not offered any more`;
+  }
+
   /** What was said to a predecessor. The device hears of it when the front-end takes its seat. */
   restore({ writes, channel, news, ...told }: NegotiatedState): void {
     Object.assign(this, told);
@@ -85,6 +95,9 @@ export class DeviceRequests {
   }
 
   end(): void {
+    const { channel } = this.restored ?? {};
+    if (channel) close(channel.socket.fd);
+    this.restored = undefined;
     this.news.end();
     this.channel.close();
   }

@@ -2,21 +2,20 @@
 // every descriptor that the front-end sent.
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Device } from "../devices/device.ts";
-import { ProtocolError } from "../errors.ts";
 import { Descriptor } from "../linux/descriptor.ts";
-import { close } from "../linux/libc.ts";
 import { aborted } from "../process/abort.ts";
 import type { Log } from "../process/log.ts";
 import { Turns } from "../process/turns.ts";
-import * as codec from "../protocol/codec.ts";
-import type { Connection, Message } from "../protocol/connection.ts";
+import type { Connection } from "../protocol/connection.ts";
 import * as m from "../protocol/messages.ts";
 import type { VringStart } from "../workers/data-plane.ts";
 import { ActivationGate } from "./activation-gate.ts";
+import { Answers } from "./answers.ts";
 import { DeviceRequests } from "./device-requests.ts";
+import type { KeptSession, SessionKeeper } from "./keeper.ts";
 import { LogRequests, type SessionLog } from "./log-requests.ts";
 import { MemoryRequests, type SessionInflight, type SessionMemory } from "./memory-requests.ts";
-import { ACK, isFrontEndsFault, NACK, type Payload, type Request, unknownRequest } from "./request.ts";
+import { isFrontEndsFault } from "./request.ts";
 import { requestTable } from "./request-table.ts";
 import { hasPast } from "./ring-past.ts";
 import { RingRequests } from "./ring-requests.ts";
@@ -46,15 +45,13 @@ export interface SessionParts {
   readonly memory: SessionMemory;
 }
 
-export class Session implements Occupant {
+export class Session implements Occupant, KeptSession {
   connectedAtMs = performance.now();
-  /** Descriptors that go with the reply being made. */
-  private readonly replyFds: number[] = [];
   private readonly vrings: Vrings;
   private readonly requests: DeviceRequests;
   private readonly log: LogRequests;
   private readonly state: StateRequests;
-  private readonly table: ReadonlyMap<number, Request>;
+  private readonly answers: Answers;
   /** Requests, and what must not go on beside them. */
   private readonly turns = new Turns();
   private readonly gate: ActivationGate;
@@ -62,6 +59,7 @@ export class Session implements Occupant {
   private hasMoved = false;
   private hasBegun = false;
   private hasEnded = false;
+  private keeper: SessionKeeper | undefined;
 
   constructor(
     private readonly connection: Connection,
@@ -78,7 +76,7 @@ export class Session implements Occupant {
       rested: () => this.rested(),
     };
     this.gate = new ActivationGate(device.activation, {
-      opened: () => void this.turns.run(() => this.vrings.startHeldUp()),
+      opened: () => void this.turns.run(() => this.vrings.startHeldUp()).then(() => this.keeper?.changed()),
       refused: (reason) => void this.turns.run(() => this.vrings.breakHeldUp(reason)),
     });
     this.vrings = new Vrings(queueCount, memory, inflight, rings, seat, this.gate, events, logger);
@@ -87,13 +85,15 @@ export class Session implements Occupant {
     const isServing = () => this.turns.isTaken;
     this.requests = new DeviceRequests(device, packed, this.vrings, inflight, seat, this.log, isServing);
     const suspends = () => this.requests.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT);
-    this.table = requestTable(
+    const replyFds: number[] = [];
+    const table = requestTable(
       this.requests,
-      new MemoryRequests(memory, inflight, this.vrings, queueCount, (fd) => this.replyFds.push(fd)),
+      new MemoryRequests(memory, inflight, this.vrings, queueCount, (fd) => replyFds.push(fd)),
       new RingRequests(this.vrings, queueCount, suspends, () => this.log.signal()),
       this.log,
       this.state,
     );
+    this.answers = new Answers(connection, table, this.requests, replyFds, logger);
   }
 
   /** Whether it is the one whose rings may run. */
@@ -124,7 +124,8 @@ export class Session implements Occupant {
       for (;;) {
         const message = await this.connection.receive();
         if (message === undefined) return undefined;
-        await this.turns.run(() => this.serve(message));
+        this.keeper?.came(message.fds);
+        await this.turns.run(() => this.answers.serve(message));
         this.requests.news.served();
         // A front-end that floods us must not keep signals and the reports of workers waiting.
         await nextTurn();
@@ -160,7 +161,21 @@ export class Session implements Occupant {
     return this.state.isTransferring ? "is moving the device's state" : undefined;
   }
 
-  /** While it is held. Its descriptors stay its own. */
+  /** As after any crash, those who come next do again what is recorded. */
+  get outlivesProcess(): boolean {
+    const { device } = this.served;
+    // Requests of the device's own bring what no state has.
+    const isKnown = device.inflight === true && device.messages === undefined;
+    return isKnown && !this.hasEnded && !this.state.isTransferring && this.vrings.areRecorded;
+  }
+
+  /** Before run(), and after restore() if there was anything to restore. */
+  keepWith(keeper: SessionKeeper): void {
+    this.keeper = keeper;
+    this.connection.observe(keeper);
+  }
+
+  /** Between two of the front-end's requests. Its descriptors stay its own. */
   save(): SessionState {
     const { memory, inflight } = this.own;
     return {
@@ -178,27 +193,56 @@ export class Session implements Occupant {
     };
   }
 
-  /** As a predecessor has saved it, before run(). Throws ProtocolError, GuestMemoryError, or SystemError if it can't be served here. */
+  /** Why what a process has saved, which may have had other options, can't be served by this one: a sentence. Undefined: it can. */
+  misfit({ negotiated, vrings }: SessionState): string | undefined {
+    if (vrings.length > this.served.device.queues.length)
+      return `it has ${vrings.length} rings, and there are ${this.served.device.queues.length} now`;
+    return this.requests.misfit(negotiated);
+  }
+
+  /**
+   * As a predecessor has saved it, before run(). Takes the descriptors. Throws ProtocolError, GuestMemoryError, or SystemError if it can't be
+   * served here: then run() ends at once.
+   */
   restore(state: SessionState): void {
-    const { memory, inflight } = this.own;
     this.connectedAtMs = performance.now() - state.connectedForMs;
     this.connection.hasSpoken = state.hasSpoken;
+    // What can fail comes when this has all descriptors, and so ends them.
     this.requests.restore(state.negotiated);
-    memory.replace(state.memory.map(({ description, file }) => ({ description, fd: file.fd })));
-    if (state.inflight) inflight.set(state.inflight.description, state.inflight.file.fd);
     this.log.restore(state.log);
     this.state.restore(state.loaded);
-    this.begin();
     this.vrings.restore(state.vrings, state.negotiated.features);
+    try {
+      this.restoreMemory(state);
+      this.begin();
+      this.vrings.restored(state.vrings);
+    } catch (error) {
+      this.connection.interrupt();
+      throw error;
+    }
     this.hasMoved = state.hasMoved;
   }
 
-  /** Rings run again that ran when a predecessor had them. */
-  goOn(): Promise<void> {
+  /** The process that has saved it has died: what its rings have done since is known by the inflight region alone. */
+  forgetStarts(): void {
+    this.vrings.forgetStarts();
+  }
+
+  /** Rings run again that ran when a predecessor had them. `hasDied`: it may have missed what it was to tell. */
+  goOn(hasDied = false): Promise<void> {
     return this.turns.run(async () => {
       await this.vrings.goOn();
       this.requests.goOn();
+      if (hasDied && this.requests.hearsOfConfigChanges) this.requests.news.changed();
     });
+  }
+
+  private restoreMemory({ memory, inflight }: SessionState): void {
+    try {
+      if (inflight) this.own.inflight.set(inflight.description, inflight.file.fd);
+    } finally {
+      this.own.memory.replace(memory.map(({ description, file }) => ({ description, fd: file.fd })));
+    }
   }
 
   private begin(): void {
@@ -213,6 +257,7 @@ export class Session implements Occupant {
   }
 
   seated(): void {
+    this.keeper?.changed();
     this.vrings.forgetStarts();
     this.requests.seated();
     this.state.seated();
@@ -220,6 +265,7 @@ export class Session implements Occupant {
   }
 
   unseated(): void {
+    this.keeper?.changed();
     this.hasMoved = false;
     this.log.unseated();
     this.requests.unseated();
@@ -232,11 +278,13 @@ export class Session implements Occupant {
 
   /** A ring takes no more requests. */
   ringBroken(index: number, reason: string): void {
+    this.keeper?.changed();
     this.vrings.reportBroken(index, reason);
   }
 
   /** The device's config space has changed. */
   configChanged(): void {
+    this.keeper?.changed();
     if (this.requests.hearsOfConfigChanges) this.requests.news.changed();
     else if (this.vrings.areRunning) this.logger.info(UNHEARD);
   }
@@ -260,7 +308,8 @@ export class Session implements Occupant {
     seat.ending();
     await this.vrings.close();
     await this.log.end();
-    this.connection.close();
+    this.keeper?.end();
+    this.connection.end();
     memory.clear();
     inflight.clear();
     this.requests.end();
@@ -282,60 +331,6 @@ export class Session implements Occupant {
   /** Where another front-end is connected the guest moves within this process, most likely. */
   private async handOver(): Promise<void> {
     if (this.hasMoved && this.served.isAlone()) await this.gate.handOver();
-  }
-
-  private async serve(message: Message): Promise<void> {
-    const payload = await this.answer(message);
-    if (payload === undefined) return;
-    // Version 1 and the reply flag, nothing else ("Header").
-    const reply = codec.encodeMessage(message.request, m.VHOST_USER_REPLY_MASK, payload);
-    const fds = this.replyFds.splice(0);
-    try {
-      await this.connection.send(reply, fds);
-    } finally {
-      fds.forEach((fd) => {
-        close(fd);
-      });
-    }
-  }
-
-  private async answer(message: Message): Promise<Payload> {
-    const request = this.table.get(message.request) ?? unknownRequest(message.request);
-    this.logger.debug({ request: m.requestName(message.request), bytes: message.payload.length }, "request");
-    try {
-      this.check(request, message);
-      const payload = await request.handle(message);
-      return payload ?? (this.needsAck(message) ? ACK : undefined);
-    } catch (error) {
-      if (!isFrontEndsFault(error)) throw error;
-      return this.refuse(request, message, error);
-    } finally {
-      // Whatever no handler has taken.
-      for (const fd of message.fds) close(fd);
-    }
-  }
-
-  private check({ feature, fds }: Request, message: Message): void {
-    const name = m.requestName(message.request);
-    if (feature !== undefined && !this.requests.hasProtocolFeature(feature)) {
-      throw new ProtocolError(name, "its protocol feature was not negotiated");
-    }
-    const { length } = message.fds;
-    if (fds === undefined ? length > 0 : !fds(length)) throw new ProtocolError(name, `${length} descriptors`);
-  }
-
-  private refuse(request: Request, message: Message, error: Error): Payload {
-    const payload = request.failure ?? (this.needsAck(message) ? NACK : undefined);
-    if (payload === undefined && !request.isHarmless) throw error;
-    this.logger.warn({ reason: error.message }, "request refused");
-    return payload;
-  }
-
-  private needsAck({ flags }: Message): boolean {
-    return (
-      this.requests.hasProtocolFeature(m.VHOST_USER_PROTOCOL_F_REPLY_ACK) &&
-      (flags & m.VHOST_USER_NEED_REPLY_MASK) !== 0
-    );
   }
 
   /** Such a driver may have written to the config space before. */

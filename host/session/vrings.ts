@@ -188,10 +188,21 @@ export class Vrings {
     return this.all.map((vring) => vring.save());
   }
 
-  /** As a predecessor has left them. Throws ProtocolError if one that ran there can't run here. */
+  /** Whether what is in flight in all rings that run outlives this process. */
+  get areRecorded(): boolean {
+    return this.all.every((vring) => !vring.isRunning || this.isRecorded(vring));
+  }
+
+  /** As a predecessor has left them. Takes the descriptors. */
   restore(states: readonly VringState[], features: bigint): void {
     this.negotiate(features);
     for (const [i, state] of states.entries()) this.at(i, "the state of a predecessor").restore(state);
+  }
+
+  /** Memory is there, too, and perhaps the seat. Throws ProtocolError if one that ran there can't run here. */
+  restored(states: readonly VringState[]): void {
+    // Taking the seat has them forgotten.
+    for (const [i, { hasStarted }] of states.entries()) this.all[i]!.hasStarted = hasStarted;
     for (const vring of this.all)
       if (this.seat.isTaken && this.shouldRun(vring)) vring.describe(this.memory, this.inflight, this.format);
   }

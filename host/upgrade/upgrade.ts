@@ -17,6 +17,8 @@ const LATE = `has not taken over within the ${SWITCH_MS / 1000} s that a guest m
 export interface UpgradedProcess extends ReplacedProcess {
   /** Where it has one: it would take the end of this process for its death. The successor has one of its own. */
   readonly standby: Standby | undefined;
+  /** Where a service manager keeps its connections: those that a successor has are not to be the next start's, too. */
+  readonly keeping: { start(): void; stop(): void } | undefined;
   /** The process was told to end. */
   readonly stopping: AbortSignal;
 }
@@ -40,7 +42,7 @@ export class Upgrade {
   async run(command: Command): Promise<Upgraded> {
     if (this.isUnderWay) throw new RangeError("an upgrade is under way already");
     this.isUnderWay = true;
-    const { standby, stopping, log } = this.own;
+    const { standby, keeping, stopping, log } = this.own;
     await standby?.end();
     try {
       return await this.attempt(command);
@@ -48,6 +50,7 @@ export class Upgrade {
       if (error instanceof RangeError) {
         log.warn({ reason: error.message }, "the upgrade failed");
         if (!stopping.aborted) standby?.start();
+        keeping?.start();
       }
       this.isUnderWay = false;
       throw error;
@@ -100,6 +103,7 @@ export class Upgrade {
     if (this.own.stopping.aborted) throw new RangeError("this process was told to end");
     if (leftMs <= 0)
       throw new RangeError(`its requests in flight took more than ${SWITCH_MS / 1000} s to stop`);
+    this.own.keeping?.stop();
     successor.tell(state);
     await successor.receive<Taken>(leftMs, LATE, true);
   }

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { VIRTIO_F_RING_INDIRECT_DESC } from "../../assembly/spec/virtqueue.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { CrashLoad, LostRequest } from "./crash-load.ts";
+import { DescriptorKeeper } from "./descriptor-keeper.ts";
 import { countInflight } from "./inflight-entries.ts";
 import { readOverlay } from "./overlay-contents.ts";
 import type { Random } from "./random.ts";
@@ -37,6 +38,8 @@ export interface KillOptions {
   env?: Readonly<Record<string, string>>;
   /** Nobody starts the daemon anew: it has a standby. */
   standby?: true;
+  /** A service manager keeps its connections: the front-end never connects again. */
+  kept?: true;
   /** What is killed in place of the daemon, and started anew. */
   victim?: { kill9(): Promise<void>; restart(): Promise<void> };
   /** Its changes go to an overlay. */
@@ -97,6 +100,7 @@ export class KillRun {
     private readonly options: KillOptions,
     private readonly random: Random,
     private readonly totals: KillTotals,
+    private readonly keeper?: DescriptorKeeper,
   ) {
     this.loads = frontEnd.queues.map(
       (queue) =>
@@ -112,6 +116,7 @@ export class KillRun {
 
   static async start(options: KillOptions, random: Random, totals = noTotals()): Promise<KillRun> {
     const { packed, eventIdx, engine, queues, indirect = true, queueSize = 128, args = [] } = options;
+    const keeper = options.kept && new DescriptorKeeper();
     const daemon = await Vringd.start({
       byteLength: IMAGE_SIZE,
       onDisk: options.onDisk ?? false,
@@ -119,16 +124,19 @@ export class KillRun {
       ...(options.env && { env: options.env }),
       args: ["--packed", `--engine=${engine}`, ...(options.standby ? ["--standby"] : []), ...args],
       ...(options.overlay && { overlay: true }),
+      ...(keeper && { handedDown: () => keeper.handedDown() }),
     });
     const mortal: Mortal = options.standby ? new StandingBy(daemon) : daemon;
     try {
       const setup = { packed, eventIdx, indirect, queues, queueSize, inflight: true };
-      const frontEnd = await FrontEnd.connect(daemon.socketPath, setup);
+      const frontEnd = await FrontEnd.connect(keeper?.path ?? daemon.socketPath, setup);
       await mortal.standby?.();
+      await keeper?.isSettled();
       const model = new SectorModel(frontEnd.capacity);
-      return new KillRun(daemon, mortal, frontEnd, model, options, random, totals);
+      return new KillRun(daemon, mortal, frontEnd, model, options, random, totals, keeper);
     } catch (error) {
       await mortal[Symbol.asyncDispose]();
+      keeper?.close();
       throw error;
     }
   }
@@ -151,6 +159,8 @@ export class KillRun {
       for (const load of this.loads) load.pause();
       await this.allCompleted();
       assert.equal(this.recorded, 0, "requests are recorded that have completed");
+      // It answers on the connection that it was set up by.
+      if (this.keeper) assert.equal(await this.frontEnd.getFeatures(), this.frontEnd.backendFeatures);
       assert.equal(await this.mortal.stop(), 0);
       await this.checkDisk();
     } catch (error) {
@@ -185,6 +195,7 @@ export class KillRun {
     for (const load of this.loads) await load.end();
     this.frontEnd.close();
     await this.mortal[Symbol.asyncDispose]();
+    this.keeper?.close();
     this.totals.completed += this.loads.reduce((sum, load) => sum + load.completed, 0);
   }
 
@@ -235,6 +246,7 @@ export class KillRun {
 
   private async comeBack(): Promise<void> {
     if (this.options.victim) return this.options.victim.restart();
+    if (this.keeper) return this.daemon.restart();
     // The next kill needs one.
     const restarted = this.mortal.standby?.() ?? this.daemon.restart();
     // A front-end doesn't wait for others as long as a daemon does.

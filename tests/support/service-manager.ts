@@ -7,12 +7,21 @@ const AF_UNIX = 1;
 /** SOCK_DGRAM, SOCK_NONBLOCK, SOCK_CLOEXEC. */
 const TYPE = 2 | 0o4000 | 0o2000000;
 
+/** A datagram, whose descriptors are the hearer's. */
+export interface Heard {
+  readonly text: string;
+  readonly fds: readonly number[];
+}
+
 /** The manager's end: a datagram socket, by path or, with "@", by an abstract name. */
 export class Manager {
-  private readonly fd = checked("socket", socket(AF_UNIX, TYPE, 0));
+  readonly fd = checked("socket", socket(AF_UNIX, TYPE, 0));
   private readonly heard: string[] = [];
 
-  constructor(name: string) {
+  constructor(
+    name: string,
+    private readonly hear: (heard: Heard) => void = closeAll,
+  ) {
     const address = Buffer.concat([Buffer.from([AF_UNIX, 0]), Buffer.from(name.replace(/^@/, "\0"))]);
     checked("bind", bind(this.fd, address, address.length));
   }
@@ -26,11 +35,17 @@ export class Manager {
     for (;;) {
       const received = receive(this.fd, buffer);
       if (received === undefined) return this.heard;
-      this.heard.push(buffer.toString("utf8", 0, received.byteLength));
+      const text = buffer.toString("utf8", 0, received.byteLength);
+      this.heard.push(text);
+      this.hear({ text, fds: received.fds });
     }
   }
 
   close(): void {
     close(this.fd);
   }
+}
+
+function closeAll({ fds }: Heard): void {
+  for (const fd of fds) close(fd);
 }

@@ -19,6 +19,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { openConnection } from "../../host/front-end/requests.ts";
+import { AS_LISTENER, type HandedDown } from "./descriptor-keeper.ts";
 import { until } from "./until.ts";
 
 export interface VringdOptions {
@@ -36,6 +37,8 @@ export interface VringdOptions {
   blkFile?: string;
   /** Of a program that serves no disk: what it has in place of --blk-file, given a directory for its files. No image is made then. */
   deviceArgs?(directory: string): readonly string[];
+  /** What a service manager starts it with: first a socket that listens, and what else it has by then. */
+  handedDown?(): HandedDown;
   /** An open descriptor that the daemon finds as 4. */
   inherit?: number;
   /** Beside our own environment. */
@@ -122,7 +125,9 @@ export class Vringd {
   /** Starts it anew, after it has ended, on the same image and socket. */
   async restart(args = this.options.args ?? []): Promise<void> {
     const { under = [], fd, overlay, program = [process.execPath, PROGRAM] } = this.options;
-    const entrance = fd === undefined ? `--socket-path=${this.socketPath}` : `--fd=${INHERITED_FD}`;
+    const handed = this.options.handedDown?.();
+    const entrance =
+      fd === undefined && !handed ? `--socket-path=${this.socketPath}` : `--fd=${INHERITED_FD}`;
     const isAmong = (given: readonly string[], ...names: string[]) =>
       given.some((arg) => names.some((name) => arg.startsWith(`--${name}=`)));
     const isGiven = (...names: string[]) => isAmong(args, ...names);
@@ -132,15 +137,20 @@ export class Vringd {
     const command = [
       ...(hasGuard ? guard : []),
       ...under,
+      ...(handed ? AS_LISTENER : []),
       ...program,
       ...deviceArgs,
       ...(overlay && !isGiven("overlay") ? [`--overlay=${this.changesPath}`] : []),
       ...(isEntered ? [] : [entrance]),
       ...args,
     ];
+    const inherited: readonly (number | "ignore")[] = handed?.fds ?? [
+      fd ?? "ignore",
+      this.options.inherit ?? "ignore",
+    ];
     this.child = spawn(command[0]!, command.slice(1), {
-      stdio: ["ignore", "ignore", "pipe", fd ?? "ignore", this.options.inherit ?? "ignore"],
-      env: { ...process.env, ...this.options.env },
+      stdio: ["ignore", "ignore", "pipe", ...inherited],
+      env: { ...process.env, ...this.options.env, ...handed?.env },
     });
     this.log = [];
     this.ending = undefined;

@@ -1,0 +1,133 @@
+// A daemon that is killed while a front-end says what it has to say: it goes on with whoever is started next, or sees the end of its
+// connection. It never waits in vain.
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { FrontEnd } from "../../host/front-end/front-end.ts";
+import { Memory } from "../../host/front-end/memory.ts";
+import { Disconnected, openConnection } from "../../host/front-end/requests.ts";
+import { Connection } from "../../host/protocol/connection.ts";
+import { DescriptorKeeper } from "../support/descriptor-keeper.ts";
+import { type Random, tellSeed } from "../support/random.ts";
+import { Vringd } from "../support/vringd.ts";
+
+const KILLS = Number(process.env.VRINGD_TEST_STORE_KILLS ?? 4);
+/** A process starts after each, which takes its time on a busy machine. */
+const KILL_MS_MAX = 10_000;
+/** That it has for it. */
+const ANSWER_MS = 60_000;
+/** The daemon is done with a request in less. */
+const REQUEST_MS_MAX = 2;
+
+/** Does something beside each message. */
+class SteppedConnection extends Connection {
+  messages = 0;
+
+  constructor(
+    fd: number,
+    private readonly step: (send: () => Promise<void>, message: number) => Promise<void>,
+  ) {
+    super(fd);
+  }
+
+  override send(bytes: Buffer, fds: readonly number[] = []): Promise<void> {
+    return this.step(() => super.send(bytes, fds), this.messages++);
+  }
+}
+
+async function setUp(frontEnd: FrontEnd, packed: boolean): Promise<void> {
+  await frontEnd.negotiate({ packed, queues: 2 });
+  await frontEnd.trackInflight(2);
+  await frontEnd.shareMemory(new Memory());
+  await frontEnd.addQueue();
+  await frontEnd.addQueue();
+  await frontEnd.disk(0).write(0, Buffer.alloc(512, 1));
+  await frontEnd.disk(1).read(0, 8);
+  const base = await frontEnd.stopQueue(0);
+  await frontEnd.startQueue(0, base);
+  await frontEnd.disk(0).read(0, 8);
+}
+
+/** How many messages that takes. */
+const MESSAGES = 32;
+
+describe("a daemon is killed during the set-up", {
+  timeout: 60_000 + KILLS * KILL_MS_MAX,
+  concurrency: 2,
+}, () => {
+  for (const packed of [false, true])
+    test(`between two messages: the front-end goes on, on ${packed ? "packed" : "split"} rings`, async (t) => {
+      const random = tellSeed(t);
+      const steps = someOf(MESSAGES, random);
+      await withDaemon(async (daemon, keeper) => {
+        const connection = await stepped(keeper, async (send, message) => {
+          if (steps.has(message)) {
+            await keeper.isSettled();
+            await daemon.kill9();
+            await daemon.restart();
+          }
+          await send();
+        });
+        await using frontEnd = new FrontEnd(connection);
+        frontEnd.replyTimeoutMs = ANSWER_MS;
+        await setUp(frontEnd, packed);
+        assert.equal(connection.messages, MESSAGES);
+        assert.equal(await daemon.stop(), 0);
+        assert.deepEqual(keeper.names, []);
+      });
+    });
+
+  test("while it serves a message: the front-end goes on, or its connection is closed", async (t) => {
+    const random = tellSeed(t);
+    let closed = 0;
+    await withDaemon(async (daemon, keeper) => {
+      for (let kill = 0; kill < KILLS; kill++) {
+        const step = random.below(MESSAGES);
+        const connection = await stepped(keeper, async (send, message) => {
+          await send();
+          if (message !== step) return;
+          await sleep(random.below(REQUEST_MS_MAX + 1));
+          await daemon.kill9();
+          await daemon.restart();
+        });
+        await using frontEnd = new FrontEnd(connection);
+        frontEnd.replyTimeoutMs = ANSWER_MS;
+        await setUp(frontEnd, kill % 2 === 1).catch((error: unknown) => {
+          if (!(error instanceof Disconnected)) throw error;
+          closed++;
+        });
+      }
+      await using frontEnd = await FrontEnd.connect(keeper.path);
+      await frontEnd.disk().read(0, 8);
+    });
+    t.diagnostic(`${closed} of ${KILLS} connections were closed`);
+  });
+});
+
+function someOf(count: number, random: Random): Set<number> {
+  const steps = new Set<number>();
+  while (steps.size < Math.min(KILLS, count)) steps.add(random.below(count));
+  return steps;
+}
+
+async function stepped(
+  { path }: DescriptorKeeper,
+  step: (send: () => Promise<void>, message: number) => Promise<void>,
+): Promise<SteppedConnection> {
+  const { fd } = await openConnection(path);
+  return new SteppedConnection(fd, step);
+}
+
+async function withDaemon(
+  action: (daemon: Vringd, keeper: DescriptorKeeper) => Promise<void>,
+): Promise<void> {
+  const keeper = new DescriptorKeeper();
+  try {
+    await using daemon = await Vringd.start({ args: ["--packed"], handedDown: () => keeper.handedDown() });
+    await action(daemon, keeper).catch((error: Error) => {
+      throw new Error(`${error.message}\nThe daemon's log:\n${daemon.log.join("\n")}`, { cause: error });
+    });
+  } finally {
+    keeper.close();
+  }
+}
