@@ -1,15 +1,11 @@
 // An image in a Ceph cluster, or a snapshot of it, as storage: opened, checked and locked, and then served by librbd.
 import { SECTOR_SIZE } from "../../../assembly/spec/virtio-blk.ts";
 import { RBD_FD, RbdEngine, type RbdTraffic } from "../../engines/rbd.ts";
-import { reasonOf, StartError } from "../../errors.ts";
 import type { RbdImage } from "../../linux/librbd.ts";
 import { choice } from "../../process/choices.ts";
 import type { Log } from "../../process/log.ts";
 import type { FileStorageOptions } from "../file/file-storage.ts";
-import { SIGNATURE_BYTES } from "../file/format.ts";
 import { serialFrom } from "../file/identity.ts";
-import { checkRaw } from "../file/raw-check.ts";
-import { recordServedRaw } from "../file/raw-record.ts";
 import { handoverWanted } from "../handover-wanted.ts";
 import {
   type EnginesSetup,
@@ -22,16 +18,13 @@ import {
   type StorageFacts,
 } from "../storage.ts";
 import { enginesHere } from "../this-thread.ts";
-import { Cluster } from "./cluster.ts";
-import { checkLockable, checkSettings, factsOf, type ImageFacts, openImage } from "./image.ts";
+import type { Cluster } from "./cluster.ts";
+import { checkFormat, checkLockable, checkSettings, factsOf, type ImageFacts, withImage } from "./image.ts";
 import { takeLock } from "./lock.ts";
 import { OwnerRecord } from "./owner-record.ts";
+import { servedLength, sizingOf } from "./size.ts";
 import { TrafficWatch } from "./traffic-watch.ts";
 import { parseRbdUri, type RbdTarget, wrong } from "./uri.ts";
-
-export interface RbdOptions extends FileStorageOptions {
-  overlay?: string | undefined;
-}
 
 const FENCED =
   "another client has taken the image, and the cluster takes nothing from this one any more: all requests fail until the daemon is started anew";
@@ -63,27 +56,20 @@ export class RbdStorage implements Storage {
   }
 
   /** Rejects with a StartError, with nothing left open. */
-  static async open(options: RbdOptions, stopping: AbortSignal, log: Log): Promise<RbdStorage> {
+  static async open(options: FileStorageOptions, stopping: AbortSignal, log: Log): Promise<RbdStorage> {
     const target = parseRbdUri(options.path);
     refuse(target, options);
     const readOnly = options.readOnly || target.snapshot !== undefined;
-    const cluster = await Cluster.connect(target, stopping);
-    let image: RbdImage | undefined;
-    try {
-      image = await openImage(target, cluster, readOnly, stopping);
-      return await RbdStorage.prepare(target, cluster, image, { ...options, readOnly }, stopping, log);
-    } catch (error) {
-      if (!cluster.isSilent) await image?.close();
-      if (!cluster.isSilent) await cluster.close();
-      throw error;
-    }
+    return withImage(target, readOnly, stopping, (image, cluster) =>
+      RbdStorage.prepare(target, cluster, image, { ...options, readOnly }, stopping, log),
+    );
   }
 
   private static async prepare(
     target: RbdTarget,
     cluster: Cluster,
     image: RbdImage,
-    options: RbdOptions,
+    options: FileStorageOptions,
     stopping: AbortSignal,
     log: Log,
   ): Promise<RbdStorage> {
@@ -100,13 +86,7 @@ export class RbdStorage implements Storage {
     // Its former owner may have changed it until then.
     const found = await factsOf(image, target, cluster, stopping);
     const facts = storageFacts(target, found, options, log);
-    const start = Buffer.alloc(Math.max(SIGNATURE_BYTES, SECTOR_SIZE));
-    await cluster.answer(image.read(0n, start), stopping);
-    checkRaw(
-      { start, byteLength: facts.byteLength, identity: { parts: found.identity, bornNs: 0n } },
-      options,
-      log,
-    );
+    await checkFormat(image, cluster, found, facts.byteLength, options, stopping, log);
     return new RbdStorage(facts, image, cluster, owner, found.identity, target.snapshot !== undefined, log);
   }
 
@@ -133,30 +113,24 @@ export class RbdStorage implements Storage {
 
 const SNAPSHOT = "is a snapshot, whose size doesn't change";
 
-function refuse({ uri, snapshot }: RbdTarget, options: RbdOptions): void {
-  const { overlay, direct } = options;
+function refuse({ uri, snapshot }: RbdTarget, options: FileStorageOptions): void {
+  const { direct } = options;
   const wanted = handoverWanted(options);
-  if (overlay !== undefined)
-    throw wrong(
-      uri,
-      `an overlay can't lie over an image of Ceph's; a clone of a snapshot does the same: rbd clone`,
-    );
   if (direct) throw wrong(uri, `it is never in this host's page cache, so leave out ${choice("direct")}`);
   if (wanted !== undefined && snapshot === undefined)
     throw wrong(uri, `it can't go from one process to another; leave out ${choice(wanted)}`);
 }
 
-function storageFacts(target: RbdTarget, image: ImageFacts, options: RbdOptions, log: Log): StorageFacts {
-  const { uri } = target;
+function storageFacts(
+  { uri }: RbdTarget,
+  image: ImageFacts,
+  options: FileStorageOptions,
+  log: Log,
+): StorageFacts {
   const { blockSize = SECTOR_SIZE, readOnly, discard, rangeSegments, serial } = options;
-  const byteLength = wholeBlocks(image.byteLength, blockSize);
-  if (byteLength === 0n)
-    throw new StartError(`${uri} has ${image.byteLength} bytes, less than one block of ${blockSize}`);
-  const rest = Number(image.byteLength - byteLength);
-  if (rest > 0) log.warn({ file: uri, bytes: rest }, "the image ends within a block, which is not served");
   return {
     name: uri,
-    byteLength,
+    byteLength: servedLength(uri, image.byteLength, blockSize, log),
     blockSize,
     readOnly,
     discard,
@@ -167,43 +141,4 @@ function storageFacts(target: RbdTarget, image: ImageFacts, options: RbdOptions,
     discardAlignment: Math.min(image.discardGranularity, image.objectSize),
     optimalBytes: image.objectSize,
   };
-}
-
-function wholeBlocks(byteLength: bigint, blockSize: number): bigint {
-  return byteLength - (byteLength % BigInt(blockSize));
-}
-
-/** Anybody may resize it (`rbd resize`): the one who has its lock, us, does it then, and is told. */
-function sizingOf(
-  image: RbdImage,
-  cluster: Cluster,
-  facts: StorageFacts,
-  parts: readonly string[],
-  log: Log,
-): Sizing {
-  const measure = async () => wholeBlocks(await measured(image, cluster), facts.blockSize);
-  return {
-    measure,
-    async onChange(changed) {
-      const result = await image.watchUpdates(changed);
-      if (result < 0) log.warn({ file: facts.name, reason: reasonOf({ errno: result }) }, UNTOLD);
-    },
-    taken() {
-      // What is served raw is known by its size, too.
-      if (facts.readOnly) return;
-      const record = (byteLength: bigint) => recordServedRaw({ byteLength, identity: { parts, bornNs: 0n } });
-      measure().then(record, () => {});
-    },
-  };
-}
-
-const UNTOLD = "the cluster does not tell of changes of the image";
-
-/** Rejects with a RangeError. */
-async function measured(image: RbdImage, cluster: Cluster): Promise<bigint> {
-  const byteLength = await cluster.answer(image.byteLength()).catch((error) => {
-    throw new RangeError((error as Error).message);
-  });
-  if (byteLength >= 0n) return byteLength;
-  throw new RangeError(`the cluster does not tell its size: ${reasonOf({ errno: Number(byteLength) })}`);
 }
