@@ -42,6 +42,9 @@ function load() {
       "int rbd_pool_metadata_get(uintptr_t pool, const char *key, void *value, void *length)",
     ),
     acquireLock: declare("int rbd_lock_acquire(uintptr_t image, int mode)"),
+    releaseLock: declare("int rbd_lock_release(uintptr_t image)"),
+    isLockOwner: declare("int rbd_is_exclusive_lock_owner(uintptr_t image, void *isOwner)"),
+    flush: declare("int rbd_flush(uintptr_t image)"),
     breakLock: declare("int rbd_lock_break(uintptr_t image, int mode, const char *owner)"),
     lockOwners: declare("int rbd_lock_get_owners(uintptr_t image, void *mode, void *owners, void *count)"),
     freeOwners: declare("void rbd_lock_get_owners_cleanup(void *owners, size_t count)"),
@@ -190,6 +193,22 @@ export class RbdImage {
   /** Waits for a lock that nobody living holds. EROFS: its owner lives, and keeps it. */
   acquireLock(): Promise<number> {
     return inPool(this.calls.acquireLock, this.handle, RBD_LOCK_MODE_EXCLUSIVE);
+  }
+
+  /** Nothing can be written from here on, before it is acquired again. */
+  releaseLock(): Promise<number> {
+    return inPool(this.calls.releaseLock, this.handle);
+  }
+
+  /** 1 or 0, as the cluster says; or a negated errno. */
+  async isLockOwner(): Promise<number> {
+    const isOwner = cell();
+    return (await inPool(this.calls.isLockOwner, this.handle, isOwner)) || isOwner.readInt32LE();
+  }
+
+  /** Waits for all that was written. */
+  flush(): Promise<number> {
+    return inPool(this.calls.flush, this.handle);
   }
 
   /** The cluster takes nothing from `owner` any more when it resolves. */

@@ -35,10 +35,10 @@ const SCHEMES: Readonly<Record<string, Open>> = {
 
 /** `stopping` ends a wait for the image's lock. Throws StartError. */
 export async function openStorage(choice: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {
-  if (isRbdUri(choice.path) && choice.overlay === undefined) return openRbd(choice, stopping, log);
   refuseAlone(choice);
-  const { succeeds = false, inherited } = choice;
+  const { succeeds = false, inherited, path, overlay } = choice;
   const options = { ...choice, incoming: choice.incoming || (succeeds && inherited === undefined) };
+  if (isRbdUri(path) && overlay === undefined) return openRbd(options, stopping, log);
   if (!isObject(options)) return withPadding(await FileStorage.open(options, stopping, log), options);
   refuseDirect(options);
   return openObject(options, stopping, log);

@@ -251,7 +251,6 @@ describe("vringd-blk on an RBD image", { skip: skipWithout(cephUnavailable()) },
       ],
       [`rbd:${image}`, /names no monitor; give one, as in/],
       [rig.uri(image), /leave out --direct$/, ["--direct"]],
-      [rig.uri(image), /leave out --incoming$/, ["--incoming"]],
       [
         rig.uri(image),
         /others may write to it, .*rbd snap create rbd\/disk\d+@NAME/,

@@ -6,7 +6,6 @@ import { choice } from "../../process/choices.ts";
 import type { Log } from "../../process/log.ts";
 import type { FileStorageOptions } from "../file/file-storage.ts";
 import { serialFrom } from "../file/identity.ts";
-import { handoverWanted } from "../handover-wanted.ts";
 import {
   type EnginesSetup,
   type Inheritance,
@@ -19,107 +18,136 @@ import {
 } from "../storage.ts";
 import { enginesHere } from "../this-thread.ts";
 import type { Cluster } from "./cluster.ts";
+import { FenceWatch } from "./fence-watch.ts";
 import { checkFormat, checkLockable, checkSettings, factsOf, type ImageFacts, withImage } from "./image.ts";
-import { takeLock } from "./lock.ts";
+import { RbdLock } from "./lock.ts";
 import { OwnerRecord } from "./owner-record.ts";
+import { RbdHandover } from "./rbd-handover.ts";
 import { servedLength, sizingOf } from "./size.ts";
 import { TrafficWatch } from "./traffic-watch.ts";
 import { parseRbdUri, type RbdTarget, wrong } from "./uri.ts";
 
 const FENCED =
   "another client has taken the image, and the cluster takes nothing from this one any more: all requests fail until the daemon is started anew";
-/** A new process is another client to the cluster, to which the lock would have to go meanwhile. */
-const NOT_YET: Inheritance = {
-  kind: "none",
-  why: "is an image of a Ceph cluster, whose lock does not go to another process",
-};
+/** A new process is another client to the cluster: to it goes the lock, where there is one. */
+const ANEW: Inheritance = { kind: "anew" };
+
+/** An image that was opened, and what is to be done with it. */
+interface Opened {
+  readonly image: RbdImage;
+  readonly cluster: Cluster;
+  readonly facts: StorageFacts;
+  readonly sizing: Sizing | string;
+  /** Where nothing else keeps other writers away. */
+  readonly lock: RbdLock | undefined;
+  readonly handover: RbdHandover | undefined;
+}
 
 export class RbdStorage implements Storage {
   readonly isLocal = true;
-  readonly inheritance = NOT_YET;
-  readonly sizing: Sizing | string;
+  readonly inheritance = ANEW;
   private readonly traffic: RbdTraffic = { inFlight: 0, completed: 0, isFenced: false };
-  private readonly watch: TrafficWatch;
+  private readonly trafficWatch: TrafficWatch;
+  private readonly fenceWatch: FenceWatch;
 
   private constructor(
-    readonly facts: StorageFacts,
-    private readonly image: RbdImage,
-    private readonly cluster: Cluster,
-    /** Of the lock, if it is held. */
-    private readonly owner: OwnerRecord | undefined,
-    identity: readonly string[],
-    isSnapshot: boolean,
+    private readonly opened: Opened,
     private readonly log: Log,
   ) {
-    this.sizing = isSnapshot ? SNAPSHOT : sizingOf(image, cluster, facts, identity, log);
-    this.watch = new TrafficWatch(this.traffic, facts.name, log);
+    const { image, facts, lock } = opened;
+    this.trafficWatch = new TrafficWatch(this.traffic, facts.name, log);
+    this.fenceWatch = new FenceWatch(
+      image,
+      this.traffic,
+      () => lock?.isHeld ?? false,
+      () => this.fenced(),
+    );
   }
 
   /** Rejects with a StartError, with nothing left open. */
   static async open(options: FileStorageOptions, stopping: AbortSignal, log: Log): Promise<RbdStorage> {
     const target = parseRbdUri(options.path);
-    refuse(target, options);
+    if (options.direct)
+      throw wrong(target.uri, `it is never in this host's page cache, so leave out ${choice("direct")}`);
     const readOnly = options.readOnly || target.snapshot !== undefined;
-    return withImage(target, readOnly, stopping, (image, cluster) =>
-      RbdStorage.prepare(target, cluster, image, { ...options, readOnly }, stopping, log),
-    );
+    return withImage(target, readOnly, stopping, async (image, cluster) => {
+      const wanted = { ...options, readOnly };
+      return new RbdStorage(await prepare(target, image, cluster, wanted, stopping, log), log);
+    });
   }
 
-  private static async prepare(
-    target: RbdTarget,
-    cluster: Cluster,
-    image: RbdImage,
-    options: FileStorageOptions,
-    stopping: AbortSignal,
-    log: Log,
-  ): Promise<RbdStorage> {
-    const { readOnly, lockTimeoutMs } = options;
-    const { uri } = target;
-    let owner: OwnerRecord | undefined;
-    if (!readOnly) await checkSettings(image, target, cluster, stopping);
-    const before = await factsOf(image, target, cluster, stopping);
-    if (!readOnly && options.lock === "auto") {
-      await checkLockable(image, target, cluster, stopping);
-      owner = new OwnerRecord(before.identity);
-      await takeLock(image, cluster, owner, { uri, lockTimeoutMs, stopping }, log);
-    }
-    // Its former owner may have changed it until then.
-    const found = await factsOf(image, target, cluster, stopping);
-    const facts = storageFacts(target, found, options, log);
-    await checkFormat(image, cluster, found, facts.byteLength, options, stopping, log);
-    return new RbdStorage(facts, image, cluster, owner, found.identity, target.snapshot !== undefined, log);
+  get facts(): StorageFacts {
+    return this.opened.facts;
+  }
+
+  get sizing(): Sizing | string {
+    return this.opened.sizing;
+  }
+
+  get handover(): RbdHandover | undefined {
+    return this.opened.handover;
   }
 
   get standing(): Standing {
-    const { isFenced } = this.traffic;
-    const lock = isFenced ? "fenced" : this.owner === undefined ? "none" : "held";
-    return { lock, silentSeconds: this.watch.silentSeconds };
+    return { isFenced: this.traffic.isFenced, silentSeconds: this.trafficWatch.silentSeconds };
   }
 
   openEngines({ onFailure }: EnginesSetup): StorageEngines {
-    const { image, traffic, log, facts } = this;
-    const fenced = () => log.error({ file: facts.name }, FENCED);
-    return enginesHere(RBD_FD, (worker) => new RbdEngine(worker, image, traffic, onFailure, fenced));
+    const { image } = this.opened;
+    const fenced = () => this.fenced();
+    return enginesHere(RBD_FD, (worker) => new RbdEngine(worker, image, this.traffic, onFailure, fenced));
+  }
+
+  /** So that the cluster doesn't wait for this client where it tells all that have the image open of a change. */
+  leave(): Promise<void> {
+    return this.close();
   }
 
   async close(): Promise<void> {
-    this.watch.end();
-    await this.image.unwatchUpdates();
-    await this.image.close();
-    if (!this.traffic.isFenced) this.owner?.remove();
-    await this.cluster.close();
+    const { image, cluster, lock } = this.opened;
+    this.trafficWatch.end();
+    await this.fenceWatch.end();
+    await image.unwatchUpdates();
+    await image.close();
+    lock?.forget();
+    await cluster.close();
+  }
+
+  private fenced(): void {
+    this.traffic.isFenced = true;
+    this.log.error({ file: this.facts.name }, FENCED);
   }
 }
 
-const SNAPSHOT = "is a snapshot, whose size doesn't change";
-
-function refuse({ uri, snapshot }: RbdTarget, options: FileStorageOptions): void {
-  const { direct } = options;
-  const wanted = handoverWanted(options);
-  if (direct) throw wrong(uri, `it is never in this host's page cache, so leave out ${choice("direct")}`);
-  if (wanted !== undefined && snapshot === undefined)
-    throw wrong(uri, `it can't go from one process to another; leave out ${choice(wanted)}`);
+/** Rejects with a StartError. */
+async function prepare(
+  target: RbdTarget,
+  image: RbdImage,
+  cluster: Cluster,
+  options: FileStorageOptions,
+  stopping: AbortSignal,
+  log: Log,
+): Promise<Opened> {
+  const { readOnly, lockTimeoutMs, incoming } = options;
+  const { uri, snapshot } = target;
+  if (!readOnly) await checkSettings(image, target, cluster, stopping);
+  const { identity } = await factsOf(image, target, cluster, stopping);
+  let lock: RbdLock | undefined;
+  if (!readOnly && options.lock === "auto") {
+    await checkLockable(image, target, cluster, stopping);
+    lock = new RbdLock(image, cluster, new OwnerRecord(identity), uri, log);
+    if (!incoming) await lock.take(lockTimeoutMs, stopping);
+  }
+  // Its former owner may have changed it until then.
+  const found = await factsOf(image, target, cluster, stopping);
+  const facts = storageFacts(target, found, options, log);
+  await checkFormat(image, cluster, found, facts.byteLength, options, stopping, log);
+  const sizing = snapshot === undefined ? sizingOf(image, cluster, facts, identity, log) : SNAPSHOT;
+  const handover = readOnly ? undefined : new RbdHandover(image, cluster, lock, options);
+  return { image, cluster, facts, sizing, lock, handover };
 }
+
+const SNAPSHOT = "is a snapshot, whose size doesn't change";
 
 function storageFacts(
   { uri }: RbdTarget,
