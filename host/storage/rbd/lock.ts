@@ -89,9 +89,9 @@ export class RbdLock {
 
   /** Rejects with a SystemError, or with a StartError if the cluster doesn't answer. */
   async release(): Promise<void> {
-    this.isOurs = false;
     const result = await this.cluster.answer(this.image.releaseLock());
     if (result < 0) throw new SystemError("rbd_lock_release", -result);
+    this.isOurs = false;
     this.forget();
   }
 
