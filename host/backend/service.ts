@@ -129,6 +129,11 @@ export class Service {
     return this.backend.goOn(true);
   }
 
+  /** Another process goes on with all of it, and this one is about to end. */
+  async leave(): Promise<void> {
+    await this.backend.device.succession?.leave?.();
+  }
+
   /** Ends the workers, and then closes the entrance and the device. Not while run() goes on. */
   async close(): Promise<void> {
     try {

@@ -232,6 +232,8 @@ export interface Succession {
   give?(): Promise<unknown>;
   /** The other one does not go on: this one does. */
   takeBack?(): Promise<void>;
+  /** The other one goes on, and this process is about to end: the device is closed as far as the other one doesn't share it. */
+  leave?(): Promise<void>;
   /** In the other process: what give() has resolved with. No ring runs, and the driver's features are known. Rejects if it can't go on. */
   take?(given: unknown): Promise<void>;
 }

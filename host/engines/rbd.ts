@@ -74,7 +74,7 @@ export class RbdEngine extends SoftwareEngine {
   private readonly sectors = new Float64Array(REQUESTS_MAX);
   private readonly tags = new Uint32Array(REQUESTS_MAX);
 
-  /** Once for an image. `fenced` is called once. */
+  /** Once for an image. `fenced` is called where the cluster takes nothing from us, and sees to it that the traffic says so. */
   constructor(
     { memory, memoryHostAddress, workerPtr }: EngineWorker,
     image: Image,
@@ -157,10 +157,7 @@ export class RbdEngine extends SoftwareEngine {
       this.completeWords(slot, this.tags[slot]!, moved);
       return;
     }
-    if (result === -ESHUTDOWN && !traffic.isFenced) {
-      traffic.isFenced = true;
-      this.fenced();
-    }
+    if (result === -ESHUTDOWN && !traffic.isFenced) this.fenced();
     this.failed(slot, result);
     this.completeWords(slot, this.tags[slot]!, MISLEADING.includes(result) ? -EIO : result);
   }

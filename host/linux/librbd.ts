@@ -16,6 +16,8 @@ const RBD_LOCK_MODE_EXCLUSIVE = 0;
 const INFO_SIZE = 160;
 const INFO_OBJECT_SIZE = 8;
 const WATCHER_SIZE = 24;
+/** struct timespec: seconds and nanoseconds, i64 each. */
+const TIMESPEC_SIZE = 16;
 
 const TEXT_MAX = 1024;
 /** Of a list; the library says ERANGE if that is too few. */
@@ -40,6 +42,9 @@ function load() {
       "int rbd_pool_metadata_get(uintptr_t pool, const char *key, void *value, void *length)",
     ),
     acquireLock: declare("int rbd_lock_acquire(uintptr_t image, int mode)"),
+    releaseLock: declare("int rbd_lock_release(uintptr_t image)"),
+    isLockOwner: declare("int rbd_is_exclusive_lock_owner(uintptr_t image, void *isOwner)"),
+    flush: declare("int rbd_flush(uintptr_t image)"),
     breakLock: declare("int rbd_lock_break(uintptr_t image, int mode, const char *owner)"),
     lockOwners: declare("int rbd_lock_get_owners(uintptr_t image, void *mode, void *owners, void *count)"),
     freeOwners: declare("void rbd_lock_get_owners_cleanup(void *owners, size_t count)"),
@@ -49,6 +54,11 @@ function load() {
       "int rbd_update_watch(uintptr_t image, void *handle, uintptr_t changed, uintptr_t argument)",
     ),
     unwatchUpdates: declare("int rbd_update_unwatch(uintptr_t image, uint64_t handle)"),
+    snapshotId: declare("int rbd_snap_get_id(uintptr_t image, const char *snapshot, void *id)"),
+    snapshotTime: declare("int rbd_snap_get_timestamp(uintptr_t image, uint64_t id, void *time)"),
+    isProtected: declare(
+      "int rbd_snap_is_protected(uintptr_t image, const char *snapshot, void *isProtected)",
+    ),
     notify: declare("int rbd_set_image_notification(uintptr_t image, int fd, int type)"),
     pollEvents: declare("int rbd_poll_io_events(uintptr_t image, void *completions, int count)"),
     createCompletion: declare(
@@ -89,6 +99,13 @@ export function rbdCalls(): RbdCalls {
   radosCalls();
   library ??= load();
   return library;
+}
+
+export interface SnapshotFacts {
+  /** Since 1970. */
+  readonly takenNs: bigint;
+  /** It can't be removed. */
+  readonly isProtected: boolean;
 }
 
 /** An open image. It must be closed before its pool is. */
@@ -152,6 +169,22 @@ export class RbdImage {
     return inPool(this.calls.read, this.handle, offset, bytes.length, bytes);
   }
 
+  /** Of a snapshot of the image; or a negated errno. */
+  async snapshotFacts(name: string): Promise<SnapshotFacts | number> {
+    const { calls, handle } = this;
+    const [id, time, isProtected] = [cell(), Buffer.alloc(TIMESPEC_SIZE), cell()];
+    for (const call of [
+      () => inPool(calls.snapshotId, handle, name, id),
+      () => inPool(calls.snapshotTime, handle, id.readBigUInt64LE(), time),
+      () => inPool(calls.isProtected, handle, name, isProtected),
+    ]) {
+      const result = await call();
+      if (result < 0) return result;
+    }
+    const takenNs = time.readBigInt64LE() * 1_000_000_000n + time.readBigInt64LE(8);
+    return { takenNs, isProtected: isProtected.readInt32LE() !== 0 };
+  }
+
   /** What is noted with the image, such as settings that go before those of its clients. */
   metadata(key: string): Promise<string | undefined> {
     return metadataOf(this.calls.metadata, this.handle, key);
@@ -160,6 +193,22 @@ export class RbdImage {
   /** Waits for a lock that nobody living holds. EROFS: its owner lives, and keeps it. */
   acquireLock(): Promise<number> {
     return inPool(this.calls.acquireLock, this.handle, RBD_LOCK_MODE_EXCLUSIVE);
+  }
+
+  /** Nothing can be written from here on, before it is acquired again. */
+  releaseLock(): Promise<number> {
+    return inPool(this.calls.releaseLock, this.handle);
+  }
+
+  /** 1 or 0, as the cluster says; or a negated errno. */
+  async isLockOwner(): Promise<number> {
+    const isOwner = cell();
+    return (await inPool(this.calls.isLockOwner, this.handle, isOwner)) || isOwner.readInt32LE();
+  }
+
+  /** Waits for all that was written. */
+  flush(): Promise<number> {
+    return inPool(this.calls.flush, this.handle);
   }
 
   /** The cluster takes nothing from `owner` any more when it resolves. */

@@ -60,9 +60,9 @@ export class Upgrading implements Upgrader {
     }
   }
 
-  /** Nothing is to be closed, since all is the successor's. */
+  /** Nothing is to be closed that is the successor's, too. */
   private async end(pid: number): Promise<void> {
-    const { observability, tell, stopping, log } = this.daemon();
+    const { served, observability, tell, stopping, log } = this.daemon();
     tell(`MAINPID=${pid}`);
     observability.leave();
     // It was for whoever serves.
@@ -70,7 +70,8 @@ export class Upgrading implements Upgrader {
     const answered = new Promise<void>((resolve) => {
       this.answered = resolve;
     });
-    await Promise.race([answered, sleep(ANSWER_MS)]);
+    const left = Promise.allSettled(served.map(({ service }) => service.leave()));
+    await Promise.race([Promise.all([answered, left]), sleep(ANSWER_MS)]);
     log.flush();
     exitNow(0);
   }

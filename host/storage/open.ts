@@ -13,7 +13,7 @@ import { recordServedRaw } from "./file/raw-record.ts";
 import { handoverWanted } from "./handover-wanted.ts";
 import { MemoryDisk } from "./memory.ts";
 import { isNbdUri, parseNbdUri } from "./nbd/uri.ts";
-import { ObjectStorage } from "./object.ts";
+import { ObjectStorage, type ObjectStorageOptions } from "./object.ts";
 import { ObjectHandover } from "./object-handover.ts";
 import { OverlayDisk } from "./overlay/overlay-disk.ts";
 import { isRbdUri } from "./rbd/uri.ts";
@@ -35,30 +35,39 @@ const SCHEMES: Readonly<Record<string, Open>> = {
 
 /** `stopping` ends a wait for the image's lock. Throws StartError. */
 export async function openStorage(choice: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {
-  if (isRbdUri(choice.path)) return openRbd(choice, stopping, log);
   refuseAlone(choice);
-  const { succeeds = false, inherited } = choice;
+  const { succeeds = false, inherited, path, overlay } = choice;
   const options = { ...choice, incoming: choice.incoming || (succeeds && inherited === undefined) };
-  const named = await openScheme(options, stopping, log);
-  if (options.overlay === undefined && named === undefined) {
-    return withPadding(await FileStorage.open(options, stopping, log), options);
-  }
-  try {
-    return await openObject(named, options, stopping, log);
-  } catch (error) {
-    await named?.close?.();
-    throw error;
-  }
+  if (isRbdUri(path) && overlay === undefined) return openRbd(options, stopping, log);
+  if (!isObject(options)) return withPadding(await FileStorage.open(options, stopping, log), options);
+  refuseDirect(options);
+  return openObject(options, stopping, log);
+}
+
+/** Called, and not handed to the kernel. */
+function isObject({ overlay, path }: StorageChoice): boolean {
+  return overlay !== undefined || isReachable(path) || schemeOf(path) !== undefined;
+}
+
+/** By other processes, too, and no file. */
+function isReachable(path: string): boolean {
+  return isNbdUri(path) || isRbdUri(path);
 }
 
 /** Throws StartError for what can't go from one process to another, where that is wanted. */
 function refuseAlone(options: StorageChoice): void {
   const { overlay, path } = options;
   const wanted = handoverWanted(options);
-  if (wanted === undefined || overlay !== undefined || isNbdUri(path) || schemeOf(path) === undefined) return;
+  if (wanted === undefined || overlay !== undefined || schemeOf(path) === undefined) return;
   throw new StartError(
     `${path} is this process's alone, and can't go to another: leave out ${choice(wanted)}`,
   );
+}
+
+/** Throws StartError. */
+function refuseDirect({ path, overlay, direct }: StorageChoice): void {
+  if (direct)
+    throw new StartError(`${overlay ?? path} is served without O_DIRECT, so leave out ${choice("direct")}`);
 }
 
 /** The kernel reads nothing past a file's end, so that is done here, through the page cache. */
@@ -68,23 +77,26 @@ function withPadding(storage: FileStorage, options: StorageChoice): Storage {
   return new ObjectStorage(FileDisk.over(storage), { ...options, name: options.path, inheritance });
 }
 
-async function openObject(
-  named: BlockDisk | undefined,
-  options: StorageChoice,
-  stopping: AbortSignal,
-  log: Log,
-): Promise<Storage> {
-  const { path, overlay, direct } = options;
-  if (direct)
-    throw new StartError(`${overlay ?? path} is served without O_DIRECT, so leave out ${choice("direct")}`);
+async function openObject(options: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {
+  const { path, overlay } = options;
+  const named = await openScheme(options, stopping, log);
   if (overlay === undefined) {
-    if (!isNbdUri(path)) return new ObjectStorage(named!, { ...options, name: path });
-    const handover = exportHandover(named!, options);
-    return new ObjectStorage(named!, { ...options, name: path, handover, inheritance: ANEW });
+    const more = isNbdUri(path) && { handover: exportHandover(named!, options), inheritance: ANEW };
+    return asStorage(named!, { ...options, name: path, ...more });
   }
   const disk = await openOverlay(overlay, named ?? path, options, stopping, log);
-  const inheritance = named === undefined || isNbdUri(path) ? ANEW : undefined;
-  return new ObjectStorage(disk, { ...options, name: path, handover: disk.handover, inheritance });
+  const inheritance = named === undefined || isReachable(path) ? ANEW : undefined;
+  return asStorage(disk, { ...options, name: path, handover: disk.handover, inheritance });
+}
+
+/** Closes the disk where it can't be what it says. */
+async function asStorage(disk: BlockDisk, options: ObjectStorageOptions): Promise<Storage> {
+  try {
+    return new ObjectStorage(disk, options);
+  } catch (error) {
+    await disk.close?.();
+    throw error;
+  }
 }
 
 const ANEW: Inheritance = { kind: "anew" };
@@ -115,6 +127,7 @@ async function openScheme(
   log: Log,
 ): Promise<BlockDisk | undefined> {
   if (isNbdUri(options.path)) return openNbd(options, stopping, log);
+  if (isRbdUri(options.path)) return openRbdBase(options, stopping, log);
   const found = schemeOf(options.path);
   return found?.open(found.rest, options);
 }
@@ -123,6 +136,11 @@ async function openRbd(options: StorageChoice, stopping: AbortSignal, log: Log):
   // Files don't wait for Ceph's libraries to load.
   const { RbdStorage } = await import("./rbd/rbd-storage.ts");
   return RbdStorage.open(options, stopping, log);
+}
+
+async function openRbdBase(options: StorageChoice, stopping: AbortSignal, log: Log): Promise<BlockDisk> {
+  const { RbdBase } = await import("./rbd/rbd-base.ts");
+  return RbdBase.open(options, stopping, log);
 }
 
 function schemeOf(path: string): { open: Open; rest: string } | undefined {

@@ -34,8 +34,8 @@ export interface StorageFacts {
 
 /** How storage that others can take away, or that may not answer, is doing. */
 export interface Standing {
-  /** "fenced": another has taken it, and all requests fail. */
-  readonly lock: "held" | "fenced" | "none";
+  /** Another has taken it, and all requests fail. */
+  readonly isFenced: boolean;
   /** For how long requests have waited while none was answered, in seconds. */
   readonly silentSeconds: number;
 }
@@ -149,6 +149,8 @@ export interface Storage {
   readonly isLocal: boolean;
   /** Once, before the first worker starts. */
   openEngines(setup: EnginesSetup): StorageEngines;
+  /** Another process that has opened it anew goes on with it: what others see of this one is taken away. Left out: there is nothing. */
+  leave?(): Promise<void>;
   /** Lets go of it, once the last request has finished. */
   close(): Promise<void>;
 }

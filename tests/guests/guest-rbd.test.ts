@@ -1,5 +1,5 @@
-// A QEMU guest with its disk on an RBD image: a file system, a load that verifies itself while the daemon is killed, and what the
-// cluster holds then.
+// Guests with their disks on an RBD image: a file system, a load that verifies itself while the daemon is killed, and what the cluster
+// holds then.
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,7 +12,9 @@ import {
   ext4RoundTrip,
   qemuUnavailable,
   runQemuGuest,
+  runUmlGuest,
   startQemuGuest,
+  umlUnavailable,
   verifiedLoad,
 } from "../support/guest.ts";
 import { RbdRig } from "../support/rbd-rig.ts";
@@ -24,9 +26,8 @@ limitTests(900_000);
 const SIZE_MIB = 256;
 /** Sectors read at a time. */
 const CHUNK = 2048;
-const skip = skipWithout(cephUnavailable(), qemuUnavailable(), whyNoProgram("fio"));
 
-describe("a QEMU guest on an RBD image", { skip }, () => {
+describe("a guest on an RBD image", { skip: skipWithout(cephUnavailable()) }, () => {
   let rig: RbdRig;
   before(async () => {
     rig = await RbdRig.start();
@@ -51,17 +52,24 @@ describe("a QEMU guest on an RBD image", { skip }, () => {
     }
   }
 
-  test("keeps a file system", async () => {
-    const image = await rig.makeImage(SIZE_MIB);
-    await using daemon = await rig.serve(image);
-    const { socketPath } = daemon;
-    const result = await runQemuGuest({ socketPath, script: ext4RoundTrip, queues: 2 });
-    assert.ok(result.ok, result.console);
-    assert.equal(await daemon.stop(), 0);
-    await check(image);
-  });
+  for (const [of, run, unavailable] of [
+    ["QEMU", runQemuGuest, qemuUnavailable()],
+    ["user-mode-linux", runUmlGuest, umlUnavailable()],
+  ] as const) {
+    test(`of ${of} keeps a file system`, { skip: skipWithout(unavailable) }, async () => {
+      const image = await rig.makeImage(SIZE_MIB);
+      await using daemon = await rig.serve(image);
+      const { socketPath } = daemon;
+      const result = await run({ socketPath, script: ext4RoundTrip, ...(of === "QEMU" && { queues: 2 }) });
+      assert.ok(result.ok, result.console);
+      assert.equal(await daemon.stop(), 0);
+      await check(image);
+    });
+  }
 
-  test("notices a pause, nothing else, when the daemon is killed under load", async () => {
+  test("of QEMU notices a pause, nothing else, when the daemon is killed under load", {
+    skip: skipWithout(qemuUnavailable(), whyNoProgram("fio")),
+  }, async () => {
     const image = await rig.makeImage(SIZE_MIB);
     await using daemon = await rig.serve(image);
     await using guest = await startQemuGuest({

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, type TestContext, test } from "node:test";
+import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   BLK_CONFIG_CAPACITY,
@@ -15,15 +15,13 @@ import { drainEventfd } from "../../host/linux/eventfd.ts";
 import { FaultRig } from "../support/fault-rig.ts";
 import { whyNoFuse } from "../support/fuse.ts";
 import { LoopDevice, loopUnavailable } from "../support/loop-device.ts";
-import { MixedLoad } from "../support/mixed-load.ts";
 import { MigrationLog, startLogging } from "../support/moved-memory.ts";
 import { bringMemory, comeBeside, startRings, stopRings } from "../support/moving-guest.ts";
 import { NbdServer, nbdUnavailable } from "../support/nbd-server.ts";
 import { Observed } from "../support/observed.ts";
-import { tellSeed } from "../support/random.ts";
 import { skipWithout } from "../support/skip.ts";
 import { tryToStart } from "../support/start-attempt.ts";
-import { isLocked, MIGRATING, TwoProcesses } from "../support/two-processes.ts";
+import { isLocked, MIGRATING, moveUnderLoad, TwoProcesses } from "../support/two-processes.ts";
 import { until } from "../support/until.ts";
 import { Vringd } from "../support/vringd.ts";
 
@@ -34,46 +32,6 @@ const REFUSED = / error .*rings can't start: the device could not be taken over 
 /** Longer than any test takes. */
 const PATIENT = "--lock-timeout=3600";
 const IMPATIENT = "--lock-timeout=0";
-const SECTORS = 8192;
-
-type Move = () => Promise<void>;
-
-/** Requests of all kinds go on, whose data are checked, while the guest moves again and again. */
-async function moveUnderLoad(t: TestContext, both: TwoProcesses, count = 2000): Promise<void> {
-  const random = tellSeed(t);
-  const { sourceEnd, destinationEnd } = both;
-  let isOver = false;
-  const disk = sourceEnd.disk();
-  disk.requestTimeoutMs = 60_000;
-  const load = MixedLoad.run(disk, {
-    random,
-    count,
-    depth: 16,
-    firstSector: 0,
-    sectors: SECTORS,
-    indirect: true,
-  }).finally(() => {
-    isOver = true;
-  });
-  load.catch(() => {});
-  const there: Move = () => both.move(sourceEnd, destinationEnd);
-  const back: Move = () => both.move(destinationEnd, sourceEnd);
-  let moves = 0;
-  for (; !isOver || moves < 2; moves += 2) {
-    await there();
-    await sleep(5);
-    await back();
-    await sleep(5);
-  }
-  t.diagnostic(`${moves} moves`);
-  const { model } = await load;
-  await there();
-  // What the destination sees is the image, as the last to have it has left it.
-  for (let at = 0; at < SECTORS; at += 2048) {
-    const bytes = await disk.read(at, 2048);
-    assert.ok(bytes.equals(model.subarray(at * 512, (at + 2048) * 512)), `sector ${at} holds something else`);
-  }
-}
 
 describe("a guest moves between two processes under load", { timeout: 300_000 }, () => {
   for (const [what, args, packed] of [

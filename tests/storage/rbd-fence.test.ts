@@ -125,6 +125,19 @@ describe("an RBD image has one writer", { skip: skipWithout(cephUnavailable()) }
     }
   });
 
+  test("one that is idle notices that it was fenced off", async () => {
+    const image = await rig.makeImage();
+    await using observed = await Observed.start(rig.options(image));
+    const lock = async () => (await observed.get("/v1/status")).disk.lock;
+    assert.equal(await lock(), "held");
+    const [, address] = /watcher=(\S+)/.exec(await rig.cluster.rbd("status", image)) ?? [];
+    await rig.cluster.ceph("osd", "blocklist", "add", address!);
+    await observed.daemon.waitForLog(/ error .*takes nothing from this one any more/, PATIENCE_MS);
+    assert.equal(await lock(), "fenced");
+    assert.equal(await observed.daemon.stop(), 0);
+    assert.equal(observed.daemon.linesLike(/takes nothing from this one/).length, 1);
+  });
+
   test("an image without the lock's feature is refused, unless locks are off", async () => {
     const image = await rig.makeImage(16, "--image-feature", "layering");
     const remedy = new RegExp(`rbd feature enable ${image} exclusive-lock, or say --lock=off$`);

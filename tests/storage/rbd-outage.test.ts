@@ -8,13 +8,12 @@ import { Observed } from "../support/observed.ts";
 import { tellSeed } from "../support/random.ts";
 import { RbdRig } from "../support/rbd-rig.ts";
 import { skipWithout } from "../support/skip.ts";
+import { UnitLoad } from "../support/unit-load.ts";
 import { until } from "../support/until.ts";
 
 limitTests(900_000);
 
 const PATIENCE_MS = 300_000;
-const UNIT = 8;
-const UNITS = 256;
 
 describe("a Ceph cluster that goes away", { skip: skipWithout(cephUnavailable()) }, () => {
   let rig: RbdRig;
@@ -23,44 +22,29 @@ describe("a Ceph cluster that goes away", { skip: skipWithout(cephUnavailable())
   });
   after(() => rig[Symbol.asyncDispose]());
 
-  test("fails no request: they wait until its OSD is back", async (t) => {
+  test("fails no request: they wait until its OSD is back, and go on while its monitor is away", async (t) => {
     const image = await rig.makeImage();
-    const random = tellSeed(t);
     await using daemon = await rig.serve(image);
     const frontEnd = await FrontEnd.connect(daemon.socketPath);
     t.after(() => frontEnd.close());
-    const disk = frontEnd.disk();
-    disk.requestTimeoutMs = PATIENCE_MS;
-    const contents = Array.from({ length: UNITS }, () => random.bytes(UNIT * 512));
-    let isOver = false;
-    let writes = 0;
-    const writers = Array.from({ length: 8 }, async (_, writer) => {
-      while (!isOver) {
-        const unit = random.below(UNITS / 8) * 8 + writer;
-        contents[unit] = random.bytes(UNIT * 512);
-        await disk.write(unit * UNIT, contents[unit]!);
-        writes++;
-      }
-    });
-    const someMore = async () => {
-      const before = writes;
-      await until(() => writes > before + 50, "writes go on", PATIENCE_MS);
-    };
-    await someMore();
-    await rig.cluster.kill("osd");
+    const load = new UnitLoad(frontEnd.disk(), tellSeed(t), PATIENCE_MS);
+    await load.someMore();
+    await rig.cluster.kill("osd.0");
     await daemon.waitForLog(/ warn .*the Ceph cluster does not answer; requests wait for it/, PATIENCE_MS);
-    rig.cluster.startDaemon("osd");
+    rig.cluster.startDaemon("osd.0");
     await daemon.waitForLog(/ info .*the Ceph cluster answers again/, PATIENCE_MS);
-    await someMore();
-    isOver = true;
-    await Promise.all(writers);
+    await load.someMore();
+
+    // Who knows its OSDs needs no monitor, and finds it again.
+    await rig.cluster.kill("mon");
+    await load.someMore();
+    rig.cluster.startDaemon("mon");
+    await rig.cluster.rbd("resize", "--no-progress", "--size", "20M", image);
+    await daemon.waitForLog(/ info .*the disk has another size/, PATIENCE_MS);
+    await load.someMore();
+    await load.end();
     assert.equal(await daemon.stop(), 0);
-    const found = await rig.cluster.exported(image);
-    for (const [unit, bytes] of contents.entries()) {
-      const at = unit * UNIT * 512;
-      const holds = found.subarray(at, at + bytes.length);
-      assert.ok(holds.equals(bytes) || holds.every((byte) => byte === 0), `unit ${unit}`);
-    }
+    load.check(await rig.cluster.exported(image));
     assert.deepEqual(daemon.linesLike(/ a (read|write) failed/), []);
   });
 
@@ -70,7 +54,7 @@ describe("a Ceph cluster that goes away", { skip: skipWithout(cephUnavailable())
     const { daemon } = observed;
     const frontEnd = await FrontEnd.connect(daemon.socketPath);
     t.after(() => frontEnd.close());
-    rig.cluster.signal("osd", "SIGSTOP");
+    rig.cluster.signal("osd.0", "SIGSTOP");
     try {
       const write = frontEnd.disk().write(0, Buffer.alloc(4096, 1));
       write.catch(() => {});
@@ -79,15 +63,15 @@ describe("a Ceph cluster that goes away", { skip: skipWithout(cephUnavailable())
       assert.equal(await daemon.stop(), 1);
       assert.equal(daemon.linesLike(/requests are stuck/).length, 1);
     } finally {
-      rig.cluster.signal("osd", "SIGCONT");
+      rig.cluster.signal("osd.0", "SIGCONT");
     }
   });
 
   test("is told of at a start, in one sentence, be it an OSD or the monitor", async () => {
     const image = await rig.makeImage();
-    rig.cluster.signal("osd", "SIGSTOP");
+    rig.cluster.signal("osd.0", "SIGSTOP");
     rig.isRefused(rig.uri(image), /the cluster has not answered for 10 s; ceph health says why$/);
-    rig.cluster.signal("osd", "SIGCONT");
+    rig.cluster.signal("osd.0", "SIGCONT");
     await rig.cluster.kill("mon");
     const silence = /no monitor of the cluster answers within 5 s \(mon_host is \[v2:127\.0\.0\.1:\d+\]\)$/;
     rig.isRefused(rig.uri(image), silence);

@@ -53,8 +53,10 @@ test("nothing follows from a record that was cut off, or is none", () => {
   }
 });
 
-test("it goes when the lock does", () => {
-  record.remove();
+test("it goes when the lock does, but not that of whoever has it by then", () => {
+  record.remove("192.0.2.1:0/124");
+  assert.deepEqual(record.stateOf(ADDRESS), { state: "lives", pid: process.pid });
+  record.remove(ADDRESS);
   assert.deepEqual(record.stateOf(ADDRESS), { state: "unknown" });
-  record.remove();
+  record.remove(ADDRESS);
 });

@@ -14,12 +14,13 @@ import type { BlkDriver } from "../../host/front-end/blk-driver.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { limitTests } from "../support/bounded-test.ts";
 import { cephUnavailable } from "../support/ceph-cluster.ts";
+import { MixedLoad } from "../support/mixed-load.ts";
 import { type Random, tellSeed } from "../support/random.ts";
 import { RbdRig } from "../support/rbd-rig.ts";
 import { ResizeRig, statusesAt } from "../support/resize-rig.ts";
 import { skipWithout } from "../support/skip.ts";
 import { toolbox } from "../support/toolbox.ts";
-import type { Vringd } from "../support/vringd.ts";
+import { Vringd } from "../support/vringd.ts";
 
 /** A cluster on a busy machine takes its time. */
 limitTests(600_000);
@@ -164,6 +165,53 @@ describe("vringd-blk on an RBD image", { skip: skipWithout(cephUnavailable()) },
     assert.equal(await daemon.stop(), 0);
   });
 
+  test("is the base of overlays once it has a snapshot, and others go on with the image", async (t) => {
+    const image = await rig.makeImage(SIZE / MIB);
+    const random = tellSeed(t);
+    await using writer = await rig.serve(image);
+    const head = (await connect(writer, t)).disk();
+    const contents = random.bytes(4 * MIB);
+    await head.write(SECTORS_OF_MIB, contents);
+    await rig.cluster.rbd("snap", "create", `${image}@base`);
+    await using daemon = await Vringd.start({ ...rig.options(`${image}@base`), overlay: true });
+    assert.match(
+      await daemon.waitForLog(/ warn /),
+      /can be removed by anybody.*rbd snap protect rbd\/disk\d+@base/,
+    );
+    const frontEnd = await connect(daemon, t);
+    assert.ok((await frontEnd.disk().read(SECTORS_OF_MIB, 4 * SECTORS_OF_MIB)).equals(contents));
+    await head.write(0, random.bytes(6 * MIB));
+
+    const expected = Buffer.alloc(SIZE);
+    contents.copy(expected, MIB);
+    for (let i = 0; i < 100; i++) {
+      const bytes = random.bytes((1 + random.below(20)) * 512);
+      const sector = random.below(6 * SECTORS_OF_MIB);
+      bytes.copy(expected, sector * 512);
+      await frontEnd.disk().write(sector, bytes);
+    }
+    // Beside them: what is discarded shows the base again.
+    const part = { firstSector: 8 * SECTORS_OF_MIB, sectors: 8 * SECTORS_OF_MIB };
+    const load = { ...part, random, count: 300, depth: 16, indirect: true };
+    (await MixedLoad.run(frontEnd.disk(), load)).model.copy(expected, 8 * MIB);
+    frontEnd.close();
+    assert.equal(await daemon.stop(), 0);
+    await rig.cluster.rbd("snap", "protect", `${image}@base`);
+    await daemon.restart();
+    assert.deepEqual(daemon.linesLike(/ warn /), []);
+    assert.ok((await (await connect(daemon, t)).disk().read(0, SIZE / 512)).equals(expected));
+    assert.equal(await daemon.stop(), 0);
+    const base = Buffer.alloc(SIZE);
+    contents.copy(base, MIB);
+    assert.ok((await rig.cluster.exported(`${image}@base`)).equals(base));
+
+    // One that has the name later is another one.
+    await rig.cluster.rbd("snap", "unprotect", `${image}@base`);
+    await rig.cluster.rbd("snap", "rm", "--no-progress", `${image}@base`);
+    await rig.cluster.rbd("snap", "create", `${image}@base`);
+    await assert.rejects(daemon.restart(), /has changed .* since .*changes was made over it/);
+  });
+
   test("is examined by doctor, which takes no lock", async () => {
     const image = await rig.makeImage();
     const examine = async (uri: string) => {
@@ -203,8 +251,12 @@ describe("vringd-blk on an RBD image", { skip: skipWithout(cephUnavailable()) },
       ],
       [`rbd:${image}`, /names no monitor; give one, as in/],
       [rig.uri(image), /leave out --direct$/, ["--direct"]],
-      [rig.uri(image), /leave out --incoming$/, ["--incoming"]],
-      [rig.uri(image), /a clone of a snapshot does the same: rbd clone$/, ["--overlay=/nowhere/changes"]],
+      [
+        rig.uri(image),
+        /others may write to it, .*rbd snap create rbd\/disk\d+@NAME/,
+        ["--overlay=/nowhere/a"],
+      ],
+      [rig.uri(`${image}@never`), /with a snapshot never/, ["--overlay=/nowhere/a"]],
     ];
     const noConf = { CEPH_CONF: "/nowhere/ceph.conf" };
     for (const [uri, reason, args] of cases) rig.isRefused(uri, reason, args, noConf);

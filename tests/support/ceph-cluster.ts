@@ -1,10 +1,11 @@
-// A Ceph cluster of one monitor and one OSD on the loopback, without authentication, all in one directory: it ends with its test.
+// A Ceph cluster on the loopback, of one monitor and as many OSDs as a test wants, all in one directory: it ends with its test.
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { randomInt, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { CephKeys } from "./ceph-keys.ts";
 import { freePort } from "./free-port.ts";
 import { whyNoProgram } from "./skip.ts";
 import { memoryDirectory } from "./vringd.ts";
@@ -15,9 +16,15 @@ export interface CephOptions {
   /** Lines for ceph.conf's sections. */
   client?: readonly string[];
   osd?: readonly string[];
+  /** With as many replicas of everything, of which two must be there for a write. Left out: 1. */
+  osds?: number;
+  /** Users and daemons have keys (cephx); else nobody is asked for one. */
+  cephx?: boolean;
   /** A command that its daemons run under, such as taskset. It must become the daemon. */
   under?: readonly string[];
 }
+
+export type CephDaemon = "mon" | `osd.${number}`;
 
 /** A busy machine takes its time. */
 const READY_MS = 600_000;
@@ -41,12 +48,13 @@ const guard = ["setpriv", "--pdeathsig", "KILL"];
 
 export class CephCluster {
   readonly confPath: string;
-  private readonly daemons = new Map<"mon" | "osd", ChildProcess>();
+  private readonly daemons = new Map<CephDaemon, ChildProcess>();
 
   private constructor(
     readonly directory: string,
     readonly monitor: string,
     private readonly under: readonly string[],
+    private readonly keys: CephKeys | undefined,
   ) {
     this.confPath = join(directory, "ceph.conf");
   }
@@ -54,14 +62,16 @@ export class CephCluster {
   /** Resolves once the pool "rbd" takes requests. */
   static async start(options: CephOptions = {}): Promise<CephCluster> {
     const directory = mkdtempSync(join(memoryDirectory(), "vringd-ceph-"));
-    const cluster = new CephCluster(directory, `127.0.0.1:${await freePort()}`, options.under ?? []);
+    const keys = options.cephx ? new CephKeys(directory) : undefined;
+    const monitor = `127.0.0.1:${await freePort()}`;
+    const cluster = new CephCluster(directory, monitor, options.under ?? [], keys);
     live.add(cluster);
     try {
       const fsid = randomUUID();
-      for (const name of ["mon", "osd", "run"]) mkdirSync(join(directory, name));
-      writeFileSync(cluster.confPath, confOf(cluster, fsid, options));
+      for (const name of ["mon", "run"]) mkdirSync(join(directory, name));
+      writeFileSync(cluster.confPath, confOf(cluster, fsid, keys, options));
       await cluster.makeMonitor(fsid);
-      await cluster.makeOsd();
+      await cluster.makeOsds(options.osds ?? 1);
       await cluster.ceph("osd", "pool", "create", "rbd", "8");
       await cluster.ceph("osd", "pool", "application", "enable", "rbd", "rbd");
       await cluster.rbd("ls");
@@ -98,22 +108,23 @@ export class CephCluster {
     return spawn(first!, rest, { stdio: "ignore", env: { ...process.env, ...this.env } });
   }
 
-  async kill(daemon: "mon" | "osd"): Promise<void> {
+  async kill(daemon: CephDaemon): Promise<void> {
     await this.end(daemon, "SIGKILL");
   }
 
-  signal(daemon: "mon" | "osd", signal: "SIGSTOP" | "SIGCONT"): void {
+  signal(daemon: CephDaemon, signal: "SIGSTOP" | "SIGCONT"): void {
     this.daemons.get(daemon)!.kill(signal);
   }
 
-  startDaemon(daemon: "mon" | "osd"): void {
-    const id = daemon === "mon" ? "a" : "0";
-    const [program, ...args] = [...this.under, `ceph-${daemon}`, "-f", "-i", id];
+  startDaemon(daemon: CephDaemon): void {
+    const [type, id] = daemon === "mon" ? ["mon", "a"] : daemon.split(".");
+    const [program, ...args] = [...this.under, `ceph-${type}`, "-f", "-i", id!];
     this.daemons.set(daemon, this.spawn(program!, ...args));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const daemon of ["osd", "mon"] as const) await this.end(daemon, "SIGKILL");
+    // The monitor last: OSDs that have none wait for it.
+    for (const daemon of [...this.daemons.keys()].reverse()) await this.end(daemon, "SIGKILL");
     this.abandon();
   }
 
@@ -124,7 +135,7 @@ export class CephCluster {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
-  private async end(daemon: "mon" | "osd", signal: NodeJS.Signals): Promise<void> {
+  private async end(daemon: CephDaemon, signal: NodeJS.Signals): Promise<void> {
     const child = this.daemons.get(daemon);
     this.daemons.delete(daemon);
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
@@ -137,21 +148,34 @@ export class CephCluster {
     const monmap = join(this.directory, "monmap");
     const address = `[v2:${this.monitor}]`;
     await this.run("monmaptool", ["--create", "--fsid", fsid, "--addv", "a", address, monmap]);
-    await this.run("ceph-mon", ["-i", "a", "--mkfs", "--monmap", monmap]);
+    const keyring = this.keys ? ["--keyring", this.keys.forMonitor()] : [];
+    await this.run("ceph-mon", ["-i", "a", "--mkfs", "--monmap", monmap, ...keyring]);
     this.startDaemon("mon");
     await this.ceph("health");
   }
 
-  private async makeOsd(): Promise<void> {
-    const uuid = randomUUID();
-    await this.ceph("osd", "new", uuid);
-    await this.run("ceph-osd", ["-i", "0", "--mkfs", "--osd-uuid", uuid]);
-    this.startDaemon("osd");
-    const isUp = async () => /\b1 up\b/.test(await this.ceph("osd", "stat"));
-    let isReady = false;
+  private async makeOsds(count: number): Promise<void> {
+    for (let id = 0; id < count; id++) {
+      const uuid = randomUUID();
+      await this.ceph("osd", "new", uuid);
+      const data = join(this.directory, `osd.${id}`);
+      mkdirSync(data);
+      if (this.keys) {
+        const caps = ["mon", "allow profile osd", "osd", "allow *"];
+        await this.ceph("auth", "get-or-create", `osd.${id}`, ...caps, "-o", join(data, "keyring"));
+      }
+      await this.run("ceph-osd", ["-i", String(id), "--mkfs", "--osd-uuid", uuid]);
+      this.startDaemon(`osd.${id}`);
+    }
+    await this.untilUp(count);
+  }
+
+  /** Resolves when so many OSDs serve. */
+  async untilUp(count: number): Promise<void> {
     const end = performance.now() + READY_MS;
-    while (!isReady && performance.now() < end) isReady = await isUp();
-    if (!isReady) throw new Error("the cluster's OSD does not come up");
+    while (performance.now() < end)
+      if (new RegExp(`\\b${count} up\\b`).test(await this.ceph("osd", "stat"))) return;
+    throw new Error("the cluster's OSDs do not come up");
   }
 
   private how() {
@@ -167,16 +191,18 @@ export class CephCluster {
 function confOf(
   { directory, monitor }: CephCluster,
   fsid: string,
-  { store = "memstore", client = [], osd = [] }: CephOptions,
+  keys: CephKeys | undefined,
+  { store = "memstore", client = [], osd = [], osds = 1 }: CephOptions,
 ): string {
+  const auth = keys === undefined ? "none" : "cephx";
   const firstPort = PORTS.first + PORTS.each * randomInt((PORTS.last - PORTS.first) / PORTS.each);
   return `[global]
 fsid = ${fsid}
 mon_host = [v2:${monitor}]
-auth_cluster_required = none
-auth_service_required = none
-auth_client_required = none
-keyring = /dev/null
+auth_cluster_required = ${auth}
+auth_service_required = ${auth}
+auth_client_required = ${auth}
+${keys === undefined ? "keyring = /dev/null" : ""}
 public_addr = 127.0.0.1
 cluster_addr = 127.0.0.1
 ms_bind_msgr1 = false
@@ -191,15 +217,16 @@ mon_data_avail_warn = 1
 mon_data_avail_crit = 0
 mon_allow_pool_size_one = true
 mon_warn_on_pool_no_redundancy = false
-osd_data = ${join(directory, "osd")}
-osd_pool_default_size = 1
-osd_pool_default_min_size = 1
+osd_data = ${join(directory, "osd.$id")}
+osd_pool_default_size = ${osds}
+osd_pool_default_min_size = ${Math.ceil(osds / 2)}
 osd_crush_chooseleaf_type = 0
 osd_objectstore = ${store}
 memstore_device_bytes = ${4 * 2 ** 30}
 bluestore_block_size = ${4 * 2 ** 30}
 ${osd.join("\n")}
 [client]
+${keys === undefined ? "" : `keyring = ${keys.path}`}
 admin_socket =
 log_file =
 ${client.join("\n")}

@@ -233,15 +233,10 @@ export class KillRun {
   /** What the dead daemon has left. */
   private async checkDisk(): Promise<void> {
     const { changesPath } = this.daemon;
-    if (this.options.readDisk) {
-      const bytes = await this.options.readDisk();
-      this.model.check(new Uint32Array(Uint8Array.from(bytes).buffer), 0, "the image");
-      return;
-    }
+    if (this.options.readDisk) return this.model.checkBytes(await this.options.readDisk());
     const imagePath = this.options.imagePath ?? this.daemon.imagePath;
     if (!this.options.overlay) return this.model.checkImage(imagePath);
-    const bytes = await readOverlay(changesPath, imagePath);
-    this.model.check(new Uint32Array(bytes.buffer), 0, "the overlay");
+    this.model.checkBytes(await readOverlay(changesPath, imagePath), "the overlay");
   }
 
   private async comeBack(): Promise<void> {

@@ -24,6 +24,8 @@ export interface MixedLoadOptions {
   indirect: boolean;
   /** The most buffers to cut a request's data into. */
   piecesMax?: number;
+  /** Zeroes in place of discards, which may do nothing on some storage. */
+  noDiscards?: boolean;
 }
 
 interface Range {
@@ -84,7 +86,7 @@ export class MixedLoad {
     if (roll < 40) return this.write(range);
     if (roll < 80) return this.read(range);
     if (roll < 85) return this.flush();
-    if (roll < 90) return this.zero(range, VIRTIO_BLK_T_DISCARD, 0);
+    if (roll < 90 && !this.options.noDiscards) return this.zero(range, VIRTIO_BLK_T_DISCARD, 0);
     const flags = roll < 95 ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
     return this.zero(range, VIRTIO_BLK_T_WRITE_ZEROES, flags);
   }

@@ -26,8 +26,10 @@ export class RbdRig {
     return image;
   }
 
-  uri(image: string): string {
-    return `rbd:${image}?conf=${this.cluster.confPath}`;
+  /** `more`: parameters beside the configuration. */
+  uri(image: string, more: Readonly<Record<string, string>> = {}): string {
+    const parameters = Object.entries({ conf: this.cluster.confPath, ...more });
+    return `rbd:${image}?${parameters.map((pair) => pair.join("=")).join("&")}`;
   }
 
   /** `host`: daemons of one host remember together who has a lock. */

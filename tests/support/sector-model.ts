@@ -64,6 +64,12 @@ export class SectorModel {
     }
   }
 
+  /** What a disk holds from its start. */
+  checkBytes(bytes: Uint8Array, where = "the image"): void {
+    // A copy, since words must be aligned.
+    this.check(new Uint32Array(Uint8Array.from(bytes).buffer), 0, where);
+  }
+
   /** The whole image file, as it lies there now. */
   checkImage(path: string): void {
     const bytes = new Uint8Array(this.sectors * SECTOR_SIZE);

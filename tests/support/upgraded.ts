@@ -27,6 +27,10 @@ export interface UpgradedOptions extends VringdOptions {
   frontEnd?: FrontEndOptions;
   /** Where the image lies if the daemon's arguments name another than its own; false: it is no file. */
   image?: string | false;
+  /** What the disk holds, where it is no file. */
+  readDisk?(): Promise<Buffer>;
+  /** As in CrashLoadOptions. */
+  noDiscards?: boolean;
 }
 
 /** Every daemon that was started by another. They are nobody's children by the time that they are to end. */
@@ -126,6 +130,7 @@ export class UpgradeRun {
     private readonly model: SectorModel,
     private readonly loads: CrashLoad[],
     private readonly image: string | false,
+    private readonly readDisk?: () => Promise<Buffer>,
   ) {}
 
   static async start(options: UpgradedOptions, random: Random): Promise<UpgradeRun> {
@@ -136,6 +141,8 @@ export class UpgradeRun {
       inflight = true,
       frontEnd: more,
       image,
+      readDisk,
+      noDiscards = false,
       ...daemonOptions
     } = options;
     const upgraded = await UpgradedDaemon.start(daemonOptions);
@@ -145,9 +152,9 @@ export class UpgradeRun {
       const model = new SectorModel(frontEnd.capacity);
       const indirect = frontEnd.hasFeature(VIRTIO_F_RING_INDIRECT_DESC);
       const loads = frontEnd.queues.map(
-        (queue) => new CrashLoad(frontEnd.memory, queue, model, { random, depth, indirect }),
+        (queue) => new CrashLoad(frontEnd.memory, queue, model, { random, depth, indirect, noDiscards }),
       );
-      return new UpgradeRun(upgraded, frontEnd, model, loads, image ?? imagePath);
+      return new UpgradeRun(upgraded, frontEnd, model, loads, image ?? imagePath, readDisk);
     } catch (error) {
       await upgraded[Symbol.asyncDispose]();
       throw error;
@@ -163,7 +170,8 @@ export class UpgradeRun {
       await this.progress();
       for (const load of this.loads) load.pause();
       await Promise.all(this.loads.map((load) => load.completedUpTo(load.submitted, LOST_AFTER_MS)));
-      if (this.image !== false) this.model.checkImage(this.image);
+      if (this.readDisk) this.model.checkBytes(await this.readDisk());
+      else if (this.image !== false) this.model.checkImage(this.image);
     } catch (error) {
       const { message } = error as Error;
       throw new Error(`${message}\nThe daemons' log:\n${this.upgraded.daemon.log.join("\n")}`, {

@@ -22,6 +22,7 @@ export interface DiskParts {
   paidUntil: readonly bigint[];
   readonly haveFlushesFailed: boolean;
   failFlushes(): void;
+  leave(): Promise<void>;
 }
 
 export class DiskSuccession implements Succession {
@@ -56,6 +57,10 @@ export class DiskSuccession implements Succession {
 
   async takeBack(): Promise<void> {
     if (this.isOpenedAnew) await this.activation!.untilActive(new AbortController().signal);
+  }
+
+  leave(): Promise<void> {
+    return this.parts.leave();
   }
 
   async take(given: unknown): Promise<void> {

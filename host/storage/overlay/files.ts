@@ -62,8 +62,9 @@ async function openBase({ base, ...options }: OverlayOptions): Promise<BlockDisk
   return typeof base === "string" ? FileDisk.open({ ...options, path: base, readOnly: true }) : base;
 }
 
-function changedNsOf(base: BlockDisk): bigint {
-  return base instanceof FileDisk ? base.changedNs : 0n;
+/** Of disks that know it, in nanoseconds. */
+function changedNsOf(base: BlockDisk & { readonly changedNs?: unknown }): bigint {
+  return typeof base.changedNs === "bigint" ? base.changedNs : 0n;
 }
 
 /** A file whose overlay lies over itself would wait for its own lock. Throws StartError for whatever can't be an overlay. */

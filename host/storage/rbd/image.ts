@@ -4,7 +4,10 @@ import { reasonOf } from "../../errors.ts";
 import { EACCES, ENOENT, EPERM, EROFS } from "../../linux/errno.ts";
 import { poolMetadata, RBD_FEATURE_EXCLUSIVE_LOCK, RbdImage } from "../../linux/librbd.ts";
 import { choice } from "../../process/choices.ts";
-import { CAPS, type Cluster, ENFORCED } from "./cluster.ts";
+import type { Log } from "../../process/log.ts";
+import { SIGNATURE_BYTES } from "../file/format.ts";
+import { checkRaw, type RawChoice } from "../file/raw-check.ts";
+import { CAPS, Cluster, ENFORCED } from "./cluster.ts";
 import { type RbdTarget, specOf, wrong } from "./uri.ts";
 
 export interface ImageFacts {
@@ -21,6 +24,25 @@ export interface ImageFacts {
 const BYTES_MAX = 1n << 53n;
 const DISCARD_GRANULARITY = { option: "rbd_discard_granularity_bytes", otherwise: 65_536 };
 const OBJECT_SIZE_OTHERWISE = 4 << 20;
+
+/** What `prepare` makes of it once it is open. Rejects with a StartError, or as that does, with nothing left open. */
+export async function withImage<T>(
+  target: RbdTarget,
+  readOnly: boolean,
+  stopping: AbortSignal,
+  prepare: (image: RbdImage, cluster: Cluster) => Promise<T>,
+): Promise<T> {
+  const cluster = await Cluster.connect(target, stopping);
+  let image: RbdImage | undefined;
+  try {
+    image = await openImage(target, cluster, readOnly, stopping);
+    return await prepare(image, cluster);
+  } catch (error) {
+    if (!cluster.isSilent) await image?.close();
+    if (!cluster.isSilent) await cluster.close();
+    throw error;
+  }
+}
 
 /** Rejects with a StartError, with nothing left open. */
 export async function openImage(
@@ -106,6 +128,21 @@ export async function factsOf(
     discardGranularity: isPowerOfTwo(granularity) ? granularity : DISCARD_GRANULARITY.otherwise,
     identity: identityOf(target, [rados.fsid, String(rados.poolId(pool)), target.namespace, image.id]),
   };
+}
+
+/** Rejects with a StartError for what holds another format than raw. */
+export async function checkFormat(
+  image: RbdImage,
+  cluster: Cluster,
+  { identity }: ImageFacts,
+  byteLength: bigint,
+  options: RawChoice,
+  stopping: AbortSignal,
+  log: Log,
+): Promise<void> {
+  const start = Buffer.alloc(Math.max(SIGNATURE_BYTES, SECTOR_SIZE));
+  await cluster.answer(image.read(0n, start), stopping);
+  checkRaw({ start, byteLength, identity: { parts: identity, bornNs: 0n } }, options, log);
 }
 
 function identityOf({ snapshot }: RbdTarget, parts: readonly string[]): readonly string[] {

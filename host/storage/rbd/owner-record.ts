@@ -54,12 +54,14 @@ export class OwnerRecord {
     return isAlive(owner) ? { state: "lives", pid } : { state: "gone" };
   }
 
-  remove(): void {
+  /** The process that the cluster knows by this address has the lock no more. */
+  remove(address: string): void {
+    if (this.read()?.address !== address) return;
     for (const path of this.paths()) {
       try {
         unlinkSync(path);
       } catch {
-        // It was never written.
+        // Not there.
       }
     }
   }
