@@ -92,7 +92,7 @@ export function observabilityOf(values: FrameValues): ObservabilityOptions {
 }
 
 /** `prefix`: of the options that say who may connect; they mean nothing without a socket that is a file. */
-function accessTo(
+export function accessTo(
   prefix: string,
   group: string | undefined,
   mode: number | undefined,

@@ -17,6 +17,7 @@ import { addBench } from "./bench/command.ts";
 import { addCompletion } from "./completion/command.ts";
 import { addDemo } from "./demo/command.ts";
 import { addDoctor } from "./doctor/command.ts";
+import { addExporter } from "./exporter/command.ts";
 import { addCtl, addLs, addTop } from "./observe.ts";
 import { addProbe } from "./probe/command.ts";
 import { complain, NAME } from "./terminal.ts";
@@ -38,6 +39,7 @@ export function commandLine(): Command {
   addCtl(program);
   addLs(program);
   addTop(program);
+  addExporter(program);
   addVsock(program);
   return program;
 }

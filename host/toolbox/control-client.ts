@@ -32,10 +32,15 @@ export async function askControl<T>(
 }
 
 /** What it answers that is no JSON, such as a picture. Throws ControlError. */
-export async function fetchControl(peer: Peer, path: string): Promise<Buffer> {
-  const { status, bytes } = await exchange(peer, "GET", path, "", PICTURE_MAX);
+export async function fetchControl(peer: Peer, path: string, most = PICTURE_MAX): Promise<Buffer> {
+  const { status, bytes } = await exchange(peer, "GET", path, "", most);
   if (status !== 200) throw new ControlError(sentenceOf(peer.socketPath, status, bytes.toString()));
   return bytes;
+}
+
+/** The same of text. Throws ControlError. */
+export async function fetchText(peer: Peer, path: string): Promise<string> {
+  return (await fetchControl(peer, path, ANSWER_MAX)).toString();
 }
 
 /** What an answer says that is none. */

@@ -9,7 +9,7 @@ import {
 import { controlKey } from "./ctl/escape-key.ts";
 
 const INTERVAL_MAX = 60;
-const TIMEOUT_MAX = 60;
+export const TIMEOUT_MAX = 60;
 const PORT_MAX = 65535;
 
 /** Those that every device has, by how many arguments they take: from, to. */
@@ -128,7 +128,7 @@ export function addCtl(program: Command): void {
 }
 
 /** Those that are meant where none is named. */
-const ALL_FOUND =
+export const ALL_FOUND =
   "Without arguments, all whose control sockets end in .control and lie in $XDG_RUNTIME_DIR/vringd, in /run/vringd or one directory below.";
 
 export function addLs(program: Command): void {
