@@ -152,7 +152,7 @@ export function addTop(program: Command): void {
     .summary("watch running daemons")
     .description(
       "Shows what running devices do, by queue: requests and data a second, latencies, requests in flight, and how often " +
-        `polling pays. ${ALL_FOUND} q ends it.`,
+        `polling pays. ${ALL_FOUND} ? lists its keys, q ends it.`,
     )
     .argument("[SOCKET...]", "their control sockets, or names")
     .option(

@@ -374,7 +374,7 @@ describe("a view", () => {
     test(`fits ${width} columns`, () => {
       const lines = viewLines(looks, width);
       for (const line of lines) assert.ok(line.length <= width, line);
-      assert.match(lines[1]!, /^a-disk-with.* all +123k +477 +2\.5 us +12 ms +32/);
+      assert.match(lines[1]!, /^a-disk-w.* all +123k +477 +2\.5 us +12 ms +32/);
       if (width >= 80) assert.match(lines[1]!, / 32 +97 %/);
       assert.match(lines[3]!, /^ +15 +broken +- +- +- /);
       assert.match(lines[4]!, /^ {2}led out 1, button in 0 \(rising, armed\), the/);
