@@ -2,7 +2,7 @@
 import type { Server } from "node:http";
 import { Descriptor } from "../linux/descriptor.ts";
 import { choice } from "../process/choices.ts";
-import { makeControlDirectory } from "../process/control-directories.ts";
+import { CONTROL_ENDING, makeControlDirectory } from "../process/control-directories.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
 import type { AccessChoice } from "../protocol/entrance.ts";
 import { Attention } from "./attention.ts";
@@ -121,6 +121,11 @@ export class Observability {
     await this.listen(server, { path: controlSocket }, controlAccess);
     log.observe = (entry) => events.add(entry);
     log.info({ controlSocket }, "control socket is open");
+    if (!controlSocket.endsWith(CONTROL_ENDING))
+      log.warn(
+        { controlSocket },
+        "vringd ls, top and exporter find only sockets whose names end in .control",
+      );
   }
 
   /** What happens to the process happens to each of its devices. */

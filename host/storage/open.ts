@@ -1,9 +1,11 @@
 // Opens what a name stands for: a file, or a disk of another kind by its scheme, maybe under an overlay.
+import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import type { BlockDisk } from "../engines/block-disk.ts";
 import { StartError } from "../errors.ts";
 import { choice } from "../process/choices.ts";
 import type { Log } from "../process/log.ts";
+import { filePath } from "../process/paths.ts";
 import { FileDisk } from "./file/file-disk.ts";
 import { FileStorage, type FileStorageOptions } from "./file/file-storage.ts";
 import { SIGNATURE_BYTES } from "./file/format.ts";
@@ -115,8 +117,18 @@ async function openScheme(
   log: Log,
 ): Promise<BlockDisk | undefined> {
   if (isNbdUri(options.path)) return openNbd(options, stopping, log);
+  refuseUnknownScheme(options.path);
   const found = schemeOf(options.path);
   return found?.open(found.rest, options);
+}
+
+/** Throws StartError for what is meant as an address. */
+function refuseUnknownScheme(path: string): void {
+  const [, scheme] = /^([a-z][a-z\d+.-]*):\/\//i.exec(path) ?? [];
+  if (scheme === undefined || existsSync(filePath(path))) return;
+  throw new StartError(
+    `can't open ${path}: ${scheme}:// is not served: give a file, nbd://, nbd+unix://, nbds://, nbds+unix://, rbd:POOL/IMAGE or memory:SIZE`,
+  );
 }
 
 async function openRbd(options: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {

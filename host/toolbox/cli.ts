@@ -27,7 +27,7 @@ import { addVsock } from "./vsock/command.ts";
 export function commandLine(): Command {
   const program = newProgram(NAME)
     .description("The toolbox of vringd: for those who run vhost-user back-ends.")
-    .version(manifest.version, "--version", "tell the version, and end")
+    .version(manifest.version, "-V, --version", "tell the version, and end")
     .helpOption("-h, --help", "tell all this, and end")
     .helpCommand(false);
   addBackends(program);
@@ -42,6 +42,13 @@ export function commandLine(): Command {
   addExporter(program);
   addVsock(program);
   return program;
+}
+
+/** What many programs take as words, as options. */
+function asOptions([first, ...rest]: readonly string[], program: Command): string[] {
+  const isKnown = rest.length === 0 || program.commands.some((command) => command.name() === rest[0]);
+  if (first === "help") return isKnown ? [...rest, "--help"] : rest;
+  return first === "version" ? ["--version", ...rest] : [...(first === undefined ? [] : [first]), ...rest];
 }
 
 function fail(error: unknown): void {
@@ -71,5 +78,6 @@ export function run(): void {
       if (process.listenerCount(signal) === 0) process.exit(128 + constants.signals[signal]);
     });
   }
-  commandLine().parseAsync(programArguments(), { from: "user" }).catch(fail);
+  const program = commandLine();
+  program.parseAsync(asOptions(programArguments(), program), { from: "user" }).catch(fail);
 }

@@ -2,6 +2,7 @@
 import { type RequestOptions, request } from "node:http";
 import { Socket } from "node:net";
 import { reasonOf } from "../errors.ts";
+import { isNoSocket } from "./control-sockets.ts";
 
 const ANSWER_MAX = 16 << 20;
 /** Of a picture of the largest screen, which compresses badly. */
@@ -78,7 +79,7 @@ async function exchange(
       timeoutMs,
     );
     sent.on("close", () => clearTimeout(timer));
-    sent.on("error", (error) => fail(reasonFor(error)));
+    sent.on("error", (error) => fail(reasonFor(error, socketPath)));
     sent.end(body);
   });
 }
@@ -95,12 +96,13 @@ async function wayToName(name: string): Promise<RequestOptions> {
     const socket = new Socket({ fd: connectUnix(name) });
     return { createConnection: () => socket };
   } catch (error) {
-    throw new ControlError(`${name}: ${reasonFor(error as NodeJS.ErrnoException)}`);
+    throw new ControlError(`${name}: ${reasonFor(error as NodeJS.ErrnoException, name)}`);
   }
 }
 
-export function reasonFor(error: NodeJS.ErrnoException): string {
+export function reasonFor(error: NodeJS.ErrnoException, socketPath: string): string {
   if (error.code === "ENOENT") return "there is no such socket";
+  if (error.code === "ECONNREFUSED" && isNoSocket(socketPath)) return "this is no socket";
   if (error.code === "ECONNREFUSED") return "nobody listens there any more";
   if (error.code === "ECONNRESET" || error.code === "EPIPE") return "it hung up without an answer";
   if (error.code?.startsWith("HPE_")) return "it does not speak HTTP, so it is no control socket";

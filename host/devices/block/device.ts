@@ -238,7 +238,7 @@ function factsOf(
   const sizeBytes = Number(byteLength);
   const set = limitWords(limits());
   return {
-    log: { file: name, sectors: String(byteLength / BigInt(SECTOR_SIZE)) },
+    log: { file: name, sectors: Number(byteLength / BigInt(SECTOR_SIZE)) },
     status: {
       disk: {
         // Else it names a file here.

@@ -1,4 +1,5 @@
 // `vringd exporter`: serves /metrics of all devices of this machine until a signal ends it.
+import { optionFor } from "../../command-line/option-name.ts";
 import { connectServiceManager } from "../../linux/service-manager.ts";
 import { createBoundedServer } from "../../observability/http-server.ts";
 import { listenAt } from "../../observability/listen.ts";
@@ -19,7 +20,7 @@ export async function exporter(sockets: readonly string[], values: ExporterValue
   const path = "path" in address ? address.path : undefined;
   const access = accessTo("--listen", listenGroup, listenMode, "--listen=unix:PATH", path);
   nameProcess(NAME);
-  const log = await createLog(logLevel, logFormat);
+  const log = await createLog(logLevel, logFormat, optionFor, "exporter");
   const tell = connectServiceManager();
   const ended = endOfService();
   const scraper = new Scraper(sockets, timeout * 1000, log);
