@@ -49,7 +49,7 @@ async function listenAtPort(
     });
   } catch (error) {
     const where = formatMetricsAddress({ host, port });
-    throw new StartError(`can't listen on ${where} for ${option}: ${reasonOf(error)}`);
+    throw new StartError(`can't listen on ${where} for ${option}: ${reasonOf(error)}`, error);
   }
   return () => {};
 }

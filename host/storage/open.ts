@@ -67,7 +67,12 @@ function refuseAlone(options: StorageChoice): void {
 function withPadding(storage: FileStorage, options: StorageChoice): Storage {
   if (!storage.file.isPadded) return storage;
   const { inheritance } = storage;
-  return new ObjectStorage(FileDisk.over(storage), { ...options, name: options.path, inheritance });
+  return new ObjectStorage(FileDisk.over(storage), {
+    ...options,
+    name: options.path,
+    isPath: storage.facts.isPath,
+    inheritance,
+  });
 }
 
 async function openObject(
@@ -86,7 +91,8 @@ async function openObject(
   }
   const disk = await openOverlay(overlay, named ?? path, options, stopping, log);
   const inheritance = named === undefined || isNbdUri(path) ? ANEW : undefined;
-  return new ObjectStorage(disk, { ...options, name: path, handover: disk.handover, inheritance });
+  const isPath = named === undefined;
+  return new ObjectStorage(disk, { ...options, name: path, isPath, handover: disk.handover, inheritance });
 }
 
 const ANEW: Inheritance = { kind: "anew" };

@@ -156,6 +156,7 @@ function storageFacts(target: RbdTarget, image: ImageFacts, options: RbdOptions,
   if (rest > 0) log.warn({ file: uri, bytes: rest }, "the image ends within a block, which is not served");
   return {
     name: uri,
+    isPath: false,
     byteLength,
     blockSize,
     readOnly,
