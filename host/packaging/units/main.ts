@@ -58,7 +58,7 @@ function fillIn(template: string, { name, description }: DeviceProgram, facts: F
     ].join(" "),
     options: setting ? `${setting.option}=\${${setting.name}} ` : "",
     example: example.map((line) => `#   ${line}`).join("\n"),
-    notes: notes.map((line) => `# ${line}`).join("\n"),
+    notes: notes.map((line) => `# ${line}`.trimEnd()).join("\n"),
     service: service.map((line) => `\n${line}`).join(""),
   };
   return template.replace(/\{\{(\w+)(?: ([^}]+))?\}\}/g, (place, key: string, instance: string) => {
