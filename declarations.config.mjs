@@ -18,8 +18,18 @@ rmSync(EMITTED, { recursive: true, force: true });
 execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.declarations.json"], {
   stdio: "inherit",
 });
-for (const [entry, out] of Object.entries(ENTRIES)) writeFileSync(out, bundle(entry));
+for (const [entry, out] of Object.entries(ENTRIES)) writeFileSync(out, withWebAssembly(bundle(entry)));
 rmSync(EMITTED, { recursive: true });
+
+/** A project without the library "dom" has no such names; with it, nothing is added to them. */
+function withWebAssembly(text) {
+  const names = [
+    ...new Set([...text.matchAll(/: WebAssembly\.(\w+)|= WebAssembly\.(\w+)/g)].map(([, a, b]) => a ?? b)),
+  ];
+  if (names.length === 0) return text;
+  const interfaces = names.map((name) => `    interface ${name} {}`).join("\n");
+  return `declare global {\n  namespace WebAssembly {\n${interfaces}\n  }\n}\n${text}`;
+}
 
 function bundle(entry) {
   const output = { texts: new Map(), external: new Set(), exported: new Set() };

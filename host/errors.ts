@@ -18,12 +18,15 @@ export class ProtocolError extends Error {
 
 /** vringd can't start with what it was given. The message is one sentence: what, where, and what would help. */
 export class StartError extends Error {
+  /** What the kernel said, such as "EADDRINUSE". Undefined: it was not asked, or had no objection. */
+  readonly code: string | undefined;
   private readonly sentence: string;
 
-  /** `sentence`: the message. */
-  constructor(sentence: string) {
-    super(sayChoices(sentence, nameInLibrary));
+  /** `sentence`: the message. `cause`: the error that it says in words. */
+  constructor(sentence: string, cause?: unknown) {
+    super(sayChoices(sentence, nameInLibrary), cause === undefined ? {} : { cause });
     this.name = "StartError";
+    this.code = (cause as { code?: string } | undefined)?.code;
     this.sentence = sentence;
   }
 

@@ -45,7 +45,7 @@ export class At24 implements Chip {
       return new At24(address, size, path, file);
     } catch (error) {
       await file?.close();
-      throw new StartError(`can't keep an EEPROM in ${path}: ${reasonOf(error)}`);
+      throw new StartError(`can't keep an EEPROM in ${path}: ${reasonOf(error)}`, error);
     }
   }
 

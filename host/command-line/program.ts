@@ -16,6 +16,14 @@ class StrictCommand extends Command {
     return new StrictCommand(name);
   }
 
+  /** Without its value, with which it would be like no other. */
+  unknownOption(flag: string): void {
+    (Command.prototype as unknown as { unknownOption(flag: string): void }).unknownOption.call(
+      this,
+      flag.replace(/=.*/s, ""),
+    );
+  }
+
   override addOption(option: Option): this {
     super.addOption(option);
     // A reader with a second parameter adds to what was given before.

@@ -37,7 +37,7 @@ export class ByteSource {
       const fd = status.isFIFO() ? openPipe(path) : openSync(path, constants.O_RDONLY | FLAGS);
       return new ByteSource(fd, status.isFile() || status.isBlockDevice());
     } catch (error) {
-      throw new StartError(`can't read from ${path}: ${reasonOf(error)}`);
+      throw new StartError(`can't read from ${path}: ${reasonOf(error)}`, error);
     }
   }
 

@@ -163,7 +163,8 @@ export function json(value: unknown, status = 200): Answer {
 async function handle(routes: Routes, request: IncomingMessage): Promise<Answer | Stream> {
   const path = pathOf(request.url!);
   const [methods, last] = routeOf(routes, request);
-  if (methods === undefined) throw new RequestError(404, `there is no ${path} here`);
+  if (methods === undefined)
+    throw new RequestError(404, `there is no ${path} here, but ${Object.keys(routes).join(", ")}`);
   const method = request.method!;
   // What GET answers, without its body (RFC 9110, 9.3.2), which Node leaves out by itself.
   const handler = methods[method] ?? (method === "HEAD" ? methods.GET : undefined);

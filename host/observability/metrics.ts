@@ -205,7 +205,7 @@ export class Metrics {
 
 function infoOf({ backend }: Subject): Record<string, string> {
   const { device, workers } = backend;
-  return { version: manifest.version, engine: workers.engine, ...device.facts?.labels };
+  return { version: manifest.version, type: device.type, engine: workers.engine, ...device.facts?.labels };
 }
 
 function gaugesOf({ backend }: Subject): readonly DeviceGauge[] {

@@ -1,16 +1,15 @@
 // All that lets others look at a running daemon, opened and closed as one. Loaded only if somebody may look.
 import type { Server } from "node:http";
-import { reasonOf, StartError } from "../errors.ts";
 import { Descriptor } from "../linux/descriptor.ts";
 import { choice } from "../process/choices.ts";
-import { makeControlDirectory } from "../process/control-directories.ts";
+import { CONTROL_ENDING, makeControlDirectory } from "../process/control-directories.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
 import type { AccessChoice } from "../protocol/entrance.ts";
-import { listenPrivately } from "../protocol/private-socket.ts";
 import { Attention } from "./attention.ts";
 import { controlRoutes, TERMINAL_PATH } from "./control.ts";
 import { Events } from "./events.ts";
-import { closeNow, createBoundedServer } from "./http-server.ts";
+import { createBoundedServer } from "./http-server.ts";
+import { listenAt } from "./listen.ts";
 import { Metrics } from "./metrics.ts";
 import { formatMetricsAddress, type MetricsAddress } from "./metrics-address.ts";
 import type { Subject } from "./subject.ts";
@@ -52,7 +51,7 @@ class Sight {
 }
 
 export class Observability {
-  private readonly open: { server: Server; address: MetricsAddress; remove: () => void }[] = [];
+  private readonly open: { server: Server; address: MetricsAddress; close: () => void }[] = [];
   private readonly metrics: Metrics[] = [];
   private readonly sights: readonly Sight[];
 
@@ -98,10 +97,7 @@ export class Observability {
     this.log.observe = undefined;
     for (const sight of this.sights) sight.close();
     for (const each of this.metrics) each.close();
-    for (const { server, remove } of this.open.splice(0)) {
-      closeNow(server);
-      remove();
-    }
+    for (const { close } of this.open.splice(0)) close();
   }
 
   private async openControl(sight: Sight, { controlAccess }: ObservabilityOptions): Promise<void> {
@@ -125,6 +121,11 @@ export class Observability {
     await this.listen(server, { path: controlSocket }, controlAccess);
     log.observe = (entry) => events.add(entry);
     log.info({ controlSocket }, "control socket is open");
+    if (!controlSocket.endsWith(CONTROL_ENDING))
+      log.warn(
+        { controlSocket },
+        "vringd ls, top and exporter find only sockets whose names end in .control",
+      );
   }
 
   /** What happens to the process happens to each of its devices. */
@@ -157,32 +158,10 @@ export class Observability {
 
   private async listen(server: Server, address: MetricsAddress, access?: AccessChoice): Promise<void> {
     const inherited = this.options.inherited?.[formatMetricsAddress(address)]?.fd;
-    const remove =
-      "path" in address
-        ? await listenPrivately(server, address.path, access, inherited)
-        : await listenAtPort(server, address, inherited);
-    // Such as no more descriptors for whoever comes: Node refuses that one, and says so.
-    server.on("error", (error) => this.log.warn({ reason: reasonOf(error) }, "a look from outside failed"));
-    this.open.push({ server, address, remove });
+    const option = choice("metrics");
+    const close = await listenAt(server, address, { access, option, inherited, log: this.log });
+    this.open.push({ server, address, close });
   }
-}
-
-async function listenAtPort(
-  server: Server,
-  { host, port }: { host: string; port: number },
-  inherited: number | undefined,
-): Promise<() => void> {
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      const where = inherited === undefined ? { host, port, exclusive: true } : { fd: inherited };
-      server.listen(where, resolve);
-    });
-  } catch (error) {
-    const where = formatMetricsAddress({ host, port });
-    throw new StartError(`can't listen on ${where} for ${choice("metrics")}: ${reasonOf(error)}`);
-  }
-  return () => {};
 }
 
 function fdOf(server: Server): number {

@@ -2,6 +2,9 @@
 import { mkdirSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 
+/** Names of control sockets end so: the toolbox asks no others by itself. */
+export const CONTROL_ENDING = ".control";
+
 /** Our own first, then the system's. */
 export function controlDirectories({ XDG_RUNTIME_DIR: own } = process.env): string[] {
   return [...(own ? [join(own, "vringd")] : []), "/run/vringd"];

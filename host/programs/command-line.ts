@@ -5,6 +5,7 @@ import { type Command, newProgram, UsageError } from "../command-line/program.ts
 import type { DeviceProgram, Member } from "../devices/program.ts";
 import type { ObservabilityOptions } from "../observability/observability.ts";
 import { flagOf, type OptionTable } from "../options/option.ts";
+import { CONTROL_ENDING } from "../process/control-directories.ts";
 import type { AccessChoice, Entrance } from "../protocol/entrance.ts";
 import {
   ENTRANCE_OPTIONS,
@@ -27,7 +28,7 @@ export function commandLineOf({ name, description, options }: DeviceProgram): Co
     ...LOG_OPTIONS,
   });
   return command
-    .version(manifest.version, "--version", "tell the version, and end")
+    .version(manifest.version, "-V, --version", "tell the version, and end")
     .helpOption("-h, --help", "tell all this, and end")
     .addHelpText("after", "\nExit status: 0 when told to end, 1 if it can't start, 2 for a wrong option.");
 }
@@ -92,7 +93,7 @@ export function observabilityOf(values: FrameValues): ObservabilityOptions {
 }
 
 /** `prefix`: of the options that say who may connect; they mean nothing without a socket that is a file. */
-function accessTo(
+export function accessTo(
   prefix: string,
   group: string | undefined,
   mode: number | undefined,
@@ -107,11 +108,9 @@ function accessTo(
   return { group, mode };
 }
 
-/** Names of control sockets end so (vringd top). */
-const ENDING = ".control";
-
 /** Of one of several devices: "vms.control" becomes "vms-4.control". */
 export function controlSocketOf(path: string | undefined, member: string | undefined): string | undefined {
   if (path === undefined || member === undefined) return path;
-  return path.endsWith(ENDING) ? `${path.slice(0, -ENDING.length)}-${member}${ENDING}` : `${path}-${member}`;
+  if (!path.endsWith(CONTROL_ENDING)) return `${path}-${member}`;
+  return `${path.slice(0, -CONTROL_ENDING.length)}-${member}${CONTROL_ENDING}`;
 }

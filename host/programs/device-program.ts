@@ -1,4 +1,5 @@
 // A device's program from its command line to its end: tells by the exit status whose mistake a failure was.
+import { basename } from "node:path";
 import { valuesOf } from "../command-line/from-options.ts";
 import { optionFor } from "../command-line/option-name.ts";
 import {
@@ -11,6 +12,7 @@ import {
 import type { DeviceProgram, OpenContext } from "../devices/program.ts";
 import { StartError } from "../errors.ts";
 import type { OptionTable, ValuesOf } from "../options/option.ts";
+import { CONTROL_ENDING } from "../process/control-directories.ts";
 import { createLog } from "../process/log.ts";
 import { nameProcess } from "../process/name.ts";
 import { isTooManyFiles, TOO_MANY_FILES } from "../process/open-files.ts";
@@ -32,12 +34,13 @@ const EXIT_MS = 200;
 
 /** What was given, by name. Throws UsageError for what can't be understood. */
 function readCommandLine(program: DeviceProgram): Record<string, unknown> {
+  const command = commandLineOf(program);
   try {
-    return commandLineOf(program).parse(programArguments(), { from: "user" }).opts();
+    return command.parse(programArguments(), { from: "user" }).opts();
   } catch (error) {
     if (!(error instanceof CommanderError) || error.exitCode === 0) throw error;
     if (error.code === "commander.excessArguments")
-      throw new UsageError("arguments must be options, which begin with --");
+      throw new UsageError(`"${command.args[0]}" is no option: those begin with --`);
     throw new UsageError(usageSentence(error));
   }
 }
@@ -70,6 +73,13 @@ async function devicesOf(
   }));
 }
 
+/** As `vringd ctl` knows it, or as its socket is called. */
+function deviceNameOf({ controlSocket, socketPath, connect }: FrameValues): string | undefined {
+  if (controlSocket !== undefined) return basename(controlSocket, CONTROL_ENDING);
+  const path = socketPath ?? connect;
+  return path && basename(path, ".sock");
+}
+
 async function main(program: DeviceProgram): Promise<void> {
   const given = readCommandLine(program);
   const values: ValuesOf<OptionTable> = valuesOf(program.options, given);
@@ -94,7 +104,7 @@ async function main(program: DeviceProgram): Promise<void> {
   };
   nameProcess(program.name);
   const [log, { runDaemon }] = await Promise.all([
-    createLog(frame.logLevel, frame.logFormat, optionFor),
+    createLog(frame.logLevel, frame.logFormat, optionFor, deviceNameOf(frame)),
     // Loads koffi, which costs as much time as all the rest.
     import("./daemon.ts"),
   ]);

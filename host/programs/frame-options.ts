@@ -2,9 +2,10 @@
 import { type MetricsAddress, parseMetricsAddress } from "../observability/metrics-address.ts";
 import { inGroup, option, toggle, type ValuesOf } from "../options/option.ts";
 import { fileMode, groupName, type OptionType, oneOf, path, wholeNumber } from "../options/types.ts";
-import { LOG_FORMATS, LOG_LEVELS } from "../process/log.ts";
+import { LOG_LEVELS } from "../process/log.ts";
+import { LOG_FORMATS } from "../process/log-format.ts";
 
-const metricsAddress: OptionType<MetricsAddress> = {
+export const metricsAddress: OptionType<MetricsAddress> = {
   takes: "unix:PATH, 127.0.0.1:PORT or [::1]:PORT, where only this machine can ask",
   read: parseMetricsAddress,
   accepts: (value): value is MetricsAddress => typeof value === "object" && value !== null,

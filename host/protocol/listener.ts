@@ -150,7 +150,7 @@ export function listenAt(path: string, log: Log, access: socket.SocketAccess = {
     const isWelcome = socket.isAbstract(path) ? socket.isPeerTrusted : undefined;
     return new Listener(fd, removeSocket(path), log, isWelcome);
   } catch (error) {
-    throw new StartError(`can't listen on ${path}: ${reasonOf(error)}`);
+    throw new StartError(`can't listen on ${path}: ${reasonOf(error)}`, error);
   }
 }
 
@@ -211,7 +211,7 @@ export function vacateSocketPath(path: string): void {
     unlinkSync(filePath(path));
   } catch (error) {
     if (error instanceof StartError) throw error;
-    throw new StartError(`can't use ${path} as the socket path: ${reasonOf(error)}`);
+    throw new StartError(`can't use ${path} as the socket path: ${reasonOf(error)}`, error);
   }
 }
 
@@ -224,7 +224,7 @@ export function checkSocketPath(path: string): void {
 }
 
 function inUse(path: string): StartError {
-  return new StartError(`${path} is in use: another process listens there`);
+  return new StartError(`${path} is in use: another process listens there`, { code: "EADDRINUSE" });
 }
 
 function isAnswered(path: string): boolean {

@@ -27,7 +27,7 @@ export async function listenPrivately(
     });
     return remove;
   } catch (error) {
-    throw new StartError(`can't listen on ${path}: ${reasonOf(error)}`);
+    throw new StartError(`can't listen on ${path}: ${reasonOf(error)}`, error);
   }
 }
 

@@ -27,6 +27,8 @@ const NO_SERIAL = "";
 export interface ObjectStorageOptions {
   /** For messages and the log. */
   name: string;
+  /** Whether the name is a path of this machine. */
+  isPath?: boolean;
   /** Each of these over what the disk itself says. */
   readOnly?: boolean | undefined;
   blockSize?: number | undefined;
@@ -53,6 +55,7 @@ export class ObjectStorage implements Storage {
     private readonly object: BlockDisk,
     {
       name,
+      isPath = false,
       overlay,
       handover,
       inheritance = HERE_ALONE,
@@ -65,6 +68,7 @@ export class ObjectStorage implements Storage {
     check(object, blockSize, serial, name);
     this.facts = {
       name,
+      isPath,
       overlay,
       byteLength: object.byteLength,
       blockSize,

@@ -1,9 +1,11 @@
 // Opens what a name stands for: a file, or a disk of another kind by its scheme, maybe under an overlay.
+import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import type { BlockDisk } from "../engines/block-disk.ts";
 import { StartError } from "../errors.ts";
 import { choice } from "../process/choices.ts";
 import type { Log } from "../process/log.ts";
+import { filePath } from "../process/paths.ts";
 import { FileDisk } from "./file/file-disk.ts";
 import { FileStorage, type FileStorageOptions } from "./file/file-storage.ts";
 import { SIGNATURE_BYTES } from "./file/format.ts";
@@ -74,7 +76,12 @@ function refuseDirect({ path, overlay, direct }: StorageChoice): void {
 function withPadding(storage: FileStorage, options: StorageChoice): Storage {
   if (!storage.file.isPadded) return storage;
   const { inheritance } = storage;
-  return new ObjectStorage(FileDisk.over(storage), { ...options, name: options.path, inheritance });
+  return new ObjectStorage(FileDisk.over(storage), {
+    ...options,
+    name: options.path,
+    isPath: storage.facts.isPath,
+    inheritance,
+  });
 }
 
 async function openObject(options: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {
@@ -86,7 +93,8 @@ async function openObject(options: StorageChoice, stopping: AbortSignal, log: Lo
   }
   const disk = await openOverlay(overlay, named ?? path, options, stopping, log);
   const inheritance = named === undefined || isReachable(path) ? ANEW : undefined;
-  return asStorage(disk, { ...options, name: path, handover: disk.handover, inheritance });
+  const isPath = named === undefined;
+  return asStorage(disk, { ...options, name: path, isPath, handover: disk.handover, inheritance });
 }
 
 /** Closes the disk where it can't be what it says. */
@@ -128,8 +136,18 @@ async function openScheme(
 ): Promise<BlockDisk | undefined> {
   if (isNbdUri(options.path)) return openNbd(options, stopping, log);
   if (isRbdUri(options.path)) return openRbdBase(options, stopping, log);
+  refuseUnknownScheme(options.path);
   const found = schemeOf(options.path);
   return found?.open(found.rest, options);
+}
+
+/** Throws StartError for what is meant as an address. */
+function refuseUnknownScheme(path: string): void {
+  const [, scheme] = /^([a-z][a-z\d+.-]*):\/\//i.exec(path) ?? [];
+  if (scheme === undefined || existsSync(filePath(path))) return;
+  throw new StartError(
+    `can't open ${path}: ${scheme}:// is not served: give a file, nbd://, nbd+unix://, nbds://, nbds+unix://, rbd:POOL/IMAGE or memory:SIZE`,
+  );
 }
 
 async function openRbd(options: StorageChoice, stopping: AbortSignal, log: Log): Promise<Storage> {

@@ -9,6 +9,8 @@ import type { LinearMemory } from "../memory/linear-memory.ts";
 export interface StorageFacts {
   /** As it was named, for messages, the log and status. */
   readonly name: string;
+  /** Whether that is a path of this machine. */
+  readonly isPath: boolean;
   /** Where changes go, if not to what is named. */
   readonly overlay?: string | undefined;
   /** In bytes; a multiple of the block size. */

@@ -37,7 +37,7 @@ export async function openHostSide({ kind, where }: HostTarget): Promise<HostSid
     return side;
   } catch (error) {
     if (error instanceof StartError) throw error;
-    throw new StartError(`can't open ${kind}:${where}: ${reasonOf(error)}`);
+    throw new StartError(`can't open ${kind}:${where}: ${reasonOf(error)}`, error);
   }
 }
 

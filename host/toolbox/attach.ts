@@ -1,13 +1,12 @@
 // Coming to a back-end at a socket, and saying in one sentence why that did not work.
-import { lstatSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ProtocolError, reasonOf, StartError } from "../errors.ts";
 import { FrontEnd, type FrontEndOptions, Refused } from "../front-end/front-end.ts";
 import { Disconnected, TooLate } from "../front-end/requests.ts";
 import { SystemError } from "../linux/libc.ts";
 import { connectUnix, SOCKET_PATH_MAX } from "../linux/unix-socket.ts";
-import { filePath } from "../process/paths.ts";
 import { Connection } from "../protocol/connection.ts";
+import { isNoSocket } from "./control-sockets.ts";
 
 export interface Place {
   socketPath: string;
@@ -62,21 +61,13 @@ function whyNoConnection(error: unknown, { socketPath }: Place): string {
     return `the socket path is longer than the ${SOCKET_PATH_MAX} bytes that one can have: ${socketPath}`;
   if (code === "ENOENT")
     return `there is no socket at ${socketPath}: start the back-end, or correct the path`;
-  if (code === "ECONNREFUSED" && !isSocket(socketPath)) return `${socketPath} is no socket`;
+  if (code === "ECONNREFUSED" && isNoSocket(socketPath)) return `${socketPath} is no socket`;
   if (code === "ECONNREFUSED")
     return `nobody listens at ${socketPath}: its back-end has ended and left the socket behind`;
   if (code === "EAGAIN")
     return `others already wait to be served at ${socketPath}, and ${ONE_AT_A_TIME}: end them first`;
   if (code === "EPROTOTYPE") return `${socketPath} is a socket of another type, and no back-end's`;
   return `can't connect to ${socketPath}: ${reasonOf(error)}`;
-}
-
-function isSocket(path: string): boolean {
-  try {
-    return lstatSync(filePath(path)).isSocket();
-  } catch {
-    return true;
-  }
 }
 
 /** What is no fault of theirs stays as it is: it is one of ours. */

@@ -17,6 +17,7 @@ import { addBench } from "./bench/command.ts";
 import { addCompletion } from "./completion/command.ts";
 import { addDemo } from "./demo/command.ts";
 import { addDoctor } from "./doctor/command.ts";
+import { addExporter } from "./exporter/command.ts";
 import { addCtl, addLs, addTop } from "./observe.ts";
 import { addProbe } from "./probe/command.ts";
 import { complain, NAME } from "./terminal.ts";
@@ -26,7 +27,7 @@ import { addVsock } from "./vsock/command.ts";
 export function commandLine(): Command {
   const program = newProgram(NAME)
     .description("The toolbox of vringd: for those who run vhost-user back-ends.")
-    .version(manifest.version, "--version", "tell the version, and end")
+    .version(manifest.version, "-V, --version", "tell the version, and end")
     .helpOption("-h, --help", "tell all this, and end")
     .helpCommand(false);
   addBackends(program);
@@ -38,8 +39,16 @@ export function commandLine(): Command {
   addCtl(program);
   addLs(program);
   addTop(program);
+  addExporter(program);
   addVsock(program);
   return program;
+}
+
+/** What many programs take as words, as options. */
+function asOptions([first, ...rest]: readonly string[], program: Command): string[] {
+  const isKnown = rest.length === 0 || program.commands.some((command) => command.name() === rest[0]);
+  if (first === "help") return isKnown ? [...rest, "--help"] : rest;
+  return first === "version" ? ["--version", ...rest] : [...(first === undefined ? [] : [first]), ...rest];
 }
 
 function fail(error: unknown): void {
@@ -69,5 +78,6 @@ export function run(): void {
       if (process.listenerCount(signal) === 0) process.exit(128 + constants.signals[signal]);
     });
   }
-  commandLine().parseAsync(programArguments(), { from: "user" }).catch(fail);
+  const program = commandLine();
+  program.parseAsync(asOptions(programArguments(), program), { from: "user" }).catch(fail);
 }

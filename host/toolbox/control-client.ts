@@ -2,6 +2,7 @@
 import { type RequestOptions, request } from "node:http";
 import { Socket } from "node:net";
 import { reasonOf } from "../errors.ts";
+import { isNoSocket } from "./control-sockets.ts";
 
 const ANSWER_MAX = 16 << 20;
 /** Of a picture of the largest screen, which compresses badly. */
@@ -32,10 +33,15 @@ export async function askControl<T>(
 }
 
 /** What it answers that is no JSON, such as a picture. Throws ControlError. */
-export async function fetchControl(peer: Peer, path: string): Promise<Buffer> {
-  const { status, bytes } = await exchange(peer, "GET", path, "", PICTURE_MAX);
+export async function fetchControl(peer: Peer, path: string, most = PICTURE_MAX): Promise<Buffer> {
+  const { status, bytes } = await exchange(peer, "GET", path, "", most);
   if (status !== 200) throw new ControlError(sentenceOf(peer.socketPath, status, bytes.toString()));
   return bytes;
+}
+
+/** The same of text. Throws ControlError. */
+export async function fetchText(peer: Peer, path: string): Promise<string> {
+  return (await fetchControl(peer, path, ANSWER_MAX)).toString();
 }
 
 /** What an answer says that is none. */
@@ -73,7 +79,7 @@ async function exchange(
       timeoutMs,
     );
     sent.on("close", () => clearTimeout(timer));
-    sent.on("error", (error) => fail(reasonFor(error)));
+    sent.on("error", (error) => fail(reasonFor(error, socketPath)));
     sent.end(body);
   });
 }
@@ -90,12 +96,13 @@ async function wayToName(name: string): Promise<RequestOptions> {
     const socket = new Socket({ fd: connectUnix(name) });
     return { createConnection: () => socket };
   } catch (error) {
-    throw new ControlError(`${name}: ${reasonFor(error as NodeJS.ErrnoException)}`);
+    throw new ControlError(`${name}: ${reasonFor(error as NodeJS.ErrnoException, name)}`);
   }
 }
 
-export function reasonFor(error: NodeJS.ErrnoException): string {
+export function reasonFor(error: NodeJS.ErrnoException, socketPath: string): string {
   if (error.code === "ENOENT") return "there is no such socket";
+  if (error.code === "ECONNREFUSED" && isNoSocket(socketPath)) return "this is no socket";
   if (error.code === "ECONNREFUSED") return "nobody listens there any more";
   if (error.code === "ECONNRESET" || error.code === "EPIPE") return "it hung up without an answer";
   if (error.code?.startsWith("HPE_")) return "it does not speak HTTP, so it is no control socket";

@@ -1,12 +1,10 @@
 // Where the control sockets of this machine's daemons are, and what their devices are called.
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
-import { controlDirectories } from "../process/control-directories.ts";
+import { CONTROL_ENDING, controlDirectories } from "../process/control-directories.ts";
+import { filePath } from "../process/paths.ts";
 
-/** Only these are asked: the socket that a front-end connects to would take us for one. */
-const ENDING = ".control";
-
-/** All in these directories, and in those directly below them. */
+/** All in these directories, and in those directly below them. Others are not asked: what a front-end connects to would take us for one. */
 export function findControlSockets(directories = controlDirectories()): string[] {
   const below = directories.flatMap((directory) =>
     entriesOf(directory)
@@ -15,7 +13,7 @@ export function findControlSockets(directories = controlDirectories()): string[]
   );
   return [...directories, ...below].flatMap((directory) =>
     entriesOf(directory)
-      .filter((entry) => entry.isSocket() && entry.name.endsWith(ENDING))
+      .filter((entry) => entry.isSocket() && entry.name.endsWith(CONTROL_ENDING))
       .map(({ name }) => join(directory, name))
       .sort(),
   );
@@ -28,13 +26,22 @@ export function resolveControlSocket(pathOrName: string, directories = controlDi
 }
 
 export function deviceName(socketPath: string): string {
-  return basename(socketPath, ENDING);
+  return basename(socketPath, CONTROL_ENDING);
 }
 
 /** What to say where none was found. */
 export function nothingFound(): string {
   const where = controlDirectories().join(" or ");
   return `no control socket in ${where}: start a daemon with --control-socket=NAME.control, or say where it is`;
+}
+
+/** Whether something else than a socket is there. */
+export function isNoSocket(path: string): boolean {
+  try {
+    return !lstatSync(filePath(path)).isSocket();
+  } catch {
+    return false;
+  }
 }
 
 function entriesOf(directory: string) {

@@ -24,7 +24,8 @@ export async function* eventsOf(
     if (signal.aborted) return;
     if (error instanceof ControlError) throw error;
     const { code } = error as NodeJS.ErrnoException;
-    const reason = code === "ECONNRESET" ? "the daemon broke off" : reasonFor(error as NodeJS.ErrnoException);
+    const reason =
+      code === "ECONNRESET" ? "the daemon broke off" : reasonFor(error as NodeJS.ErrnoException, socketPath);
     throw new ControlError(`${socketPath}: ${reason}`);
   }
 }

@@ -9,7 +9,7 @@ import {
 import { controlKey } from "./ctl/escape-key.ts";
 
 const INTERVAL_MAX = 60;
-const TIMEOUT_MAX = 60;
+export const TIMEOUT_MAX = 60;
 const PORT_MAX = 65535;
 
 /** Those that every device has, by how many arguments they take: from, to. */
@@ -128,7 +128,7 @@ export function addCtl(program: Command): void {
 }
 
 /** Those that are meant where none is named. */
-const ALL_FOUND =
+export const ALL_FOUND =
   "Without arguments, all whose control sockets end in .control and lie in $XDG_RUNTIME_DIR/vringd, in /run/vringd or one directory below.";
 
 export function addLs(program: Command): void {
@@ -152,7 +152,7 @@ export function addTop(program: Command): void {
     .summary("watch running daemons")
     .description(
       "Shows what running devices do, by queue: requests and data a second, latencies, requests in flight, and how often " +
-        `polling pays. ${ALL_FOUND} q ends it.`,
+        `polling pays. ${ALL_FOUND} ? lists its keys, q ends it.`,
     )
     .argument("[SOCKET...]", "their control sockets, or names")
     .option(

@@ -2,7 +2,7 @@
 import { paint, terminalWidth, wrap } from "./terminal.ts";
 
 /** One row's lines; the text begins at the column `indent`. */
-export function formatRow(label: string, text: string, indent: number): string[] {
-  const [first, ...rest] = wrap(text, terminalWidth() - indent);
+export function formatRow(label: string, text: string, indent: number, width = terminalWidth()): string[] {
+  const [first, ...rest] = wrap(text, width - indent);
   return [paint("bold", label.padEnd(indent)) + first, ...rest.map((line) => " ".repeat(indent) + line)];
 }

@@ -47,7 +47,8 @@ function fitWidths(columns: readonly Column[], cells: readonly string[][], width
   return widths;
 }
 
-function cut(text: string, width: number, side: "start" | undefined): string {
+/** No wider than that; what is lost is at the end unless it is `side`. */
+export function cut(text: string, width: number, side?: "start"): string {
   if (textWidth(text) <= width) return text;
   const characters = [...text];
   if (side === "start") characters.reverse();

@@ -87,7 +87,12 @@ export class DataPlane extends EventEmitter<DataPlaneEvents> {
     const { engine, whyNotUring } = await allReady(workers);
     // For the session, which signals in this thread.
     openPeerSignals();
-    log.info({ engine, threads: count, ...(whyNotUring && { whyNotUring }) }, "workers started");
+    log.info({ engine, threads: count }, "workers started");
+    if (whyNotUring !== undefined)
+      log.warn(
+        { reason: whyNotUring },
+        "io_uring can't be used, so threads serve, which is slower: ask vringd doctor",
+      );
     return new DataPlane(memory, queueCount, workers, engine);
   }
 

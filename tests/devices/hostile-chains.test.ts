@@ -233,7 +233,7 @@ for (const type of DEVICE_TYPES) {
     const most = 12 + (performance.now() - start) / 10_000;
     const kinds = new Map<string, number>();
     for (const line of victim.daemon.log) {
-      const sentence = line.replace(/^\S+ \w+ +/, "").replace(/ {2}.*$/, "");
+      const sentence = line.replace(/^\S+ \S+ \w+ +/, "").replace(/ {2}.*$/, "");
       kinds.set(sentence, (kinds.get(sentence) ?? 0) + 1);
     }
     t.diagnostic([...kinds].map(([kind, count]) => `${count} ${kind}`).join("; "));

@@ -54,6 +54,8 @@ const CONTENT: readonly (string | RegExp)[] = [
   "build/systemd/vringd-rng@.socket",
   "build/systemd/vringd-vsock@.service",
   "build/systemd/vringd-vsock@.socket",
+  "build/systemd/vringd-exporter.service",
+  "host/observability/alert-rules.yaml",
   "host/observability/grafana-dashboard.json",
   "schema/50-vringd-blk.json",
   "schema/50-vringd-console.json",

@@ -88,6 +88,15 @@ describe("in an empty directory, with the packed package", { timeout: 900_000 },
     };
     writeFileSync(project.path("tsconfig.json"), JSON.stringify({ compilerOptions, include: ["src"] }));
     assert.deepEqual(compile(project), { status: 0, stdout: "" });
+    // A program for Node has no use for the types of browsers.
+    const forNode = { ...compilerOptions, lib: ["es2022", "esnext.disposable"] };
+    writeFileSync(project.path("src-node.ts"), CORE_USER_IN_NODE);
+    writeFileSync(
+      project.path("tsconfig.json"),
+      JSON.stringify({ compilerOptions: forNode, files: ["src-node.ts"] }),
+    );
+    assert.deepEqual(compile(project), { status: 0, stdout: "" });
+    writeFileSync(project.path("tsconfig.json"), JSON.stringify({ compilerOptions, include: ["src"] }));
     // What the types forbid is found, so they are more than `any`.
     writeFileSync(project.path("src/wrong.ts"), WRONG_DEVICE);
     const { status, stdout } = compile(project);
@@ -118,6 +127,18 @@ import { type Core, layout, loadCore } from "vringd/core";
 const memory = new WebAssembly.Memory({ initial: 1024, maximum: 65536, shared: true });
 const core: Core = await loadCore({ memory, source: fetch("core.wasm") });
 export const isWaiting: boolean = (core.step() & layout.STEP_WAIT) !== 0;
+`;
+
+const CORE_USER_IN_NODE = `
+import { type Core, layout, loadCore } from "vringd/core";
+import { serve, StartError, type VirtioDevice } from "vringd";
+export type Memory = Parameters<typeof loadCore>[0]["memory"];
+export async function start(memory: Memory, device: VirtioDevice): Promise<boolean> {
+  const core: Core = await loadCore({ memory });
+  return (core.step() & layout.STEP_WAIT) !== 0;
+}
+export const isTaken = (error: unknown) => error instanceof StartError && error.code === "EADDRINUSE";
+export { serve };
 `;
 
 /** Its queue does not say who has the first word. */

@@ -268,3 +268,8 @@ test("the log's level can be changed while the daemon runs", async () => {
   while ((await observed.get("/v1/status")).frontEnd !== null) await sleep(5);
   assert.deepEqual(observed.daemon.linesLike(/front-end left/), []);
 });
+
+test("a disk that is no file has the name that it was given", { timeout: 60_000 }, async () => {
+  await using observed = await Observed.start({ blkFile: "memory:64M" });
+  assert.equal((await observed.get("/v1/status")).disk.path, "memory:64M");
+});

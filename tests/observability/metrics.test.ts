@@ -193,7 +193,7 @@ type Query = (text: string) => Promise<unknown[]>;
 async function dashboardIsAnswered(query: Query): Promise<void> {
   for (const { targets } of dashboard.panels) {
     for (const { expr } of targets ?? []) {
-      const filled = expr.replaceAll("$instance", ".*").replaceAll("$__rate_interval", "1m");
+      const filled = expr.replace(/\$(instance|device)/g, ".*").replaceAll("$__rate_interval", "1m");
       assert.ok(Array.isArray(await query(filled)), expr);
     }
   }

@@ -13,8 +13,10 @@ import { statusLines } from "../../host/toolbox/ctl/status.ts";
 import type { QueueRates } from "../../host/toolbox/top/rates.ts";
 import { viewLines } from "../../host/toolbox/top/view.ts";
 import { formatMib, formatSpan } from "../../host/toolbox/units.ts";
+import manifest from "../../package.json" with { type: "json" };
 import { Observed } from "../support/observed.ts";
 import { skipWithout, whyNoProgram } from "../support/skip.ts";
+import { toolbox } from "../support/toolbox.ts";
 import { until } from "../support/until.ts";
 import { PROGRAM, Vringd } from "../support/vringd.ts";
 
@@ -311,6 +313,25 @@ describe("a socket that is none of ours", { timeout: 120_000 }, () => {
   }
 });
 
+describe("what other programs take as words", { timeout: 120_000 }, () => {
+  test("shows the help of a subcommand, and the version", async () => {
+    const { stdout } = await run(["backends", "list", "--help"], {});
+    assert.match(stdout, /^Usage: vringd backends list /);
+    assert.equal((await toolbox(["help", "backends", "list"])).stdout, stdout);
+    assert.match((await toolbox(["help"])).stdout, /^Usage: vringd \[options\] \[command\]\n/);
+    for (const word of ["version", "-V"])
+      assert.equal((await toolbox([word])).stdout, `${manifest.version}\n`);
+  });
+
+  test("knows no help for what there isn't", async () => {
+    const { status, stderr } = await toolbox(["help", "probee"]);
+    assert.deepEqual(
+      [status, stderr],
+      [USAGE, "vringd: unknown command 'probee' (Did you mean probe?) (see --help)\n"],
+    );
+  });
+});
+
 describe("a wrong call", { timeout: 120_000 }, () => {
   for (const [args, complaint] of [
     [["ctl"], /missing required argument 'SOCKET'/],
@@ -330,6 +351,11 @@ describe("a wrong call", { timeout: 120_000 }, () => {
   test("of a socket that isn't there has status 1", async () => {
     const { status, stderr } = await run(["ctl", "/nonexistent.control", "status"]);
     assert.deepEqual([status, stderr], [1, "vringd: /nonexistent.control: there is no such socket\n"]);
+  });
+
+  test("of a file that is no socket says so", async () => {
+    const { status, stderr } = await run(["ctl", TOOLBOX, "status"]);
+    assert.deepEqual([status, stderr], [1, `vringd: ${TOOLBOX}: this is no socket\n`]);
   });
 
   test("of top where nothing runs says where it has looked", async () => {
@@ -374,7 +400,7 @@ describe("a view", () => {
     test(`fits ${width} columns`, () => {
       const lines = viewLines(looks, width);
       for (const line of lines) assert.ok(line.length <= width, line);
-      assert.match(lines[1]!, /^a-disk-with.* all +123k +477 +2\.5 us +12 ms +32/);
+      assert.match(lines[1]!, /^a-disk-w.* all +123k +477 +2\.5 us +12 ms +32/);
       if (width >= 80) assert.match(lines[1]!, / 32 +97 %/);
       assert.match(lines[3]!, /^ +15 +broken +- +- +- /);
       assert.match(lines[4]!, /^ {2}led out 1, button in 0 \(rising, armed\), the/);

@@ -1,8 +1,20 @@
 // The command line: what it prints, and what becomes of every wrong input.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, openSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import {
+  closeSync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import * as libc from "../../host/linux/libc.ts";
@@ -97,7 +109,8 @@ const wrongUsage: [args: string[], sentence: RegExp][] = [
   [[disk, socket, "--fd=3"], /--socket-path and --fd exclude each other/],
   [[disk, socket, "--no-such-option"], /unknown option '--no-such-option'/],
   [[disk, socket, "--read-onyl"], /unknown option '--read-onyl' \(Did you mean --read-only\?\)/],
-  [[disk, socket, "disk2.img"], /arguments must be options/],
+  [[disk, socket, "disk2.img"], /"disk2\.img" is no option: those begin with --/],
+  [[socket, "--blkfile=disk.img"], /unknown option '--blkfile' \(Did you mean --blk-file\?\)/],
   [[disk, "--socket-path"], /argument missing/],
   [[disk, "--socket-path="], /a path is empty/],
   [[disk, "--fd=x"], /--fd takes a whole number from 0 to 2147483647, not "x"/],
@@ -125,6 +138,7 @@ const wrongUsage: [args: string[], sentence: RegExp][] = [
 ];
 
 const wrongInput: [args: string[], sentence: RegExp][] = [
+  [["--blk-file=http://a/b", socket], /http:\/\/ is not served: give a file, nbd:\/\/, /],
   [["--blk-file=none.img", socket], /can't open none.img: no such file or directory/],
   [["--blk-file=folder", socket], /folder is a directory; --blk-file takes a file or a block device/],
   [["--blk-file=empty.img", socket], /empty.img is empty; give it a size first/],
@@ -197,7 +211,11 @@ function logOf(...args: string[]): string[] {
 
 test("a text log has the time, the level, what happened, and the details", () => {
   const line = logOf().find((line) => line.includes("fd=3"));
-  assert.match(line!, /^\d\d:\d\d:\d\d info {2}ready {2}fd=3 {2}file=\S+disk.img {2}sectors=2048$/);
+  // A pipe may lead to a file, which is read another day.
+  assert.match(
+    line!,
+    /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d info {2}ready {2}fd=3 {2}file=\S+disk.img {2}sectors=2048$/,
+  );
 });
 
 test("a JSON log has one object a line", () => {
@@ -205,7 +223,41 @@ test("a JSON log has one object a line", () => {
   assert.equal(level, "info");
   assert.ok(Math.abs(Date.now() - time) < 60_000);
   assert.equal(msg, "ready");
-  assert.deepEqual(details, { fd: 3, file: image, sectors: "2048" });
+  const { pid, hostname: host, ...others } = details;
+  assert.ok(Number.isInteger(pid) && host === hostname());
+  assert.deepEqual(others, { fd: 3, file: image, sectors: 2048 });
+  const named = logOf("--log-format=json", `--control-socket=${join(directory, "vm1.control")}`);
+  assert.ok(named.every((line) => JSON.parse(line).name === "vm1"));
+});
+
+test("a log in the journal has priorities, and leaves the time to it", () => {
+  const path = join(directory, "journal");
+  const fd = openSync(path, "w");
+  const { dev, ino } = fstatSync(fd, { bigint: true });
+  const logTo = (stream: string, ...args: string[]) => {
+    const env = { ...process.env, JOURNAL_STREAM: stream };
+    const [near, far] = unixPair();
+    libc.close(far);
+    ftruncateSync(fd);
+    spawnSync(process.execPath, [PROGRAM, disk, "--fd=3", ...args], {
+      stdio: ["ignore", "ignore", fd, near],
+      env,
+    });
+    libc.close(near);
+    return readFileSync(path, "utf8").replace(/^\0+/, "").trimEnd().split("\n");
+  };
+  try {
+    assert.ok(logTo(`${dev}:${ino}`).some((line) => /^<6>info {2}ready {2}fd=3 /.test(line)));
+    assert.ok(
+      logTo(`${dev}:${ino}`, "--log-format=json").every((line) =>
+        /^<[46]>\{"level":"(warn|info)",/.test(line),
+      ),
+    );
+    // A service's output may lead elsewhere.
+    assert.ok(logTo(`${dev}:${ino + 1n}`).some((line) => /^\d{4}-\d\d-\d\d \S+ info {2}ready/.test(line)));
+  } finally {
+    closeSync(fd);
+  }
 });
 
 test("--log-level decides what is worth a line", () => {

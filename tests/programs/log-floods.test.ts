@@ -22,7 +22,7 @@ const config = (value: number) => ({ offset: BLK_CONFIG_WRITEBACK, flags: 0, byt
 
 /** The lines are few, and with those that they say were left out there are `times`. Only once the daemon has ended. */
 function areFew(daemon: Vringd, sentence: string, times: number): void {
-  const lines = daemon.linesLike(new RegExp(`^\\S+ \\w+ +${sentence}(  |$)`));
+  const lines = daemon.linesLike(new RegExp(`^\\S+ \\S+ \\w+ +${sentence}(  |$)`));
   assert.ok(lines.length > 0 && lines.length <= LINES_MAX, `${lines.length} lines: ${sentence}`);
   const leftOut = lines.map((line) => Number(/ leftOut=(\d+)/.exec(line)?.[1] ?? 0));
   assert.equal(

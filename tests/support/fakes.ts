@@ -20,6 +20,7 @@ import type { VringStart } from "../../host/workers/data-plane.ts";
 /** A disk of 1 GiB on a file. */
 export function fakeDisk(changes: Partial<StorageFacts> = {}): StorageFacts {
   return {
+    isPath: false,
     name: "disk.img",
     byteLength: 1n << 30n,
     blockSize: 512,

@@ -13,17 +13,16 @@ export function factsOf(
   limits: () => LimitValues,
   activation: DiskActivation | undefined,
 ): DeviceFacts {
-  const { name, blockSize, readOnly, direct } = storage.facts;
+  const { name, isPath, blockSize, readOnly, direct } = storage.facts;
   const { byteLength } = size;
   const { standing } = storage;
   const sizeBytes = Number(byteLength);
   const set = limitWords(limits());
   return {
-    log: { file: name, sectors: String(byteLength / BigInt(SECTOR_SIZE)) },
+    log: { file: name, sectors: Number(byteLength / BigInt(SECTOR_SIZE)) },
     status: {
       disk: {
-        // Else it names a file here.
-        path: standing ? name : resolve(name),
+        path: isPath ? resolve(name) : name,
         sizeBytes,
         blockSizeBytes: blockSize,
         readOnly,

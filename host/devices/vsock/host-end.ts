@@ -116,7 +116,7 @@ export class HostEnd {
         door.close();
       });
     } catch (error) {
-      throw new StartError(`can't listen on ${path}: ${reasonOf(error)}`);
+      throw new StartError(`can't listen on ${path}: ${reasonOf(error)}`, error);
     }
   }
 

@@ -1,5 +1,6 @@
-// Writes a service and a socket unit for each device's program: templates that all share, and what PROGRAM.json says beside them.
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+// Writes the units: a service and a socket for each device's program, of templates that all share and what PROGRAM.json says beside
+// them; and that of the exporter, which is as it is.
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { allPrograms } from "../../devices/index.ts";
 import type { DeviceProgram } from "../../devices/program.ts";
@@ -28,6 +29,8 @@ interface Facts {
 
 const TEMPLATES = "host/packaging/units";
 const OUT = "build/systemd";
+/** Of the toolbox: there is one, and it has no socket unit. */
+const EXPORTER = "vringd-exporter.service";
 
 rmSync(OUT, { recursive: true, force: true });
 mkdirSync(OUT, { recursive: true });
@@ -38,6 +41,7 @@ for (const program of await allPrograms()) {
     writeFileSync(join(OUT, `${program.name}@.${kind}`), fillIn(template, program, facts));
   }
 }
+copyFileSync(join(TEMPLATES, EXPORTER), join(OUT, EXPORTER));
 
 function fillIn(template: string, { name, description }: DeviceProgram, facts: Facts): string {
   const { what, stake, reconnect = "", setting, options = "", example, notes, service = [] } = facts;
@@ -54,7 +58,7 @@ function fillIn(template: string, { name, description }: DeviceProgram, facts: F
     ].join(" "),
     options: setting ? `${setting.option}=\${${setting.name}} ` : "",
     example: example.map((line) => `#   ${line}`).join("\n"),
-    notes: notes.map((line) => `# ${line}`).join("\n"),
+    notes: notes.map((line) => `# ${line}`.trimEnd()).join("\n"),
     service: service.map((line) => `\n${line}`).join(""),
   };
   return template.replace(/\{\{(\w+)(?: ([^}]+))?\}\}/g, (place, key: string, instance: string) => {

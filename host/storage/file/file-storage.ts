@@ -115,6 +115,7 @@ export class FileStorage implements Storage {
       if (direct && !isDirect) tellNotDirect(path, alignment, log);
       const facts = {
         name: path,
+        isPath: !/^fd:\d+$/.test(path),
         byteLength,
         blockSize,
         readOnly,

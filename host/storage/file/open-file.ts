@@ -170,8 +170,8 @@ function explained(error: unknown, path: string, flags: number): unknown {
   if (isWriting && code === "ETXTBSY")
     return new StartError(`can't open ${path} for writing: the kernel swaps to it, or runs it as a program`);
   if (isWriting && (code === "EACCES" || code === "EPERM" || code === "EROFS"))
-    return new StartError(`can't open ${path} for writing: ${reasonOf(error)}; ${MAY_SERVE}`);
-  return new StartError(`can't open ${path}: ${reasonOf(error)}`);
+    return new StartError(`can't open ${path} for writing: ${reasonOf(error)}; ${MAY_SERVE}`, error);
+  return new StartError(`can't open ${path}: ${reasonOf(error)}`, error);
 }
 
 /** What nobody but the device itself can say: it opens as any other. */
@@ -217,6 +217,6 @@ function attempt<T>(what: string, action: () => T): T {
   try {
     return action();
   } catch (error) {
-    throw new StartError(`${what}: ${reasonOf(error)}`);
+    throw new StartError(`${what}: ${reasonOf(error)}`, error);
   }
 }

@@ -56,6 +56,6 @@ function read(path: string, need: "needed" | "optional" = "needed"): Buffer | un
     return readFileSync(path);
   } catch (error) {
     if (need === "optional" && (error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw new StartError(`can't read ${path}: ${reasonOf(error)}`);
+    throw new StartError(`can't read ${path}: ${reasonOf(error)}`, error);
   }
 }

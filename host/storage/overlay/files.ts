@@ -73,7 +73,7 @@ function exists(path: string, base: BlockDisk): boolean {
   try {
     stats = statSync(filePath(path), { throwIfNoEntry: false, bigint: true });
   } catch (error) {
-    throw new StartError(`can't open ${path}: ${reasonOf(error)}`);
+    throw new StartError(`can't open ${path}: ${reasonOf(error)}`, error);
   }
   if (stats === undefined) return false;
   if (base instanceof FileDisk && base.isFile(stats))
@@ -126,7 +126,7 @@ function openForUse(path: string, readOnly: boolean): number {
   try {
     return openSync(filePath(path), readOnly ? constants.O_RDONLY : constants.O_RDWR);
   } catch (error) {
-    throw new StartError(`can't open the overlay ${path}: ${reasonOf(error)}`);
+    throw new StartError(`can't open the overlay ${path}: ${reasonOf(error)}`, error);
   }
 }
 

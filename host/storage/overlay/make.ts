@@ -19,7 +19,7 @@ export async function makeOverlay(path: string, header: OverlayHeader): Promise<
     syncDirectory(dirname(path));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return;
-    throw new StartError(`can't make the overlay ${path}: ${reasonOf(error)}`);
+    throw new StartError(`can't make the overlay ${path}: ${reasonOf(error)}`, error);
   } finally {
     removeIfThere(unfinished);
   }

@@ -68,7 +68,7 @@ export class OverlayDisk implements BlockDisk {
     } catch (error) {
       await parts.storage.close();
       await parts.base.close?.();
-      throw new StartError(`can't use the overlay ${options.path}: ${reasonOf(error)}`);
+      throw new StartError(`can't use the overlay ${options.path}: ${reasonOf(error)}`, error);
     }
   }
 

@@ -158,6 +158,7 @@ function storageFacts(
   const { blockSize = SECTOR_SIZE, readOnly, discard, rangeSegments, serial } = options;
   return {
     name: uri,
+    isPath: false,
     byteLength: servedLength(uri, image.byteLength, blockSize, log),
     blockSize,
     readOnly,

@@ -24,6 +24,8 @@ export async function list(options: SearchOptions & { explain?: true }): Promise
   else {
     if (fitting.length > 0) printTable(fitting);
     complainOfBroken(discovery);
+    for (const { path, names, fault } of options.directory === undefined ? [] : discovery.directories)
+      if (names === undefined && fault === undefined) complain(`${path}: there is no such directory`);
     if (fitting.length === 0)
       complain(`no back-end of ${wanted(options)} was found; --explain says where, and why`);
   }

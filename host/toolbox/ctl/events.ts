@@ -1,7 +1,7 @@
 // `vringd ctl SOCKET events`: a line an event, as the daemon's log has it, until the daemon or its user ends it.
 import { once } from "node:events";
 import type { Event } from "../../observability/events.ts";
-import { formatText } from "../../process/log.ts";
+import { formatText } from "../../process/log-format.ts";
 import type { Peer } from "../control-client.ts";
 import { eventsOf } from "../event-stream.ts";
 import { printable } from "../terminal.ts";

@@ -6,6 +6,13 @@ import { formatBytes, formatSpan } from "../units.ts";
 
 const LABEL = 11;
 
+/** Those whose names say little to an operator. */
+const ENGINES: Readonly<Record<string, string>> = {
+  disk: "the event loop",
+  chains: "the event loop",
+  rbd: "librbd",
+};
+
 const COLUMNS: Column[] = [
   { title: "RING", least: 4, align: "right" },
   { title: "STATE", least: 8 },
@@ -20,7 +27,10 @@ export function statusLines(status: Status, width: number): string[] {
   const { program, version, pid, uptimeSeconds, engine, threads, logLevel, rings } = status;
   const labelled: [string, string][] = [
     [program, `${version}, process ${pid}, up ${formatSpan(uptimeSeconds)}`],
-    ["serves by", `${engine}, in ${threads} ${threads === 1 ? "thread" : "threads"}; logs ${logLevel}`],
+    [
+      "serves by",
+      `${ENGINES[engine] ?? engine}, in ${threads} ${threads === 1 ? "thread" : "threads"}; logs ${logLevel}`,
+    ],
     ...standbyOf(status),
     ...detailsOf(status),
     ...frontEndOf(status),

@@ -26,7 +26,7 @@ export async function connectTo({ socketPath, timeoutMs }: Peer, port: string): 
       timeoutMs,
     );
     sent.on("close", () => clearTimeout(timer));
-    sent.on("error", (error) => reject(new ControlError(`${socketPath}: ${reasonFor(error)}`)));
+    sent.on("error", (error) => reject(new ControlError(`${socketPath}: ${reasonFor(error, socketPath)}`)));
     sent.on("upgrade", (_, connection: Socket, rest: Buffer) => {
       clearTimeout(timer);
       if (rest.length > 0) connection.unshift(rest);

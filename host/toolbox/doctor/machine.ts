@@ -17,6 +17,9 @@ const LEAST_KERNEL = [3, 17];
 const FILES_WANTED = 1024;
 const FILES_LEAST = 128;
 
+/** What systemd gives everybody; a worker's ring takes some 150 KiB. */
+const MEMLOCK_WANTED = 8 << 20;
+
 export function machineFindings(): Finding[] {
   return [node(), kernel(), processor(), openFiles(), processes(), lockedMemory(), hugePages(), kvm()];
 }
@@ -68,11 +71,13 @@ function openFiles(): Finding {
   return ok("open files", limit === Number.POSITIVE_INFINITY ? "no limit" : `up to ${limit}`);
 }
 
-/** Only kernels before 5.12 count io_uring's rings as locked, and they have none that would do. */
+/** Rings in our own memory count as locked for users without CAP_IPC_LOCK (IORING_SETUP_NO_MMAP). Whether they fit is tried below. */
 function lockedMemory(): Finding {
   const limit = limitOf("Max locked memory");
   const text = limit === Number.POSITIVE_INFINITY ? "no limit" : `up to ${formatBytes(limit)}`;
-  return ok("memlock", `${text}; vringd locks none`);
+  if (limit >= MEMLOCK_WANTED) return ok("memlock", text);
+  const advice = `io_uring's rings count for users who aren't root: raise it to ${formatBytes(MEMLOCK_WANTED)}, ulimit -l, LimitMEMLOCK=`;
+  return note("memlock", text, advice);
 }
 
 function hugePages(): Finding {

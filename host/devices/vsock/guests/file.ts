@@ -20,6 +20,6 @@ function bytesOf(path: string): Uint8Array {
   try {
     return readBounded(path, BYTES_MAX);
   } catch (error) {
-    throw new StartError(`can't read the guests of ${path}: ${reasonOf(error)}`);
+    throw new StartError(`can't read the guests of ${path}: ${reasonOf(error)}`, error);
   }
 }

@@ -21,7 +21,7 @@ export async function askForChange(
   return new Promise((resolve, reject) => {
     const sent = request({ ...way, path, signal, timeout: SILENCE_MS });
     sent.on("timeout", () => sent.destroy(new Error("no answer within 30 s")));
-    sent.on("error", (error) => reject(new DaemonLost(`${socketPath}: ${reasonFor(error)}`)));
+    sent.on("error", (error) => reject(new DaemonLost(`${socketPath}: ${reasonFor(error, socketPath)}`)));
     sent.on("response", (response) => {
       if (response.statusCode === 200) resolve(response);
       else refused(socketPath, response).catch(reject);
