@@ -11,7 +11,7 @@ import { DescriptorKeeper } from "../support/descriptor-keeper.ts";
 import { type Random, tellSeed } from "../support/random.ts";
 import { Vringd } from "../support/vringd.ts";
 
-const KILLS = Number(process.env.VRINGD_TEST_STORE_KILLS ?? 4);
+const KILLS = Number(process.env.VRINGD_TEST_STORE_KILLS ?? 2);
 /** A process starts after each, which takes its time on a busy machine. */
 const KILL_MS_MAX = 10_000;
 /** That it has for it. */
