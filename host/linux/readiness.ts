@@ -3,6 +3,7 @@ import koffi from "koffi";
 import * as libc from "./libc.ts";
 import { F_DUPFD_CLOEXEC } from "./open-file.ts";
 
+const POLLIN = 1;
 const POLLOUT = 4;
 
 /** How often to look where the loop can't: no descriptor was to spare. */
@@ -70,7 +71,16 @@ export function isHungUp(fd: number): boolean {
 
 /** Whether writing to `fd` would not wait, now. */
 export function isWritable(fd: number): boolean {
+  return isReady(fd, POLLOUT);
+}
+
+/** The same for reading, be it the end. */
+export function isReadable(fd: number): boolean {
+  return isReady(fd, POLLIN);
+}
+
+function isReady(fd: number, events: number): boolean {
   pollfd.writeInt32LE(fd, 0);
-  pollfd.writeInt16LE(POLLOUT, 4);
+  pollfd.writeInt16LE(events, 4);
   return libc.poll(pollfd, 1, 0) === 1;
 }

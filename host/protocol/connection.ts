@@ -2,7 +2,7 @@
 import { ProtocolError } from "../errors.ts";
 import { EPIPE } from "../linux/errno.ts";
 import { close, SystemError } from "../linux/libc.ts";
-import { whenReadable, whenWritable } from "../linux/readiness.ts";
+import { isReadable, whenReadable, whenWritable } from "../linux/readiness.ts";
 import * as socket from "../linux/unix-socket.ts";
 import { decodeHeader, HEADER_SIZE, type Header } from "./codec.ts";
 import { requestName, VHOST_USER_VERSION, VHOST_USER_VERSION_MASK } from "./messages.ts";
@@ -22,7 +22,7 @@ export const PAYLOAD_MAX = 4096;
 export interface ReadingObserver {
   /** A byte may be read from here on. */
   reading(): void;
-  /** None was, and what was read before is answered. */
+  /** There is none, and what was read before is answered. */
   waiting(): void;
 }
 
@@ -144,10 +144,8 @@ export class Connection {
       const isFirst = what === "header" && at === 0;
       if (isFirst) await this.pass();
       if (this.isInterrupted) return undefined;
-      if (isFirst) this.observer?.reading();
-      const received = socket.receive(this.fd, bytes.subarray(at));
+      const received = this.mayRead(isFirst) ? socket.receive(this.fd, bytes.subarray(at)) : undefined;
       if (received === undefined) {
-        if (isFirst) this.observer?.waiting();
         await this.wait(whenReadable);
         continue;
       }
@@ -157,6 +155,15 @@ export class Connection {
       at += received.byteLength;
     }
     return bytes;
+  }
+
+  /** Whoever observes hears of a reading only when there is something: what it does then may take its time. */
+  private mayRead(isFirst: boolean): boolean {
+    if (!isFirst || this.observer === undefined) return true;
+    const isThere = isReadable(this.fd);
+    if (isThere) this.observer.reading();
+    else this.observer.waiting();
+    return isThere;
   }
 
   /** Descriptors come with the first byte of a header ("Communication"); what comes with another belongs to nobody. */
