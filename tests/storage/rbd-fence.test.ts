@@ -1,11 +1,14 @@
 // Who may write to an RBD image: one at a time; and what becomes of one from whom it was taken while it could not know.
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_T_OUT } from "../../assembly/spec/virtio-blk.ts";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { limitTests } from "../support/bounded-test.ts";
 import { cephUnavailable } from "../support/ceph-cluster.ts";
+import { newKey } from "../support/ceph-keys.ts";
 import { Observed } from "../support/observed.ts";
 import { tellSeed } from "../support/random.ts";
 import { RbdRig } from "../support/rbd-rig.ts";
@@ -19,11 +22,13 @@ limitTests(900_000);
 const WATCH_TIMEOUT = 15;
 const PATIENCE_MS = 300_000;
 const BYTES = 64 << 10;
+/** Of a user, as docs/ceph.md has them. */
+const CAPS = ["mon", "profile rbd", "osd", "profile rbd pool=rbd"];
 
 describe("an RBD image has one writer", { skip: skipWithout(cephUnavailable()) }, () => {
   let rig: RbdRig;
   before(async () => {
-    rig = await RbdRig.start({ osd: [`osd_client_watch_timeout = ${WATCH_TIMEOUT}`] });
+    rig = await RbdRig.start({ cephx: true, osd: [`osd_client_watch_timeout = ${WATCH_TIMEOUT}`] });
   });
   after(() => rig[Symbol.asyncDispose]());
 
@@ -160,5 +165,40 @@ describe("an RBD image has one writer", { skip: skipWithout(cephUnavailable()) }
     await rig.cluster.rbd("config", "image", "set", image, "rbd_cache", "false");
     await using daemon = await rig.serve(image);
     assert.equal(await daemon.stop(), 0);
+  });
+
+  test("lets a user with the caps that it takes fence off what was killed, and no other", async () => {
+    const image = await rig.makeImage();
+    const blkFile = await rig.asUser(image, "fencing", CAPS);
+    await using daemon = await Vringd.start({ blkFile, env: rig.env() });
+    await daemon.kill9();
+    await daemon.restart();
+    await daemon.waitForLog(/is broken, and what it has sent is fenced off/);
+    await daemon.kill9();
+    const weaker = await rig.asUser(image, "weaker", ["mon", "allow r", "osd", "allow rwx pool=rbd"]);
+    rig.isRefused(weaker, /can't be broken: .*; the blocklist is part of the caps mon 'profile rbd'$/);
+    await daemon.restart();
+    assert.equal(await daemon.stop(), 0);
+  });
+
+  test("refuses whoever has a wrong key, none, or no caps, which is said in one sentence", async () => {
+    const image = await rig.makeImage();
+    const stranger = join(rig.cluster.directory, "stranger.keyring");
+    writeFileSync(stranger, `[client.fencing]\nkey = ${newKey()}\n`);
+    rig.isRefused(
+      rig.uri(image, { id: "fencing", keyring: stranger }),
+      /the cluster refuses client\.fencing: .*; compare its keyring with ceph auth get client\.fencing$/,
+    );
+    rig.isRefused(
+      rig.uri(image, { id: "fencing", keyring: "/nowhere/keyring" }),
+      /there is no keyring for client\.fencing \(looked for \/nowhere\/keyring\)$/,
+    );
+    const caps =
+      /client\.\w+ may not open it: it needs the caps mon 'profile rbd' and osd 'profile rbd pool=POOL'$/;
+    rig.isRefused(
+      await rig.asUser(image, "elsewhere", ["mon", "profile rbd", "osd", "profile rbd pool=other"]),
+      caps,
+    );
+    rig.isRefused(await rig.asUser(image, "nobody", ["mon", "allow r"]), caps);
   });
 });

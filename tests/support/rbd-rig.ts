@@ -32,6 +32,13 @@ export class RbdRig {
     return `rbd:${image}?${parameters.map((pair) => pair.join("=")).join("&")}`;
   }
 
+  /** The URI by which a new user with these caps reaches the image, on a cluster with keys. */
+  async asUser(image: string, name: string, caps: readonly string[]): Promise<string> {
+    const keyring = join(this.cluster.directory, `${name}.keyring`);
+    await this.cluster.ceph("auth", "get-or-create", `client.${name}`, ...caps, "-o", keyring);
+    return this.uri(image, { id: name, keyring });
+  }
+
   /** `host`: daemons of one host remember together who has a lock. */
   options(image: string, args: readonly string[] = [], host = "one"): VringdOptions {
     return { blkFile: this.uri(image), args, env: this.env(host) };
