@@ -18,6 +18,7 @@ import { addCompletion } from "./completion/command.ts";
 import { addDemo } from "./demo/command.ts";
 import { addDoctor } from "./doctor/command.ts";
 import { addCtl, addLs, addTop } from "./observe.ts";
+import { addOverlay } from "./overlay/command.ts";
 import { addProbe } from "./probe/command.ts";
 import { complain, NAME } from "./terminal.ts";
 import { addVsock } from "./vsock/command.ts";
@@ -39,6 +40,7 @@ export function commandLine(): Command {
   addLs(program);
   addTop(program);
   addVsock(program);
+  addOverlay(program);
   return program;
 }
 
