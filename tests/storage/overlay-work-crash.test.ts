@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { checkBase, standingOf } from "../../host/storage/overlay/base.ts";
 import { commit } from "../../host/storage/overlay/commit.ts";
 import { rebase } from "../../host/storage/overlay/rebase.ts";
-import type { Work } from "../../host/storage/overlay/work.ts";
+import type { Work } from "../../host/storage/work.ts";
 import {
   BLOCK_SECTORS,
   BOOT,

@@ -12,6 +12,7 @@ import { addressOf, SystemError } from "../../linux/libc.ts";
 import { keepAccessTime, neverWaitsIfInMemory } from "../../linux/status-flags.ts";
 import { choice } from "../../process/choices.ts";
 import type { Log } from "../../process/log.ts";
+import { type Copying, copyingOfFile } from "../backup/copying.ts";
 import {
   type EnginesSetup,
   type Inheritance,
@@ -57,6 +58,9 @@ export interface FileStorageOptions extends ImageChoice {
 const TURN_ON_BLOCK_LAYER = 4;
 const TURN_IN_MEMORY = 16;
 
+const DEVICE_COPY =
+  "is a block device, which can't be copied while it is served; a disk in an overlay can, and so can a snapshot of the device (LVM)";
+
 /** Where the kernel can't tell, this suits any file system. */
 const DIRECT_ALIGNMENT_FALLBACK = 4096;
 
@@ -74,6 +78,7 @@ export class FileStorage implements Storage {
   readonly isLocal = false;
   readonly sizing: Sizing;
   readonly inheritance: Inheritance;
+  readonly copying: Copying | string;
 
   private constructor(
     readonly facts: StorageFacts,
@@ -85,6 +90,7 @@ export class FileStorage implements Storage {
     isLocking: boolean,
   ) {
     this.sizing = sizingOf(image, facts, identity);
+    this.copying = image.status.type === S_IFBLK ? DEVICE_COPY : copyingOfFile(facts.name, image.bufferedFd);
     this.inheritance = {
       kind: "descriptors",
       offer: () => ({

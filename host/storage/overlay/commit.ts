@@ -13,10 +13,10 @@
 // the base has the same. To begin again at step 1 ends the work, whatever the guest wrote meanwhile.
 import { randomBytes } from "node:crypto";
 import type { ByteStore } from "../file/disk-file.ts";
+import { partsOf } from "../sparse.ts";
+import { doPieces, Interrupted, PIECE_BYTES, type Work } from "../work.ts";
 import { type OverlayHeader, writeBase, writeCommit } from "./header.ts";
 import type { OverlayDisk } from "./overlay-disk.ts";
-import { partsOf } from "./sparse.ts";
-import { doPieces, Interrupted, PIECE_BYTES, type Work } from "./work.ts";
 
 /** The base, for whom it is to be changed. */
 export interface CommitTarget {

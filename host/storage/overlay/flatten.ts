@@ -2,8 +2,8 @@
 import type { FileHandle } from "node:fs/promises";
 import type { BlockDisk } from "../../engines/block-disk.ts";
 import { DiskFile } from "../file/disk-file.ts";
-import { partsOf } from "./sparse.ts";
-import { doPieces, PIECE_BYTES, type Work } from "./work.ts";
+import { partsOf } from "../sparse.ts";
+import { doPieces, PIECE_BYTES, type Work } from "../work.ts";
 
 /** Fills an empty file. Throws Interrupted. */
 export async function flatten(disk: BlockDisk, file: FileHandle, work: Work): Promise<void> {

@@ -3,10 +3,10 @@
 // its former base, with some blocks more.
 import type { BlockDisk } from "../../engines/block-disk.ts";
 import type { ByteStore } from "../file/disk-file.ts";
+import { doPieces, PIECE_BYTES, type Work } from "../work.ts";
 import { BLOCK_BYTES } from "./format.ts";
 import { type BaseIdentity, writeBase } from "./header.ts";
 import type { OverlayDisk } from "./overlay-disk.ts";
-import { doPieces, PIECE_BYTES, type Work } from "./work.ts";
 
 export interface RebaseParts {
   /** Over its former base. */

@@ -44,6 +44,7 @@ const NOT_YET: Inheritance = {
 export class RbdStorage implements Storage {
   readonly isLocal = true;
   readonly inheritance = NOT_YET;
+  readonly copying = "is an image of a Ceph cluster: make a snapshot there (rbd snap create), and export it";
   readonly sizing: Sizing | string;
   private readonly traffic: RbdTraffic = { inFlight: 0, completed: 0, isFenced: false };
   private readonly watch: TrafficWatch;

@@ -22,7 +22,7 @@ export function addOverlay(program: Command): void {
     .command("overlay")
     .summary("look at overlays, commit, flatten and rebase them")
     .description(
-      "Works on files of vringd-blk --overlay. All but info refuse one that is in use, and its base. Killed or stopped " +
+      "Works on the files that --overlay keeps changes in. All but info refuse one that is in use, and its base. Killed or stopped " +
         "at any time, each leaves an overlay that shows what it showed before.",
     )
     .helpCommand(false);

@@ -4,7 +4,7 @@ import { accept, checkSize, refuseHalfCommitted } from "../../storage/overlay/ac
 import { lastingName } from "../../storage/overlay/base.ts";
 import { openForWork, peekHeader } from "../../storage/overlay/open-for-work.ts";
 import { rebase } from "../../storage/overlay/rebase.ts";
-import type { Work } from "../../storage/overlay/work.ts";
+import type { Work } from "../../storage/work.ts";
 import { formatBytes } from "../units.ts";
 import type { RebaseOptions } from "./command.ts";
 import { working } from "./working.ts";

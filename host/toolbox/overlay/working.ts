@@ -1,10 +1,10 @@
 // Runs one piece of work on an overlay: with its progress shown, and ended in good order by a signal.
 import { STATUS_FAILED } from "../../command-line/program.ts";
 import { reasonOf, StartError } from "../../errors.ts";
-import { Interrupted, type Work } from "../../storage/overlay/work.ts";
+import { Interrupted, type Work } from "../../storage/work.ts";
 import { Interruption } from "../interruption.ts";
+import { Progress } from "../progress.ts";
 import { complain, printLines, terminalWidth, wrap } from "../terminal.ts";
-import { Progress } from "./progress.ts";
 
 export interface Sentences {
   /** Such as "committing". */

@@ -1,5 +1,6 @@
 // Bytes that are to be stored, told apart from zeroes that need no space.
-import { BLOCK_BYTES } from "./format.ts";
+/** What file systems give space by, mostly. */
+const BLOCK_BYTES = 4096;
 
 const ZEROES = Buffer.alloc(BLOCK_BYTES);
 

@@ -1,6 +1,6 @@
-// How far work on an overlay has come: a bar on a terminal, and elsewhere a line now and then.
-import { RewrittenLine } from "../rewritten-line.ts";
-import { formatBytes } from "../units.ts";
+// How far work on a disk has come: a bar on a terminal, and elsewhere a line now and then.
+import { RewrittenLine } from "./rewritten-line.ts";
+import { formatBytes } from "./units.ts";
 
 const REWRITE_MS = 100;
 const LINE_MS = 5000;

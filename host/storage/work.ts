@@ -1,4 +1,4 @@
-// What all work on an overlay's blocks has in common: how much of it is done at a time, who watches it, and who may end it.
+// What all work on a disk's blocks has in common: how much of it is done at a time, who watches it, and who may end it.
 
 /** Bytes that are read and written as one. */
 export const PIECE_BYTES = 1 << 20;
