@@ -49,6 +49,9 @@ export interface CommandEntry {
 const COMPLETES: Readonly<Record<string, Value["completes"]>> = {
   PATH: "file",
   FILE: "file",
+  OVERLAY: "file",
+  OUTPUT: "file",
+  NEW_BASE: "file",
   SOCKET: "socket",
   DIRECTORY: "directory",
   DIR: "directory",

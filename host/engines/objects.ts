@@ -21,6 +21,7 @@ import {
 import { SECTOR_SIZE } from "../../assembly/spec/virtio-blk.ts";
 import { MemoryViews } from "../memory/memory-views.ts";
 import type { BlockDisk } from "./block-disk.ts";
+import type { ChangeGuard } from "./change-guard.ts";
 import type { DiskOperation, OnDiskFailure } from "./disk-failure.ts";
 import type { EngineWorker } from "./engine.ts";
 import { resultOfError } from "./errno.ts";
@@ -49,6 +50,7 @@ export class ObjectEngine extends SoftwareEngine {
     private readonly disk: BlockDisk,
     blockSize: number,
     private readonly onFailure: OnDiskFailure,
+    private readonly guard: ChangeGuard,
   ) {
     super(memory, workerPtr);
     this.hostAddress = memoryHostAddress;
@@ -106,6 +108,7 @@ export class ObjectEngine extends SoftwareEngine {
       case IORING_OP_WRITEV: {
         const { buffers, byteLength } = this.buffersOf(opcode === IORING_OP_WRITEV, address, length);
         if ((byteLength & this.blockMask) !== 0) return -EINVAL;
+        if (this.guard.before !== undefined) await this.guard.before(offset, BigInt(byteLength));
         await disk.write!(offset, buffers);
         if (opFlags & RWF_DSYNC) await disk.flush?.();
         return byteLength;
@@ -123,6 +126,7 @@ export class ObjectEngine extends SoftwareEngine {
   private async allocate(mode: number, offset: bigint, byteLength: bigint): Promise<number> {
     const { disk } = this;
     if ((byteLength & BigInt(this.blockMask)) !== 0n) return -EINVAL;
+    if (this.guard.before !== undefined) await this.guard.before(offset, byteLength);
     if (mode & FALLOC_FL_NO_HIDE_STALE) {
       await disk.discard?.(offset, byteLength);
       return 0;

@@ -29,6 +29,7 @@ export const {
   EROFS,
   ETIME,
   ETIMEDOUT,
+  EXDEV,
 } = constants.errno;
 
 /** Node knows no name for it. Of Ceph: the cluster takes nothing from this client any more. */

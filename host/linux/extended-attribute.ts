@@ -15,3 +15,9 @@ export function setExtendedAttribute(fd: number, name: string, value: string): b
   const bytes = Buffer.from(value, "latin1");
   return libc.fsetxattr(fd, name, bytes, bytes.length, 0) === 0;
 }
+
+/** Does nothing where there is none. Throws SystemError if it stays. */
+export function removeExtendedAttribute(fd: number, name: string): void {
+  if (extendedAttribute(fd, name) === undefined) return;
+  libc.checked("fremovexattr", libc.fremovexattr(fd, name));
+}

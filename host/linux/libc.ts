@@ -24,6 +24,7 @@ export const fcntl = declare("int fcntl(int fd, int command, intptr_t argument)"
 export const fcntlStruct = declare("int fcntl(int fd, int command, void *argument)");
 export const fdatasync = declare("int fdatasync(int fd)");
 export const fgetxattr = declare("intptr_t fgetxattr(int fd, const char *name, void *value, size_t length)");
+export const fremovexattr = declare("int fremovexattr(int fd, const char *name)");
 export const fsetxattr = declare(
   "int fsetxattr(int fd, const char *name, void *value, size_t length, int flags)",
 );

@@ -1,8 +1,10 @@
 // A disk that is an object, as storage: checked, and with what a file would have had of itself.
 import { SECTOR_SIZE, VIRTIO_BLK_ID_BYTES } from "../../assembly/spec/virtio-blk.ts";
 import type { BlockDisk } from "../engines/block-disk.ts";
+import type { ChangeGuard } from "../engines/change-guard.ts";
 import { OBJECT_FD, ObjectEngine } from "../engines/objects.ts";
 import { StartError } from "../errors.ts";
+import { type Copying, copyingOfObject } from "./backup/copying.ts";
 import {
   BLOCK_SIZE_MAX,
   type EnginesSetup,
@@ -49,6 +51,8 @@ export class ObjectStorage implements Storage {
   readonly sizing: Sizing | string;
   readonly handover: Handover | undefined;
   readonly inheritance: Inheritance;
+  readonly copying: Copying;
+  private readonly guard: ChangeGuard = {};
 
   /** Takes the object, which is closed with the storage. Throws StartError if it can't be what it says, and leaves it open. */
   constructor(
@@ -82,12 +86,13 @@ export class ObjectStorage implements Storage {
     this.sizing = sizingOf(object, this.facts);
     this.handover = this.facts.readOnly ? undefined : handover;
     this.inheritance = inheritance;
+    this.copying = copyingOfObject(object, this.guard);
   }
 
   openEngines({ onFailure }: EnginesSetup): StorageEngines {
-    const { object } = this;
+    const { object, guard } = this;
     const { blockSize } = this.facts;
-    return enginesHere(OBJECT_FD, (worker) => new ObjectEngine(worker, object, blockSize, onFailure));
+    return enginesHere(OBJECT_FD, (worker) => new ObjectEngine(worker, object, blockSize, onFailure, guard));
   }
 
   async close(): Promise<void> {

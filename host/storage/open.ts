@@ -41,6 +41,7 @@ export async function openStorage(choice: StorageChoice, stopping: AbortSignal, 
   const { succeeds = false, inherited, path, overlay } = choice;
   const options = { ...choice, incoming: choice.incoming || (succeeds && inherited === undefined) };
   if (isRbdUri(path) && overlay === undefined) return openRbd(options, stopping, log);
+  refuseUnknownScheme(path);
   if (!isObject(options)) return withPadding(await FileStorage.open(options, stopping, log), options);
   refuseDirect(options);
   return openObject(options, stopping, log);
@@ -136,7 +137,6 @@ async function openScheme(
 ): Promise<BlockDisk | undefined> {
   if (isNbdUri(options.path)) return openNbd(options, stopping, log);
   if (isRbdUri(options.path)) return openRbdBase(options, stopping, log);
-  refuseUnknownScheme(options.path);
   const found = schemeOf(options.path);
   return found?.open(found.rest, options);
 }
@@ -144,7 +144,7 @@ async function openScheme(
 /** Throws StartError for what is meant as an address. */
 function refuseUnknownScheme(path: string): void {
   const [, scheme] = /^([a-z][a-z\d+.-]*):\/\//i.exec(path) ?? [];
-  if (scheme === undefined || existsSync(filePath(path))) return;
+  if (scheme === undefined || isReachable(path) || existsSync(filePath(path))) return;
   throw new StartError(
     `can't open ${path}: ${scheme}:// is not served: give a file, nbd://, nbd+unix://, nbds://, nbds+unix://, rbd:POOL/IMAGE or memory:SIZE`,
   );

@@ -4,6 +4,7 @@ import type { OnDiskFailure } from "../engines/disk-failure.ts";
 import type { EngineRecipe, FileEngine } from "../engines/recipe.ts";
 import type { Descriptor } from "../linux/descriptor.ts";
 import type { LinearMemory } from "../memory/linear-memory.ts";
+import type { Copying } from "./backup/copying.ts";
 
 /** What the storage was when it was opened. Nothing of it changes while it is open, but for its size where `sizing` says so. */
 export interface StorageFacts {
@@ -139,6 +140,8 @@ export type Inheritance =
   | { readonly kind: "none"; readonly why: string };
 
 export interface Storage {
+  /** A string says why it can't be copied while it is served, after its name. */
+  readonly copying: Copying | string;
   readonly inheritance: Inheritance;
   /** Left out: it is this process's, or there is nothing that only one may have. */
   readonly handover?: Handover | undefined;

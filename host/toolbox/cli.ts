@@ -19,6 +19,7 @@ import { addDemo } from "./demo/command.ts";
 import { addDoctor } from "./doctor/command.ts";
 import { addExporter } from "./exporter/command.ts";
 import { addCtl, addLs, addTop } from "./observe.ts";
+import { addOverlay } from "./overlay/command.ts";
 import { addProbe } from "./probe/command.ts";
 import { complain, NAME } from "./terminal.ts";
 import { addVsock } from "./vsock/command.ts";
@@ -41,6 +42,7 @@ export function commandLine(): Command {
   addTop(program);
   addExporter(program);
   addVsock(program);
+  addOverlay(program);
   return program;
 }
 

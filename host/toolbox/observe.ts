@@ -20,6 +20,7 @@ const COMMANDS: Readonly<Record<string, readonly [number, number]>> = {
   "log-level": [1, 1],
   attach: [0, 1],
   resize: [0, 0],
+  backup: [1, 1],
   screenshot: [1, 2],
   view: [0, 1],
   commands: [0, 0],
@@ -31,6 +32,7 @@ const MISTAKES: Readonly<Record<string, string>> = {
   "log-level": "log-level takes a level: error, warn, info or debug",
   attach: "attach takes the name of one port",
   resize: "resize takes --size and --shrink",
+  backup: "backup takes the file to make",
   upgrade: "upgrade takes --binary",
   screenshot: "screenshot takes the file to write, or - for standard output, and then the number of a screen",
   view: "view takes the number of one screen",
@@ -82,7 +84,7 @@ export function addCtl(program: Command): void {
     .argument(
       "<COMMAND>",
       "status: what runs; stats: what it did; events: what happens, until ^C; log-level LEVEL: what it logs; " +
-        "attach [PORT]: be the terminal of a console's port; resize: have a disk take over the size of its file or device; screenshot FILE [SCREEN]: what a guest's screen shows, as PNG; " +
+        "attach [PORT]: be the terminal of a console's port; resize: have a disk take over the size of its file or device; backup FILE: copy a disk as it is now, while its guest goes on; screenshot FILE [SCREEN]: what a guest's screen shows, as PNG; " +
         "view [SCREEN]: the same, live, for this machine's browsers, until ^C; " +
         "commands: what its device can be told beside these; " +
         "upgrade: have a new process of its program serve in its place, while guests go on; " +
@@ -91,7 +93,7 @@ export function addCtl(program: Command): void {
     )
     .argument(
       "[ARGUMENT...]",
-      "for log-level: error, warn, info or debug; for attach: the port, where there are several; for screenshot: the file, or -, and the screen; for view: the screen; for a command of the device: its own",
+      "for log-level: error, warn, info or debug; for attach: the port, where there are several; for backup: the file to make; for screenshot: the file, or -, and the screen; for view: the screen; for a command of the device: its own",
     )
     .option(...timeout)
     .option("--json", "print the answer as JSON, for programs; events one a line")

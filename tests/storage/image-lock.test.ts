@@ -240,7 +240,7 @@ describe("with QEMU", { skip: skipWithout(whyNoProgram("qemu-io")) }, () => {
     using opened = new Opened();
     await assert.rejects(opened.lock(writer), {
       name: "StartError",
-      message: `${image} is in use by qemu-io (process ${holder.pid}); it can be served when that has ended`,
+      message: `${image} is in use by qemu-io (process ${holder.pid}); end that first`,
     });
     await assert.rejects(opened.lock(reader), StartError);
   });

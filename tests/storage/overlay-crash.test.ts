@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { BlockDisk } from "../../host/engines/block-disk.ts";
-import { encodeHeader, layoutOf } from "../../host/storage/overlay/format.ts";
+import { layoutOf } from "../../host/storage/overlay/format.ts";
+import { encodeHeader } from "../../host/storage/overlay/header.ts";
 import { OverlayDisk } from "../../host/storage/overlay/overlay-disk.ts";
 import { CrashStorage } from "../support/crash-storage.ts";
 import { OverlayExplorer, type Request, type Scenario, sampleOf } from "../support/overlay-explorer.ts";

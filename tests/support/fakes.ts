@@ -38,6 +38,7 @@ export function fakeDisk(changes: Partial<StorageFacts> = {}): StorageFacts {
 class FakeStorage implements Storage {
   readonly isLocal = true;
   readonly sizing = "is none";
+  readonly copying = "is none";
   readonly inheritance = { kind: "none", why: "is none" } as const;
 
   constructor(readonly facts: StorageFacts) {}

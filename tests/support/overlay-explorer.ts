@@ -1,12 +1,8 @@
 // An overlay under every order in which its storage may complete what it is asked, and dead at every point of each.
 import assert from "node:assert/strict";
 import type { BlockDisk } from "../../host/engines/block-disk.ts";
-import {
-  encodeHeader,
-  encodeSession,
-  layoutOf,
-  SESSION_POSITION,
-} from "../../host/storage/overlay/format.ts";
+import { encodeSession, layoutOf, SESSION_POSITION } from "../../host/storage/overlay/format.ts";
+import { encodeHeader } from "../../host/storage/overlay/header.ts";
 import { OverlayDisk } from "../../host/storage/overlay/overlay-disk.ts";
 import { ChangeHistory } from "./change-history.ts";
 import { InstantStorage, OrderedStorage } from "./ordered-storage.ts";

@@ -14,6 +14,8 @@ export type LockState = "held" | "released" | "waits" | "none";
 export interface ActivationTarget {
   /** Another may have changed the disk: it is measured. Throws RangeError, whose message is a sentence, if it can't be served. */
   taken(): Promise<void>;
+  /** Another may take it, and change it: nothing may read it any more. */
+  leaving(): Promise<void>;
   /** Whether the driver was told that a flush has failed. */
   haveFlushesFailed(): boolean;
   /** Flushes fail from here on. */
@@ -91,6 +93,7 @@ export class DiskActivation implements Activation {
     // Whoever asks from here on has to take it again.
     this.isOurs = false;
     return this.turns.run(async () => {
+      await this.target!.leaving();
       await Promise.allSettled(this.changes);
       this.isOurs = !(await this.isFlushed()) || !(await this.isLetGo());
     });

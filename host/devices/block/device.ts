@@ -8,6 +8,8 @@ import type { Storage, StorageEngines } from "../../storage/storage.ts";
 import type { DeviceCommand, DeviceFacts, QueueSpec } from "../device.ts";
 import type { EngineDevice, EngineHost, EngineNews, WorkerChoice } from "../engine-device.ts";
 import { DiskActivation } from "./activation.ts";
+import { DiskBackup } from "./backup.ts";
+import { backupCommand } from "./backup-command.ts";
 import { CacheMode } from "./cache-mode.ts";
 import { BlockConfig, blockFeatures, type QueueOptions } from "./config.ts";
 import {
@@ -66,6 +68,7 @@ export class BlockDevice implements EngineDevice {
   readonly workers: WorkerChoice;
   readonly commands: Readonly<Record<string, DeviceCommand>>;
   private readonly size: DiskSize;
+  private readonly backup: DiskBackup;
   private readonly watchSeconds: number;
   private current: LimitValues;
   private writeLimits: (values: LimitValues) => void = () => {};
@@ -86,14 +89,20 @@ export class BlockDevice implements EngineDevice {
     this.activation = handover && new DiskActivation(handover, facts.overlay ?? facts.name);
     this.size = new DiskSize(storage, this.activation);
     const name = facts.overlay ?? facts.name;
+    this.backup = new DiskBackup(storage, this.size, this.activation);
     this.succession = new DiskSuccession(
       storage.inheritance,
       this.activation,
       this.cache,
       this.parts(),
       name,
+      this.backup,
     );
-    this.commands = { resize: resizeCommand(this.size), limits: limitsCommand(this) };
+    this.commands = {
+      resize: resizeCommand(this.size),
+      limits: limitsCommand(this),
+      backup: backupCommand(this.backup),
+    };
     this.queues = Array.from({ length: queues.queueCount }, () => REQUEST_QUEUE);
     this.features = blockFeatures(storage.facts);
     this.state = new BlockState(this.cache);
@@ -155,11 +164,13 @@ export class BlockDevice implements EngineDevice {
         taken: async () => {
           if (this.storage.handover!.mayChangeSize) await this.size.renew();
         },
+        leaving: () => this.backup.leave(),
         haveFlushesFailed: () => haveSyncsFailed(memory),
         failFlushes: () => failSyncs(memory),
       },
       log,
     );
+    this.backup.attach(host);
     this.size.watch(this.watchSeconds);
     this.writeLimits = (values) => writeLimits(memory, values);
     this.writeLimits(this.current);
@@ -192,6 +203,7 @@ export class BlockDevice implements EngineDevice {
   }
 
   async close(): Promise<void> {
+    await this.backup.cancel();
     await this.storage.close();
   }
 

@@ -3,6 +3,7 @@
 import type { Inheritance } from "../../storage/storage.ts";
 import { NotActivated, type Succession } from "../device.ts";
 import type { DiskActivation } from "./activation.ts";
+import type { DiskBackup } from "./backup.ts";
 import type { CacheMode, CacheState } from "./cache-mode.ts";
 import type { LimitValues } from "./limits.ts";
 
@@ -32,11 +33,13 @@ export class DiskSuccession implements Succession {
     private readonly cache: CacheMode,
     private readonly parts: DiskParts,
     private readonly name: string,
+    private readonly backup: Pick<DiskBackup, "isRunning">,
   ) {}
 
   get obstacle(): string | undefined {
     const { inheritance, activation, name } = this;
     if (inheritance.kind === "none") return `${name} ${inheritance.why}`;
+    if (this.backup.isRunning) return `a backup of ${name} is being made, which only this process can end`;
     if (activation?.isActive ?? true) return undefined;
     return `${name} is not this process's now: its guest has been moved away, or has not come yet`;
   }

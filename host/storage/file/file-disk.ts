@@ -1,8 +1,10 @@
 // A disk in a file or a block device, by Node's thread pool: to put others over, or to start from with one of your own.
-import { type BigIntStats, fstatSync } from "node:fs";
+import { type BigIntStats, fstatSync, fsync } from "node:fs";
+import { promisify } from "node:util";
 import type { BlockDisk } from "../../engines/block-disk.ts";
 import { type Log, SILENT } from "../../process/log.ts";
 import { LimitedLog } from "../../process/log-limiter.ts";
+import { type CommitMark, clearCommitMark, readCommitMark, setCommitMark } from "./commit-mark.ts";
 import { DiskFile } from "./disk-file.ts";
 import { FileStorage } from "./file-storage.ts";
 
@@ -20,6 +22,11 @@ export interface FileDiskOptions {
   lock?: "auto" | "off";
   /** How long to wait for the I/O of a killed process that still locks the file, in milliseconds. Left out: 30,000. */
   lockTimeoutMs?: number;
+  /**
+   * It is beneath an overlay, which knows what a commit into it means. Left out: false.
+   * @internal
+   */
+  isBase?: boolean;
   /** Ends that wait. */
   signal?: AbortSignal;
   /** Where it says that it waits, or that the file system has no locks. Left out: nowhere. */
@@ -34,6 +41,8 @@ const DEFAULTS = {
   lock: "auto",
   lockTimeoutMs: 30_000,
 } as const;
+
+const fileSync = promisify(fsync);
 
 /** A file or a block device as a disk. vringd serves a path faster; this is for what goes over it. */
 export class FileDisk implements BlockDisk {
@@ -74,6 +83,24 @@ export class FileDisk implements BlockDisk {
   }
 
   /**
+   * What an unfinished commit into it has left.
+   * @internal
+   */
+  get commitMark(): CommitMark | undefined {
+    return readCommitMark(this.storage.remembered);
+  }
+
+  /**
+   * From now on it alone is not to be served; after `undefined`, it is. That is stable then.
+   * @internal
+   */
+  markCommit(mark: CommitMark | undefined): void {
+    const { remembered, facts } = this.storage;
+    if (mark === undefined) clearCommitMark(remembered);
+    else setCommitMark(remembered, mark, facts.name);
+  }
+
+  /**
    * Whether these are the stats of this very file, by whatever path.
    * @internal
    */
@@ -93,6 +120,15 @@ export class FileDisk implements BlockDisk {
 
   flush(): Promise<void> {
     return this.file.sync();
+  }
+
+  /**
+   * As flush(), with its time of last change.
+   * @internal
+   */
+  async flushAll(): Promise<void> {
+    await this.file.sync();
+    await fileSync(this.file.fd);
   }
 
   discard(offset: bigint, byteLength: bigint): Promise<void> {

@@ -12,6 +12,7 @@ import { addressOf, SystemError } from "../../linux/libc.ts";
 import { keepAccessTime, neverWaitsIfInMemory } from "../../linux/status-flags.ts";
 import { choice } from "../../process/choices.ts";
 import type { Log } from "../../process/log.ts";
+import { type Copying, copyingOfFile } from "../backup/copying.ts";
 import {
   type EnginesSetup,
   type Inheritance,
@@ -23,6 +24,8 @@ import {
   type StorageFacts,
 } from "../storage.ts";
 import { BounceBuffers } from "./bounce-buffers.ts";
+import { halfCommitted, readCommitMark } from "./commit-mark.ts";
+import type { RememberedDisk } from "./disk-record.ts";
 import { FileHandover } from "./file-handover.ts";
 import { SIGNATURE_BYTES } from "./format.ts";
 import { type Identity, identityOf, serialFrom } from "./identity.ts";
@@ -41,6 +44,8 @@ export interface FileStorageOptions extends ImageChoice {
   format?: "raw" | undefined;
   /** Segments that one discard or write-zeroes request may have. */
   rangeSegments: number;
+  /** It is beneath an overlay, which knows what a commit into it means. */
+  isBase?: boolean | undefined;
   /** As a predecessor has opened it, which has checked it and has its lock. */
   inherited?: InheritedFile | undefined;
 }
@@ -52,6 +57,9 @@ export interface FileStorageOptions extends ImageChoice {
  */
 const TURN_ON_BLOCK_LAYER = 4;
 const TURN_IN_MEMORY = 16;
+
+const DEVICE_COPY =
+  "is a block device, which can't be copied while it is served; a disk in an overlay can, and so can a snapshot of the device (LVM)";
 
 /** Where the kernel can't tell, this suits any file system. */
 const DIRECT_ALIGNMENT_FALLBACK = 4096;
@@ -70,17 +78,19 @@ export class FileStorage implements Storage {
   readonly isLocal = false;
   readonly sizing: Sizing;
   readonly inheritance: Inheritance;
+  readonly copying: Copying | string;
 
   private constructor(
     readonly facts: StorageFacts,
     readonly file: Readonly<OpenedFile>,
     private readonly image: OpenImage,
-    identity: Identity,
+    private readonly identity: Identity,
     /** Readers share the file. */
     readonly handover: FileHandover | undefined,
     isLocking: boolean,
   ) {
     this.sizing = sizingOf(image, facts, identity);
+    this.copying = image.status.type === S_IFBLK ? DEVICE_COPY : copyingOfFile(facts.name, image.bufferedFd);
     this.inheritance = {
       kind: "descriptors",
       offer: () => ({
@@ -109,6 +119,8 @@ export class FileStorage implements Storage {
       const identity = identityOf(image.fd);
       // By now a guest may have written what an image of another format begins with.
       if (!inherited) checkImage(image, fileLength, identity, options, log);
+      const mark = readCommitMark(rememberedAs(image, identity));
+      if (mark !== undefined && !options.isBase) throw halfCommitted(path, mark);
       const byteLength = servedLength(path, fileLength, blockSize, readOnly, log);
       const alignment = direct ? Math.max(directAlignment(image), SECTOR_SIZE) : 1;
       const isDirect = direct && alignment <= blockSize;
@@ -140,6 +152,11 @@ export class FileStorage implements Storage {
       closeImage(image);
       throw error;
     }
+  }
+
+  /** As what others remember it. */
+  get remembered(): RememberedDisk {
+    return rememberedAs(this.image, this.identity);
   }
 
   openEngines({ memory, workerCount, engine }: EnginesSetup): StorageEngines {
@@ -196,9 +213,9 @@ function sizingOf(image: OpenImage, { blockSize, readOnly }: StorageFacts, ident
   const measure = async () => look();
   if (readOnly) return { measure, look };
   const isBlockDevice = image.status.type === S_IFBLK;
-  const attributes = isBlockDevice ? {} : { fd: image.fd };
   // What is served raw is known by its size, too: a guest may by now have written what another format begins with.
-  const taken = () => void recordServedRaw({ byteLength: byteLengthOf(image), identity, ...attributes });
+  const taken = () =>
+    void recordServedRaw({ byteLength: byteLengthOf(image), ...rememberedAs(image, identity) });
   if (isBlockDevice) return { measure, look, taken };
   return { measure, look, taken, set: (byteLength) => setSize(image.fd, byteLength) };
 }
@@ -239,18 +256,23 @@ function servedLength(
 }
 
 function checkImage(
-  { fd, bufferedFd, status }: OpenImage,
+  image: OpenImage,
   byteLength: bigint,
   identity: Identity,
   options: FileStorageOptions,
   log: Log,
 ): void {
+  const { bufferedFd, status } = image;
   const isBlockDevice = status.type === S_IFBLK;
   const start = readBytes(bufferedFd, 0n);
   // The end of a device is seldom that of an image on it.
   const end = isBlockDevice ? undefined : readBytes(bufferedFd, byteLength - BigInt(SIGNATURE_BYTES));
-  const attributes = isBlockDevice ? {} : { fd };
-  checkRaw({ start, end, isBlockDevice, byteLength, identity, ...attributes }, options, log);
+  checkRaw({ start, end, isBlockDevice, byteLength, ...rememberedAs(image, identity) }, options, log);
+}
+
+/** A device has no attributes, but its node may. */
+function rememberedAs({ fd, status }: OpenImage, identity: Identity): RememberedDisk {
+  return status.type === S_IFBLK ? { identity } : { identity, fd };
 }
 
 /** What can't be read is the guest's to find out: a device may have bad sectors. */

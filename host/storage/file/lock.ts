@@ -141,7 +141,7 @@ function refuseHeld(fd: number, path: string): void {
   if (holder.pid === process.pid)
     throw new StartError(`${path} is in use by this process itself; it can be opened once`);
   const who = `${holder.name} (process ${holder.pid})`;
-  throw new StartError(`${path} is in use by ${who}; it can be served when that has ended`);
+  throw new StartError(`${path} is in use by ${who}; end that first`);
 }
 
 function stillLocked(path: string, timeoutMs: number): StartError {

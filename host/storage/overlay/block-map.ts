@@ -107,6 +107,21 @@ export class BlockMap {
     }
   }
 
+  /** How many blocks there are. */
+  count(): number {
+    let count = 0;
+    for (let byte of this.bits) for (; byte !== 0; byte &= byte - 1) count++;
+    return count;
+  }
+
+  /** Both maps have no block any more. Any part of this may have been done if it fails; nothing else is under way. */
+  async clear(): Promise<void> {
+    this.bits.fill(0);
+    this.undurable.clear();
+    await this.saveAll();
+    await this.storage.write(this.layout.durableMap, [this.bits]);
+  }
+
   private findUndurable(durable: Uint8Array): void {
     for (let at = 0; at < durable.length; at++) {
       if (durable[at] !== this.bits[at]) this.undurable.add(pageOf(at * 8));

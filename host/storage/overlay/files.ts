@@ -6,12 +6,15 @@ import { fileStatus } from "../../linux/file-status.ts";
 import { type Log, SILENT } from "../../process/log.ts";
 import { LimitedLog } from "../../process/log-limiter.ts";
 import { filePath } from "../../process/paths.ts";
+import { halfCommitted } from "../file/commit-mark.ts";
 import { DiskFile } from "../file/disk-file.ts";
 import { FileDisk } from "../file/file-disk.ts";
 import { FileHandover } from "../file/file-handover.ts";
 import { identityOf, serialFrom } from "../file/identity.ts";
 import { lockUnlessUnsupported } from "../file/lock.ts";
-import { currentBootId, decodeHeader, HEADER_BYTES, type OverlayHeader } from "./format.ts";
+import { baseFactsOf, checkBase, lastingName, type Names, type Standing } from "./base.ts";
+import { currentBootId } from "./format.ts";
+import { type OverlayHeader, readHeader } from "./header.ts";
 import { makeOverlay } from "./make.ts";
 import type { OverlayParts } from "./overlay-disk.ts";
 
@@ -37,38 +40,56 @@ export interface OverlayOptions {
   log?: Log;
 }
 
+export interface FilesOptions extends OverlayOptions {
+  /** The base is written, too. Left out: false. */
+  writesBase?: boolean;
+}
+
+export interface OverlayFiles extends OverlayParts {
+  storage: DiskFile;
+  header: OverlayHeader;
+}
+
 const PATIENCE_MS = 30_000;
 
 /** Throws StartError, with nothing left open. */
-export async function openFiles(given: OverlayOptions): Promise<OverlayParts> {
+export async function openFiles(given: FilesOptions): Promise<OverlayFiles> {
   const options = { ...given, log: LimitedLog.over(given.log ?? SILENT) };
   const base = await openBase(options);
   try {
-    const header = { byteLength: base.byteLength, baseChangedNs: changedNsOf(base) };
     const { path, readOnly = false, incoming = false } = options;
-    if (!exists(path, base) && !readOnly && !incoming) await makeOverlay(path, header);
-    const { storage, isLocking } = await openChanges(options, header);
+    if (!isThere(path, base) && !readOnly && !incoming) await makeOver(base, options);
+    const { storage, isLocking, header } = await openOverlayFile(options);
+    try {
+      warnOfCommit(checkBase(header, baseFactsOf(base), namesOf(options)), options);
+    } catch (error) {
+      await storage.close();
+      throw error;
+    }
     // The guest's disk is what the overlay makes of its base.
     const serial = serialFrom(identityOf(storage.fd).parts);
     const file = readOnly ? undefined : handoverOf(storage.fd, isLocking, options);
-    return { base, storage, readOnly, serial, bootId: currentBootId(), file };
+    return { base, storage, header, readOnly, serial, bootId: currentBootId(), file };
   } catch (error) {
     await base.close?.();
     throw error;
   }
 }
 
-async function openBase({ base, ...options }: OverlayOptions): Promise<BlockDisk> {
-  return typeof base === "string" ? FileDisk.open({ ...options, path: base, readOnly: true }) : base;
+async function openBase({ base, writesBase = false, ...options }: FilesOptions): Promise<BlockDisk> {
+  if (typeof base !== "string") return base;
+  return FileDisk.open({ ...options, path: base, readOnly: !writesBase, isBase: true });
 }
 
-/** Of disks that know it, in nanoseconds. */
-function changedNsOf(base: BlockDisk & { readonly changedNs?: unknown }): bigint {
-  return typeof base.changedNs === "bigint" ? base.changedNs : 0n;
+async function makeOver(base: BlockDisk, options: OverlayOptions): Promise<void> {
+  const { byteLength, changedNs, mark } = baseFactsOf(base);
+  if (mark !== undefined) throw halfCommitted(String(options.base), mark);
+  const baseName = typeof options.base === "string" ? lastingName(options.base) : undefined;
+  await makeOverlay(options.path, { byteLength, baseChangedNs: changedNs, baseName });
 }
 
 /** A file whose overlay lies over itself would wait for its own lock. Throws StartError for whatever can't be an overlay. */
-function exists(path: string, base: BlockDisk): boolean {
+export function isThere(path: string, base: BlockDisk): boolean {
   let stats: BigIntStats | undefined;
   try {
     stats = statSync(filePath(path), { throwIfNoEntry: false, bigint: true });
@@ -83,19 +104,20 @@ function exists(path: string, base: BlockDisk): boolean {
   return true;
 }
 
-async function openChanges(
-  options: OverlayOptions & { log: Log },
-  expected: OverlayHeader,
-): Promise<{ storage: DiskFile; isLocking: boolean }> {
-  const {
-    path,
-    readOnly = false,
-    lock = "auto",
-    lockTimeoutMs = PATIENCE_MS,
-    incoming = false,
-    log,
-  } = options;
-  const stopping = options.signal ?? new AbortController().signal;
+function namesOf({ path, base }: OverlayOptions): Names {
+  return { overlay: path, base: typeof base === "string" ? base : "its base" };
+}
+
+/** The file of the changes alone. Throws StartError, with nothing left open. */
+export async function openOverlayFile({
+  path,
+  readOnly = false,
+  lock = "auto",
+  lockTimeoutMs = PATIENCE_MS,
+  incoming = false,
+  log = SILENT,
+  signal: stopping = new AbortController().signal,
+}: Omit<OverlayOptions, "base">): Promise<{ storage: DiskFile; isLocking: boolean; header: OverlayHeader }> {
   const fd = openForUse(path, readOnly);
   try {
     const isLater = incoming && !readOnly;
@@ -103,14 +125,17 @@ async function openChanges(
     const isLocking =
       lock === "auto" && (isLater || (await lockUnlessUnsupported([fd], choice, stopping, log)));
     const storage = new DiskFile(fd);
-    const bytes = Buffer.alloc(HEADER_BYTES);
-    await storage.read(0, [bytes]);
-    checkBase(decodeHeader(bytes, path), expected, options);
-    return { storage, isLocking };
+    return { storage, isLocking, header: await readHeader(storage, path) };
   } catch (error) {
     closeSync(fd);
     throw error;
   }
+}
+
+const HALF_COMMITTED = "a commit into the base has begun and not ended: vringd overlay commit ends it";
+
+function warnOfCommit(standing: Standing, { path, base, log = SILENT }: OverlayOptions): void {
+  if (standing === "half-committed") log.warn({ file: String(base), overlay: path }, HALF_COMMITTED);
 }
 
 function handoverOf(
@@ -127,19 +152,5 @@ function openForUse(path: string, readOnly: boolean): number {
     return openSync(filePath(path), readOnly ? constants.O_RDONLY : constants.O_RDWR);
   } catch (error) {
     throw new StartError(`can't open the overlay ${path}: ${reasonOf(error)}`, error);
-  }
-}
-
-function checkBase(made: OverlayHeader, now: OverlayHeader, { path, base }: OverlayOptions): void {
-  const name = typeof base === "string" ? base : "its base";
-  const advice = "restore it as it was, or name a new file for the changes";
-  if (made.byteLength !== now.byteLength) {
-    const sizes = `${made.byteLength} bytes then, ${now.byteLength} now`;
-    throw new StartError(`${name} has another size than when ${path} was made over it (${sizes}); ${advice}`);
-  }
-  if (made.baseChangedNs !== now.baseChangedNs) {
-    const date =
-      now.baseChangedNs === 0n ? "" : ` (${new Date(Number(now.baseChangedNs / 1_000_000n)).toISOString()})`;
-    throw new StartError(`${name} has changed${date} since ${path} was made over it; ${advice}`);
   }
 }

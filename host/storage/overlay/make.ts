@@ -1,91 +1,22 @@
-// A new overlay: whole and stable before it has its name, on whatever file system.
-import { randomBytes } from "node:crypto";
-import { closeSync, constants, fsyncSync, linkSync, openSync, renameSync, unlinkSync } from "node:fs";
-import { open } from "node:fs/promises";
-import { dirname } from "node:path";
+// A new overlay.
 import { reasonOf, StartError } from "../../errors.ts";
-import { renameWithoutReplacing } from "../../linux/rename.ts";
-import { filePath } from "../../process/paths.ts";
 import { DiskFile } from "../file/disk-file.ts";
-import { encodeHeader, HEADER_BYTES, layoutOf, type OverlayHeader } from "./format.ts";
+import { makeFile } from "../new-file.ts";
+import { HEADER_BYTES, layoutOf } from "./format.ts";
+import { encodeHeader, type OverlayHeader } from "./header.ts";
 
 /** Returns if another process was quicker: then there is the other's. Throws StartError, with nothing left behind. */
 export async function makeOverlay(path: string, header: OverlayHeader): Promise<void> {
-  // Not by the process's number: in a container it is the same each time, and a killed one may have left its file.
-  const unfinished = `${path}.new-${randomBytes(6).toString("hex")}`;
+  const { workingMap, mapBytes, fileBytes } = layoutOf(header.byteLength);
   try {
-    await fill(unfinished, header);
-    giveName(unfinished, path);
-    syncDirectory(dirname(path));
+    await makeFile(path, async (file) => {
+      await file.truncate(fileBytes);
+      // So that setting a bit never lacks space.
+      await new DiskFile(file.fd).reserve(workingMap, 2 * mapBytes);
+      await file.write(encodeHeader(header), 0, HEADER_BYTES, 0);
+    });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return;
     throw new StartError(`can't make the overlay ${path}: ${reasonOf(error)}`, error);
-  } finally {
-    removeIfThere(unfinished);
-  }
-}
-
-async function fill(path: string, header: OverlayHeader): Promise<void> {
-  const { workingMap, mapBytes, fileBytes } = layoutOf(header.byteLength);
-  const file = await open(filePath(path), "wx", 0o600);
-  try {
-    await file.truncate(fileBytes);
-    // So that setting a bit never lacks space.
-    await new DiskFile(file.fd).reserve(workingMap, 2 * mapBytes);
-    await file.write(encodeHeader(header), 0, HEADER_BYTES, 0);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-/** Each for file systems that have none of those before: without renameat2's flags, then without hard links. */
-const WAYS: readonly ((from: string, to: string) => void)[] = [
-  renameWithoutReplacing,
-  (from, to) => linkSync(filePath(from), filePath(to)),
-  (from, to) => {
-    // Whoever made the name may replace what has it. Killed in between, it leaves an empty file, which is refused later.
-    closeSync(openSync(filePath(to), "wx", 0o600));
-    try {
-      renameSync(filePath(from), filePath(to));
-    } catch (error) {
-      unlinkSync(filePath(to));
-      throw error;
-    }
-  },
-];
-
-/** Never takes the name from another file: EEXIST. */
-function giveName(from: string, to: string): void {
-  const failures: unknown[] = [];
-  for (const give of WAYS) {
-    try {
-      give(from, to);
-      return;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "EEXIST") throw error;
-      failures.push(error);
-    }
-  }
-  throw failures.at(-1);
-}
-
-function syncDirectory(path: string): void {
-  const fd = openSync(filePath(path), constants.O_RDONLY);
-  try {
-    fsyncSync(fd);
-  } catch (error) {
-    // Some file systems have no fsync for directories.
-    if (!["EINVAL", "ENOSYS", "ENOTSUP"].includes((error as NodeJS.ErrnoException).code!)) throw error;
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function removeIfThere(path: string): void {
-  try {
-    unlinkSync(filePath(path));
-  } catch {
-    // It has its name, or was never made, or its directory can't be written: which is what is reported.
   }
 }

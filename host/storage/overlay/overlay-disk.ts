@@ -30,6 +30,12 @@ export interface OverlayParts {
   file?: Handover | undefined;
 }
 
+/** Of a disk: bytes from `start` up to `end`. */
+export interface Piece {
+  start: number;
+  end: number;
+}
+
 /**
  * Copy-on-write over a base. A process killed at any instant loses nothing that was written; a machine that dies loses
  * nothing that was flushed. Blocks of 4 KiB come to the overlay with the first write to them.
@@ -159,6 +165,33 @@ export class OverlayDisk implements BlockDisk {
     }
     const stop = this.endOf(last);
     if (end > stop) await this.write(BigInt(stop), [new Uint8Array(end - stop)]);
+  }
+
+  /**
+   * What of the disk the overlay has, or has not, in pieces of up to `most` bytes.
+   * @internal
+   */
+  *pieces(isOwn: boolean, most: number): Generator<Piece> {
+    const end = Number(this.byteLength);
+    const last = lastBlock(end);
+    for (let block = 0; block <= last; ) {
+      const next = this.map.endOfRun(block, Math.min(last, block + most / BLOCK_BYTES - 1));
+      if (this.map.has(block) === isOwn)
+        yield { start: block * BLOCK_BYTES, end: Math.min(next * BLOCK_BYTES, end) };
+      block = next;
+    }
+  }
+
+  /**
+   * Gives back all that it has: the base has the same, stable, and goes on showing it. Nothing else is under way.
+   * @internal
+   */
+  async letGoOfAll(): Promise<void> {
+    const { storage } = this.parts;
+    await this.map.clear();
+    // First no map names the blocks, then they go.
+    await this.syncOnce();
+    await storage.punch(this.layout.blocks, Number(this.byteLength));
   }
 
   async close(): Promise<void> {

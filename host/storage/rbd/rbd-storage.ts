@@ -46,6 +46,7 @@ interface Opened {
 export class RbdStorage implements Storage {
   readonly isLocal = true;
   readonly inheritance = ANEW;
+  readonly copying = "is an image of a Ceph cluster: make a snapshot there (rbd snap create), and export it";
   private readonly traffic: RbdTraffic = { inFlight: 0, completed: 0, isFenced: false };
   private readonly trafficWatch: TrafficWatch;
   private readonly fenceWatch: FenceWatch;

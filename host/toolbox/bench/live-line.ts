@@ -1,15 +1,14 @@
-// How a load goes, on one line of the terminal that is written over and over. Standard error, so that output can be kept.
+// How a load goes, on one line of the terminal.
 import type { DrivenGuest } from "../../front-end/load/driven-guest.ts";
 import { bucketsOf } from "../../front-end/load/histogram.ts";
 import { type Bucket, percentileNs } from "../../histogram.ts";
+import { RewrittenLine } from "../rewritten-line.ts";
 import { formatBytes, formatCount, formatNs } from "../units.ts";
 
 const EVERY_NS = 250e6;
-const ERASE = "\r\u001b[K";
-const COLUMNS = 80;
 
 export class LiveLine {
-  private readonly isShown = process.stderr.isTTY && process.env.TERM !== "dumb";
+  private readonly line = new RewrittenLine();
   private lastNs = 0;
   private lastFinished = 0;
 
@@ -20,7 +19,7 @@ export class LiveLine {
   ) {}
 
   update(elapsedNs: number): void {
-    if (!this.isShown || elapsedNs - this.lastNs < EVERY_NS) return;
+    if (!this.line.isShown || elapsedNs - this.lastNs < EVERY_NS) return;
     const { finished } = this.guest;
     const iops = ((finished - this.lastFinished) * 1e9) / (elapsedNs - this.lastNs);
     this.lastNs = elapsedNs;
@@ -32,12 +31,11 @@ export class LiveLine {
       iops * this.blockBytes,
       bucketsOf(this.guest.latencies().all),
     );
-    // A line that wraps can't be written over.
-    process.stderr.write(ERASE + text.slice(0, (process.stderr.columns || COLUMNS) - 1));
+    this.line.write(text);
   }
 
   clear(): void {
-    if (this.isShown) process.stderr.write(ERASE);
+    this.line.clear();
   }
 }
 

@@ -28,6 +28,10 @@ export async function ctl(
       const { attach } = await import("./attach.ts");
       return await attach(peer, args[0], { escape: controlKey(key), force: force ?? false });
     }
+    if (command === "backup") {
+      const { backup } = await import("./backup.ts");
+      return await backup(peer, args[0]!, json ?? false);
+    }
     if (command === "screenshot") {
       const { screenshot } = await import("./screenshot.ts");
       await screenshot(peer, args[0]!, args[1], json ?? false);
