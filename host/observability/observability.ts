@@ -122,7 +122,7 @@ export class Observability {
     log.observe = (entry) => events.add(entry);
     log.info({ controlSocket }, "control socket is open");
     if (!controlSocket.endsWith(CONTROL_ENDING))
-      log.warn(
+      log.info(
         { controlSocket },
         "vringd ls, top and exporter find only sockets whose names end in .control",
       );
