@@ -29,6 +29,17 @@ const TEXT = [
   "",
 ].join("\n");
 
+async function untilReady({ child }: Run): Promise<void> {
+  let log = "";
+  child.stderr!.on("data", (part) => {
+    log += part;
+  });
+  await until(
+    () => log.includes("ready"),
+    () => `the exporter is ready: ${log}`,
+  );
+}
+
 describe("texts of several devices", () => {
   const merged = (...texts: string[]) => {
     const all = new Exposition();
@@ -108,10 +119,7 @@ describe("an exporter", { timeout: 240_000 }, () => {
     run.child.stderr!.on("data", (part) => {
       log += part;
     });
-    await until(
-      () => log.includes("ready"),
-      () => `the exporter is ready: ${log}`,
-    );
+    await untilReady(run);
   });
   after(async () => {
     run.child.kill();
@@ -222,7 +230,7 @@ test("an exporter at a Unix socket asks those that are named, and leaves no sock
   const names = [join(directory, "x.control"), join(directory, "none.control")];
   const run = startToolbox(["exporter", `--listen=unix:${path}`, "--listen-mode=640", ...names]);
   try {
-    await until(() => existsSync(path), "it listens");
+    await untilReady(run);
     assert.equal(statSync(path).mode & 0o777, 0o640);
     const { text } = await ask(path, "GET", "/metrics");
     assert.match(text, /^vringd_up\{device="x"\} 1\nvringd_up\{device="none"\} 0$/m);
