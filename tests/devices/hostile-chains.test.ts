@@ -32,7 +32,7 @@ const LARGE = 1024;
 const SMALL = 16;
 /** Stores of one round: about as long as the daemon takes for what was published. */
 const STORES = 1500;
-const ROUNDS = Number(process.env.VRINGD_TEST_RUNS ?? 8);
+const ROUNDS = Number(process.env.VRINGD_TEST_RUNS ?? 6);
 const KICKS = 3000;
 /** For a queue of which nobody can tell whether the chain was taken. */
 const LOOK_MS = 3;

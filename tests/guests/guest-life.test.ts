@@ -41,7 +41,7 @@ interface Life {
 
 const LIVES: readonly Life[] = [
   { packed: false, queues: 1, kills: [3, 3, 4] },
-  { packed: true, queues: 4, kills: [3, 3, 4] },
+  { packed: true, queues: 4, kills: [2, 1, 2] },
   { packed: false, queues: 4, kills: [1, 0, 1] },
   { packed: true, queues: 1, kills: [1, 0, 1] },
 ];

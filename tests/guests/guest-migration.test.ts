@@ -12,7 +12,7 @@ import { Vringd } from "../support/vringd.ts";
 
 const DISK_SIZE = 32 << 20;
 const MEMORY_MIB = 512;
-const MOVES = 4;
+const MOVES = Number(process.env.VRINGD_TEST_MOVES ?? 2);
 /** On a machine that has much else to do. */
 const LIFE_MS_MAX = 1_800_000;
 

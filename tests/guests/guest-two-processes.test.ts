@@ -13,7 +13,7 @@ import { Vringd } from "../support/vringd.ts";
 
 const DISK_SIZE = 32 << 20;
 const MEMORY_MIB = 512;
-const MOVES = Number(process.env.VRINGD_TEST_MOVES ?? 4);
+const MOVES = Number(process.env.VRINGD_TEST_MOVES ?? 2);
 const LIFE_MS_MAX = 1_800_000;
 /** So slow that a migration does not end by itself, in bytes a second. */
 const TOO_SLOW = 1 << 20;
