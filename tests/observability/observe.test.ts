@@ -125,7 +125,7 @@ describe("the toolbox and a running daemon", { timeout: 240_000 }, () => {
   test("ctl lists the commands of a disk, and refuses others", async () => {
     const { status, stdout } = await run(["ctl", socket, "commands"]);
     assert.equal(status, 0);
-    assert.match(stdout, /^resize .*\nlimits .*\n$/);
+    assert.match(stdout, /^resize .*\nlimits .*\nbackup .*\n$/);
     const { status: refused, stderr } = await run(["ctl", socket, "dance"]);
     assert.equal(refused, 1);
     assert.match(stderr, /^vringd: [^\n]*there is no command "dance"[^\n]*\n$/);
