@@ -83,11 +83,14 @@ test("the predecessor is killed when it has handed over all, and was not told ye
     await run.under(async () => {
       const [before] = [upgraded.pid];
       const answer = upgraded.upgrade(binary).catch((error: Error) => error);
+      // A child that has not begun its program yet has whatever its parent has.
+      const parent = commandOf(before);
       const successor = await until(
-        () => childrenOf(before).find((pid) => isMapped(pid)),
-        "the successor has all",
+        () => childrenOf(before).find((pid) => commandOf(pid) !== parent),
+        "a successor starts",
         120_000,
       );
+      await until(() => hasInflight(successor), "the successor has all", 120_000);
       process.kill(before, "SIGKILL");
       assert.ok((await answer) instanceof Error);
       upgraded.adopt(successor);
@@ -113,8 +116,12 @@ test("the successor is killed when it has taken over, as any daemon may be", asy
   await upgraded.stop();
 });
 
-/** Whether it has mapped a front-end's memory. */
-function isMapped(pid: number): boolean {
+function commandOf(pid: number): string {
+  return readFileSync(`/proc/${pid}/cmdline`, "latin1");
+}
+
+/** Whether it has the last descriptor that a front-end has sent. */
+function hasInflight(pid: number): boolean {
   try {
     const names = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
     return names.some((name) => name.startsWith("/memfd:vringd-inflight"));
