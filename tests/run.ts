@@ -46,8 +46,9 @@ const SAME_ON_EVERY_NODE = [
   ...["crash", "model", "mutants", "hostile-chains", "device-fuzz"],
   // What becomes of a cluster; "rbd" itself calls its library.
   "rbd-",
-  // What the checkout says of itself.
+  // What the checkout says of itself, what only its developers run, and what is other programs' to read.
   ...["security", "messages", "planted", "skips", "abi", "split-read", "manual", "systemd", "schemas"],
+  ...["site", "readme", "project", "bench", "alert-rules", "backends-debian"],
 ];
 
 const { values, positionals: parts } = parseArgs({

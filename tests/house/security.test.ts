@@ -11,7 +11,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const cases = [...readFileSync(`${root}SECURITY.md`, "utf8").matchAll(/\| `([\w.-]+)`: (.+) \|$/gm)];
 
 /** Each test of a file that is no suite, by its full name, as the runner would come to it. */
-type Found = { name: string; never: boolean };
+type Found = { file: string; name: string; never: boolean };
 
 /**
  * Loaded in place of node:test: keeps the name of each test and whether it is always left out, enters suites, and runs nothing.
@@ -39,7 +39,7 @@ export function describe(...args) {
 }
 export function test(...args) {
   const { name, options, body } = read(args);
-  found.push({ name: [...names, name].join(" "), never: isNever(options, body) });
+  found.push({ file: globalThis.file, name: [...names, name].join(" "), never: isNever(options, body) });
   return Promise.resolve();
 }
 const nothing = () => {};
@@ -56,13 +56,18 @@ import { createRequire } from "node:module";
 const require = createRequire(import.meta.url);
 `;
 
-/** The tests of a built file: what is put together from parts has its whole name there, and what stands in a comment is none. */
-function testsOf(file: string, collector: string): Found[] {
-  const built = join(root, "build/tests", file.replace(/\.ts$/, ".mjs"));
+/** The tests of built files: what is put together from parts has its whole name there, and what stands in a comment is none. */
+function testsOf(files: readonly string[], directory: string): Found[] {
+  const collector = join(directory, "collector.mjs");
+  writeFileSync(collector, COLLECTOR);
   const hooks = `export const resolve = (specifier, context, next) => specifier === "node:test"
     ? { url: ${JSON.stringify(pathToFileURL(collector).href)}, shortCircuit: true } : next(specifier, context);`;
   const register = `import { register } from "node:module";
     register("data:text/javascript," + encodeURIComponent(${JSON.stringify(hooks)}));`;
+  const built = files.map((file) => {
+    const path = join(root, "build/tests", file.replace(/\.ts$/, ".mjs"));
+    return [file, pathToFileURL(path).href];
+  });
   const { status, output, stderr } = spawnSync(
     process.execPath,
     [
@@ -70,11 +75,18 @@ function testsOf(file: string, collector: string): Found[] {
       `data:text/javascript,${encodeURIComponent(register)}`,
       "--input-type=module",
       "-e",
-      `await import(${JSON.stringify(pathToFileURL(built).href)}); process.exit();`,
+      `for (const [file, url] of ${JSON.stringify(built)}) { globalThis.file = file; await import(url); } process.exit();`,
     ],
-    { cwd: root, encoding: "utf8", stdio: ["ignore", "ignore", "pipe", "pipe"] },
+    // What a file makes as it is loaded goes with the directory.
+    {
+      cwd: root,
+      encoding: "utf8",
+      stdio: ["ignore", "ignore", "pipe", "pipe"],
+      env: { ...process.env, TMPDIR: directory },
+      maxBuffer: 64 << 20,
+    },
   );
-  assert.equal(status, 0, `${file}: ${stderr}`);
+  assert.equal(status, 0, stderr);
   return JSON.parse(output[3]!);
 }
 
@@ -82,12 +94,10 @@ test("every case of SECURITY.md names a test that is run", { timeout: 300_000 },
   assert.ok(cases.length > 30);
   const directory = mkdtempSync(join(tmpdir(), "vringd-test-"));
   try {
-    const collector = join(directory, "collector.mjs");
-    writeFileSync(collector, COLLECTOR);
-    const files = [...new Set(cases.map(([, file]) => file!))];
-    const found = new Map(files.map((file) => [file, testsOf(file, collector)]));
+    const found = testsOf([...new Set(cases.map(([, file]) => file!))], directory);
     const missing = cases.filter(
-      ([, file, words]) => !found.get(file!)!.some(({ name, never }) => !never && name.includes(words!)),
+      ([, file, words]) =>
+        !found.some((each) => each.file === file && !each.never && each.name.includes(words!)),
     );
     assert.deepEqual(
       missing.map(([line]) => line),

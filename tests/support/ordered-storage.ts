@@ -1,11 +1,10 @@
 // Storage whose operations complete one by one, in whatever order the test wants, and what deaths in between leave of it.
-import { lengthOf } from "../../host/storage/buffers.ts";
 import type { ByteStore } from "../../host/storage/file/disk-file.ts";
 
 /** What reaches the medium as a whole. */
-const SECTOR = 512;
+export const SECTOR = 512;
 
-interface Change {
+export interface Change {
   position: number;
   bytes: Uint8Array;
 }
@@ -30,7 +29,7 @@ export class InstantStorage implements ByteStore {
   }
 
   async write(position: number, buffers: readonly Uint8Array[]): Promise<void> {
-    apply(this.contents, { position, bytes: joined(buffers) });
+    apply(this.contents, { position, bytes: Buffer.concat(buffers) });
   }
 
   async punch(position: number, byteLength: number): Promise<void> {
@@ -64,7 +63,7 @@ export class OrderedStorage implements ByteStore {
   }
 
   write(position: number, buffers: readonly Uint8Array[]): Promise<void> {
-    return this.begin(`write of ${this.nameOf(position)}`, { position, bytes: joined(buffers) });
+    return this.begin(`write of ${this.nameOf(position)}`, { position, bytes: Buffer.concat(buffers) });
   }
 
   punch(position: number, byteLength: number): Promise<void> {
@@ -144,7 +143,8 @@ function* subsets(changes: readonly Change[]): Generator<Change[]> {
   }
 }
 
-function halvesOf({ position, bytes }: Change): Change[] {
+/** Of one that is longer than a sector. */
+export function halvesOf({ position, bytes }: Change): Change[] {
   const middle = Math.ceil(bytes.length / SECTOR / 2) * SECTOR;
   return [
     { position, bytes: bytes.subarray(0, middle) },
@@ -158,16 +158,6 @@ function stateOf(before: Uint8Array, changes: readonly Change[]): Uint8Array {
   return state;
 }
 
-function apply(contents: Uint8Array, { position, bytes }: Change): void {
+export function apply(contents: Uint8Array, { position, bytes }: Change): void {
   contents.set(bytes, position);
-}
-
-function joined(buffers: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(lengthOf(buffers));
-  let at = 0;
-  for (const buffer of buffers) {
-    bytes.set(buffer, at);
-    at += buffer.length;
-  }
-  return bytes;
 }

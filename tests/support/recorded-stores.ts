@@ -1,14 +1,6 @@
 // Stores of bytes that note what they are asked, in order, and what a death after any part of that may leave of them.
-import { lengthOf } from "../../host/storage/buffers.ts";
 import type { ByteStore } from "../../host/storage/file/disk-file.ts";
-
-/** What reaches the medium as a whole. */
-const SECTOR = 512;
-
-interface Change {
-  position: number;
-  bytes: Uint8Array;
-}
+import { apply, type Change, halvesOf, InstantStorage, SECTOR } from "./ordered-storage.ts";
 
 interface Step {
   store: string;
@@ -28,15 +20,10 @@ export class RecordedStores {
   }
 
   store(name: string): ByteStore {
+    const visible = new InstantStorage(this.visible[name]!);
     return {
-      read: async (position, buffers) => {
-        let at = position;
-        for (const buffer of buffers) {
-          buffer.set(this.visible[name]!.subarray(at, at + buffer.length));
-          at += buffer.length;
-        }
-      },
-      write: async (position, buffers) => this.change(name, { position, bytes: joined(buffers) }),
+      read: (position, buffers) => visible.read(position, buffers),
+      write: async (position, buffers) => this.change(name, { position, bytes: Buffer.concat(buffers) }),
       punch: async (position, byteLength) =>
         this.change(name, { position, bytes: new Uint8Array(byteLength) }),
       sync: async () => {
@@ -98,38 +85,15 @@ function* variants(steps: readonly Step[]): Generator<Step[]> {
       yield changes.filter((other) => other !== one);
     }
   }
-  for (const one of changes) {
-    for (const half of halvesOf(one)) {
-      yield [half];
-      yield changes.map((other) => (other === one ? half : other));
+  for (const { store, change } of changes) {
+    if (change!.bytes.length <= SECTOR) continue;
+    for (const half of halvesOf(change!)) {
+      yield [{ store, change: half }];
+      yield changes.map((other) => (other.change === change ? { store, change: half } : other));
     }
   }
 }
 
-function halvesOf({ store, change }: Step): Step[] {
-  const { position, bytes } = change!;
-  if (bytes.length <= SECTOR) return [];
-  const middle = Math.ceil(bytes.length / SECTOR / 2) * SECTOR;
-  return [
-    { store, change: { position, bytes: bytes.subarray(0, middle) } },
-    { store, change: { position: position + middle, bytes: bytes.subarray(middle) } },
-  ];
-}
-
 function copyOf(contents: Contents): Contents {
   return Object.fromEntries(Object.entries(contents).map(([name, bytes]) => [name, bytes.slice()]));
-}
-
-function apply(contents: Uint8Array, { position, bytes }: Change): void {
-  contents.set(bytes, position);
-}
-
-function joined(buffers: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(lengthOf(buffers));
-  let at = 0;
-  for (const buffer of buffers) {
-    bytes.set(buffer, at);
-    at += buffer.length;
-  }
-  return bytes;
 }
