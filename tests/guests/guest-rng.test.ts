@@ -45,7 +45,7 @@ function frontEndOf({ socketPath }: Vringd, id = "rng"): string[] {
 }
 
 /** With the daemon's random numbers, and a disk in the daemon's directory unless told otherwise. */
-function guestOf(daemon: Vringd, options: Omit<QemuGuestOptions, "extraArgs" | "modules">): QemuGuestOptions {
+function guestOf(daemon: Vringd, options: Omit<QemuGuestOptions, "extraArgs">): QemuGuestOptions {
   const imagePath = join(daemon.directory, "guest.img");
   writeFileSync(imagePath, "");
   truncateSync(imagePath, DISK_BYTES);
@@ -139,7 +139,13 @@ for (const qemu of QEMUS) {
       await using daemon = await startRng(pipe);
       const { socketPath } = disk;
       await using guest = await startQemuGuest(
-        guestOf(daemon, { qemu, socketPath, script: randomInBackground }),
+        guestOf(daemon, {
+          qemu,
+          socketPath,
+          modules: ["rng_core"],
+          unloadedModules: ["virtio_rng"],
+          script: randomInBackground,
+        }),
       );
       for (const life of ["first", "second"]) {
         if (life === "second") await guest.reset();

@@ -11,7 +11,7 @@ import { Vringd } from "../support/vringd.ts";
 const LIMIT_MS = 900_000;
 limitTests(LIMIT_MS);
 
-const BYTES = Number(process.env.VRINGD_TEST_VSOCK_BYTES ?? 8 << 20);
+const BYTES = Number(process.env.VRINGD_TEST_VSOCK_BYTES ?? 4 << 20);
 const CONNECTIONS = 20;
 const PROGRAMS = ["socat"];
 const CIDS = [7, 8, 9] as const;

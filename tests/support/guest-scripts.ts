@@ -225,11 +225,14 @@ report CENTISECONDS $(($(now) - start))
 }
 
 /**
- * Reads 64 bytes of random numbers in the background, whenever they come, and meanwhile keeps the disk busy in rounds, until "end"
- * comes over the console.
+ * Reads 256 bytes of random numbers in the background, whenever they come, and meanwhile keeps the disk busy in rounds, until "end"
+ * comes over the console. Loads the driver there, too: until Linux 6.2 its registration reads once itself, and waits for the kernel's
+ * own thread if that one reads first (add_early_randomness(), reading_mutex).
  */
 export const randomInBackground = `
 exec 3<&0
+insmod /unloaded/virtio_rng.ko &
+until [ "$(cat /sys/class/misc/hw_random/rng_current)" = virtio_rng.0 ]; do sleep 0.1; done
 dd if=/dev/hwrng bs=64 count=4 iflag=fullblock 2>/dev/null > random &
 reader=$!
 ${roundsOnDemand}
