@@ -592,12 +592,15 @@ bool isEngineIdle() {
   return !engine::hasUnseen() && std::none_of(engine::pending.begin(), engine::pending.end(), isRequest);
 }
 
-/** Once the wait is over that a step has asked for, and no limit refuses anything, a queue that was held back goes on. */
-bool isLate(const std::vector<Queue>& queues) {
+/**
+ * Once the wait is over that a step has asked for, and no limit refuses anything, a queue that was held back goes on: it takes a
+ * chain, or finds a ring that is broken.
+ */
+bool isLate(const std::vector<Queue>& queues, uint32_t outcome) {
   const auto isRefused = [](const Queue& queue) { return queue.isRefused(); };
   const auto isHeld = [](const Queue& queue) { return queue.isHeldBack(); };
   return std::any_of(queues.begin(), queues.end(), isHeld) && std::none_of(queues.begin(), queues.end(), isRefused) &&
-         limits::isWaitOver() && limits::takenCount() == 0 && isEngineIdle();
+         limits::isWaitOver() && limits::takenCount() == 0 && (outcome & STEP_BROKEN) == 0 && isEngineIdle();
 }
 
 void checkWaits(std::vector<Queue>& queues, uint32_t outcome) {
@@ -605,7 +608,7 @@ void checkWaits(std::vector<Queue>& queues, uint32_t outcome) {
   const uint32_t throttleUs = isThrottled ? core::throttleUs() : 0;
   if (isThrottled && (outcome & STEP_WAIT) != 0 && areFollowed(queues) && limits::areSettled()) {
     for (const Queue& queue : queues) queue.checkWait(throttleUs);
-    if (isLate(queues)) fail("a wait for a limit is over, and nothing is taken");
+    if (isLate(queues, outcome)) fail("a wait for a limit is over, and nothing is taken");
   }
   for (Queue& queue : queues) queue.noteRefusal();
   limits::checkWait(isThrottled, throttleUs);
