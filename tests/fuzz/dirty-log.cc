@@ -29,6 +29,7 @@ std::deque<Completion> completions;
 /** Completions that the core has seen, as the ring counts. */
 uint32_t seen;
 uint32_t loadsUntilTaken;
+uint32_t updatesUntilTaken;
 bool wasTaken;
 std::vector<uint32_t> storedWords;
 
@@ -92,7 +93,7 @@ void boot() {
   owed = owedNext = 0;
   completions.clear();
   seen = 0;
-  loadsUntilTaken = 0;
+  loadsUntilTaken = updatesUntilTaken = 0;
   wasTaken = false;
   storedWords.clear();
 }
@@ -119,6 +120,8 @@ void take() {
 
 void takeAfter(uint32_t loads) { loadsUntilTaken = loads; }
 
+void takeAfterUpdate(uint32_t updates) { updatesUntilTaken = updates; }
+
 bool holds(const Span& access) { return isOn && Span{DIRTY_LOG_PTR, DIRTY_LOG_SIZE}.holds(access); }
 
 /** Before a load, and not before a store: an update of the log is one access, of which the store is the second half. */
@@ -129,7 +132,9 @@ void beforeLoad() {
 }
 
 void beforeStore(uint32_t ptr) {
-  if (holds({ptr, 1})) storedWords.push_back(ptr);
+  if (!holds({ptr, 1})) return;
+  storedWords.push_back(ptr);
+  if (updatesUntilTaken != 0 && --updatesUntilTaken == 0) loadsUntilTaken = 1;
 }
 
 void wrote(uint32_t offset, uint32_t length) {
@@ -169,7 +174,7 @@ void afterStep() {
     owed |= completions.front().pages;
     completions.pop_front();
   }
-  loadsUntilTaken = 0;
+  loadsUntilTaken = updatesUntilTaken = 0;
   if (!isOn) return;
   const Pages missing = owed & ~present;
   for (uint32_t page = 0; page < 32; page++) {

@@ -16,6 +16,8 @@ void setOn(bool on);
 void take();
 /** The same while the core is at work: before its so manieth load in the next step. */
 void takeAfter(uint32_t loads);
+/** The same once it has made so many updates of the log, before it does anything else. */
+void takeAfterUpdate(uint32_t updates);
 /** A new process: what was in the kernel's hands is over. */
 void boot();
 

@@ -401,7 +401,8 @@ void Run::changeLog() {
   } else if (kind < 0xc0) {
     dirtylog::take();
   } else {
-    dirtylog::takeAfter(1 + input_.u16() % 512);
+    if (kind < 0xe0) dirtylog::takeAfter(1 + input_.u16() % 512);
+    else dirtylog::takeAfterUpdate(1 + kind % 8);
     step(0, {});
   }
 }

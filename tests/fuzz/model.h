@@ -45,6 +45,10 @@ struct Charge {
   bool isLimited = false;
   bool isRead = false;
   uint64_t bytes = 0;
+
+  bool operator==(const Charge& other) const {
+    return isLimited == other.isLimited && isRead == other.isRead && bytes == other.bytes;
+  }
 };
 
 Charge chargeOf(const Chain& chain);

@@ -308,20 +308,25 @@ void Queue::checkIdle(bool isThrottled) const {
   fail("queue %u: the core sleeps while a chain is available", index);
 }
 
-bool Queue::isRefused() const {
-  if (!isStarted || isStopping || isBroken || isOfChains() || foreseen_.empty() || foreseen_.front().isBroken) return false;
-  return limits::waitFor(chargeOf(foreseen_.front())) != 0;
+Charge Queue::nextCharge() const {
+  if (!isStarted || isStopping || isBroken || isOfChains() || foreseen_.empty() || foreseen_.front().isBroken) return {};
+  return chargeOf(foreseen_.front());
 }
+
+bool Queue::isRefused() const { return limits::waitFor(nextCharge()) != 0; }
 
 bool Queue::isHeldBack() const { return refusedAt_ != 0 && limits::now - refusedAt_ < HOLD_MAX_NS; }
 
+bool Queue::isDue() const { return refused_.isLimited && nextCharge() == refused_ && !isRefused(); }
+
 void Queue::noteRefusal() {
-  if (isRefused()) refusedAt_ = limits::now;
+  refused_ = isRefused() ? nextCharge() : Charge{};
+  if (refused_.isLimited) refusedAt_ = limits::now;
 }
 
 void Queue::checkWait(uint32_t throttleUs) const {
   if (!isRefused()) return;
-  const uint64_t wait = limits::waitFor(chargeOf(foreseen_.front()));
+  const uint64_t wait = limits::waitFor(nextCharge());
   const uint64_t most = std::min(std::max(wait, HOLD_MIN_NS), HOLD_MAX_NS);
   if (uint64_t{throttleUs} * 1000 >= most + 1000) {
     fail("queue %u: a wait of %u us, where the next chain may be taken in %lu ns", index, throttleUs, wait);
@@ -593,14 +598,15 @@ bool isEngineIdle() {
 }
 
 /**
- * Once the wait is over that a step has asked for, and no limit refuses anything, a queue that was held back goes on: it takes a
- * chain, or finds a ring that is broken.
+ * Once the wait is over that a step has asked for, a queue that was held back goes on: it takes a chain, or finds a ring that is
+ * broken. Whose wait it was only the core knows, so that is said where each of them has a chain that no limit refuses any more.
  */
 bool isLate(const std::vector<Queue>& queues, uint32_t outcome) {
-  const auto isRefused = [](const Queue& queue) { return queue.isRefused(); };
+  const bool hasGoneOn = limits::takenCount() != 0 || (outcome & STEP_BROKEN) != 0;
+  if (!limits::isWaitOver() || hasGoneOn || !isEngineIdle()) return false;
   const auto isHeld = [](const Queue& queue) { return queue.isHeldBack(); };
-  return std::any_of(queues.begin(), queues.end(), isHeld) && std::none_of(queues.begin(), queues.end(), isRefused) &&
-         limits::isWaitOver() && limits::takenCount() == 0 && (outcome & STEP_BROKEN) == 0 && isEngineIdle();
+  const auto isDue = [](const Queue& queue) { return !queue.isHeldBack() || queue.isDue(); };
+  return std::any_of(queues.begin(), queues.end(), isHeld) && std::all_of(queues.begin(), queues.end(), isDue);
 }
 
 void checkWaits(std::vector<Queue>& queues, uint32_t outcome) {

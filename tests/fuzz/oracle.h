@@ -53,6 +53,8 @@ class Queue {
   bool isRefused() const;
   bool isHeldBack() const;
   void noteRefusal();
+  /** The last step found its next chain refused; the driver has left that as it was, and no limit refuses it any more. */
+  bool isDue() const;
   /** The wait that was asked for is no longer than that. */
   void checkWait(uint32_t throttleUs) const;
   /** Before a step: whether the driver can see ends that the core has not told. */
@@ -74,6 +76,9 @@ class Queue {
   bool allows(const Span& store) const;
 
  private:
+  /** What limits make of the next chain; not limited: there is none that a limit could refuse. */
+  Charge nextCharge() const;
+
   std::vector<Chain> foreseen_;
   uint32_t base_ = 0;
   uint16_t usedSeen_ = 0;
@@ -81,6 +86,8 @@ class Queue {
   bool hadUsed_ = false;
   /** By the clock of limits: when one has last refused the next chain; 0: never. */
   uint64_t refusedAt_ = 0;
+  /** The chain that the last step found refused; not limited: none. */
+  Charge refused_;
 
   uint32_t positionsBetween(uint32_t from, uint32_t to) const;
   std::vector<uint16_t> usedUnseen() const;

@@ -107,6 +107,11 @@ export const PLANTED_BUGS: Record<string, Patch> = {
     from: "queue.throttledUntil = now + wait;",
     to: "queue.throttledUntil = now + wait * 4;",
   },
+  "a hold that lasts longer than the wait that is told": {
+    file: "io/throttle.ts",
+    from: "queue.throttledUntil = now + wait;",
+    to: "queue.throttledUntil = now + MOST_NS;",
+  },
   "a wait for a limit that is not told": {
     file: "io/throttle.ts",
     from: "queue.throttledUntil = now + wait;\n  tell(wait);",

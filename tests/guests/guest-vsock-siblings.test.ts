@@ -4,14 +4,21 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { limitTests } from "../support/bounded-test.ts";
 import { type GuestProcess, QEMUS, qemuUnavailable, umlUnavailable } from "../support/guest.ts";
-import { ANSWER_MS, ask, startVsockQemu, startVsockUml, VSOCK_PROGRAM } from "../support/guest-vsock.ts";
+import {
+  ANSWER_MS,
+  ask,
+  bytesToMove,
+  LIMIT_MS,
+  startVsockQemu,
+  startVsockUml,
+  VSOCK_PROGRAM,
+} from "../support/guest-vsock.ts";
 import { skipWithout, whyNoProgram } from "../support/skip.ts";
 import { Vringd } from "../support/vringd.ts";
 
-const LIMIT_MS = 900_000;
 limitTests(LIMIT_MS);
 
-const BYTES = Number(process.env.VRINGD_TEST_VSOCK_BYTES ?? 4 << 20);
+const BYTES = bytesToMove(4 << 20);
 const CONNECTIONS = 20;
 const PROGRAMS = ["socat"];
 const CIDS = [7, 8, 9] as const;

@@ -9,7 +9,9 @@ import { type GuestProcess, QEMUS, qemuUnavailable, umlUnavailable } from "../su
 import {
   ANSWER_MS,
   ask,
+  bytesToMove,
   callGuest,
+  LIMIT_MS,
   listenForGuest,
   listenInGuest,
   reachGuest,
@@ -25,11 +27,10 @@ import { skipWithout, whyNoProgram } from "../support/skip.ts";
 import { until } from "../support/until.ts";
 import type { Vringd } from "../support/vringd.ts";
 
-const LIMIT_MS = 900_000;
 limitTests(LIMIT_MS);
 
 /** 1 GiB is 1073741824. */
-const BYTES = Number(process.env.VRINGD_TEST_VSOCK_BYTES ?? 8 << 20);
+const BYTES = bytesToMove(8 << 20);
 const CONNECTIONS = 200;
 const PROGRAMS = ["socat"];
 const AF_VSOCK = 40;

@@ -20,11 +20,21 @@ import { PROGRAM, Vringd, type VringdOptions } from "./vringd.ts";
 export const VSOCK_PROGRAM = [process.execPath, join(dirname(PROGRAM), "vringd-vsock.mjs")];
 export const GUEST_CID = 7;
 const PART_BYTES = 1 << 20;
+const BYTES = process.env.VRINGD_TEST_VSOCK_BYTES;
+/** How much longer the way of many bytes may take: an emulated processor makes them up, and sums them up. */
+const MOVE_MS = (Number(BYTES ?? 0) / 2 ** 20) * 1000;
 /** On a machine that has much else to do. */
-export const ANSWER_MS = 300_000;
+export const ANSWER_MS = 300_000 + MOVE_MS;
+/** Of a test, in which bytes go both ways. */
+export const LIMIT_MS = 900_000 + 2 * MOVE_MS;
 const RETRY_MS = 50;
 /** QEMU's guests have a disk, which this one has no use for. */
 const DISK_BYTES = 16 << 20;
+
+/** How many bytes a test moves, unless VRINGD_TEST_VSOCK_BYTES says it. */
+export function bytesToMove(usual: number): number {
+  return Number(BYTES ?? usual);
+}
 
 export function startVsock(options: VringdOptions = {}): Promise<Vringd> {
   const deviceArgs = (directory: string) => [
