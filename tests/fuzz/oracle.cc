@@ -320,12 +320,16 @@ bool Queue::isHeldBack() const { return refusedAt_ != 0 && limits::now - refused
 bool Queue::isDue() const { return refused_.isLimited && nextCharge() == refused_ && !isRefused(); }
 
 void Queue::noteRefusal() {
-  refused_ = isRefused() ? nextCharge() : Charge{};
+  const Charge refused = isRefused() ? nextCharge() : Charge{};
+  if (!(refused == refused_)) refusedSince_ = limits::now;
+  refused_ = refused;
   if (refused_.isLimited) refusedAt_ = limits::now;
 }
 
 void Queue::checkWait(uint32_t throttleUs) const {
-  if (!isRefused()) return;
+  // A hold that began for another chain lasts as long as that wanted.
+  const bool isSame = nextCharge() == refused_ && limits::now - refusedSince_ >= HOLD_MAX_NS;
+  if (!isRefused() || !isSame) return;
   const uint64_t wait = limits::waitFor(nextCharge());
   const uint64_t most = std::min(std::max(wait, HOLD_MIN_NS), HOLD_MAX_NS);
   if (uint64_t{throttleUs} * 1000 >= most + 1000) {

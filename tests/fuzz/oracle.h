@@ -86,8 +86,9 @@ class Queue {
   bool hadUsed_ = false;
   /** By the clock of limits: when one has last refused the next chain; 0: never. */
   uint64_t refusedAt_ = 0;
-  /** The chain that the last step found refused; not limited: none. */
+  /** The chain that the last step found refused, and since when it has been that; not limited: none. */
   Charge refused_;
+  uint64_t refusedSince_ = 0;
 
   uint32_t positionsBetween(uint32_t from, uint32_t to) const;
   std::vector<uint16_t> usedUnseen() const;
