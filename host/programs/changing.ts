@@ -47,26 +47,27 @@ export class Changing implements MemberList {
   async add(asked: unknown): Promise<MemberStatus> {
     const choice = this.read(asked);
     const { name, logFields } = choice.member!;
-    const served = await refusing(
-      409,
-      this.devices.add(choice, (each) => this.show(each)),
-    );
+    const adding = this.devices.add(choice, (served) => this.show(served));
+    const served = await refusing(409, adding);
+    const status = statusOf(this.listed(name));
     this.log.info(logFields, "a device is added");
     tellReady(served);
     await this.parts().standby?.renew();
-    return statusOf(this.devices.list().find(({ member }) => member.name === name)!);
+    return status;
   }
 
   async remove(name: string, isForced: boolean): Promise<void> {
-    const { observability } = this.parts();
-    await refusing(
-      409,
-      this.devices.remove(name, isForced, (served) => {
-        observability.remove(served);
-        this.log.info(served.member!.logFields, "a device is removed");
-      }),
-    );
-    await this.parts().standby?.renew();
+    const { observability, standby } = this.parts();
+    const { logFields } = this.listed(name).member;
+    const removing = this.devices.remove(name, isForced, (served) => observability.remove(served));
+    await refusing(409, removing);
+    this.log.info(logFields, "a device is removed");
+    await standby?.renew();
+  }
+
+  /** It is there. */
+  private listed(name: string): ListedMember {
+    return this.devices.list().find(({ member }) => member.name === name)!;
   }
 
   private read(asked: unknown): DeviceChoice {

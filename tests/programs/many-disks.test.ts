@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { chmodSync, existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { DISKS } from "../../host/devices/block/disks/words.ts";
 import { limitTests } from "../support/bounded-test.ts";
 import { footprint, holdsNoMore, SMALL_HEAP } from "../support/footprint.ts";
@@ -13,17 +14,29 @@ import { askAsNobody } from "../support/other-user.ts";
 import { rawSplitRing } from "../support/raw-ring.ts";
 import { Manager } from "../support/service-manager.ts";
 import { skipWithout } from "../support/skip.ts";
-import { toolbox } from "../support/toolbox.ts";
+import { startToolbox, toolbox } from "../support/toolbox.ts";
 import { until } from "../support/until.ts";
+import type { Vringd } from "../support/vringd.ts";
 
 limitTests(300_000);
 
 const SECTOR = 512;
 const ROUNDS = 20;
+const QUIET_MS = 200;
 
 async function errorOf(reply: Promise<{ status: number; text: string }>): Promise<[number, string]> {
   const { status, text } = await reply;
   return [status, JSON.parse(text).error];
+}
+
+/** Connections of whoever has asked are closed a little later than the answer is there. */
+async function isQuiet(daemon: Vringd): Promise<void> {
+  const descriptors = () => daemon.procEntries("fd").length;
+  await until(async () => {
+    const before = descriptors();
+    await sleep(QUIET_MS);
+    return descriptors() === before;
+  }, "descriptors come and go no more");
 }
 
 describe("two disks of a file", () => {
@@ -207,6 +220,20 @@ describe("a disk that is added", () => {
     assert.equal((await disks.add(disk)).status, 201);
   });
 
+  test("is added once, whoever asks at the same time; others are added beside it", async () => {
+    await using disks = await ManyDisks.start(["web"]);
+    const [db, mail] = [disks.disk("db"), disks.disk("mail")];
+    const replies = await Promise.all([disks.add(db), disks.add(db), disks.add(mail)]);
+    assert.deepEqual(replies.map(({ status }) => status).sort(), [201, 201, 409]);
+    const removals = await Promise.all([disks.remove("db"), disks.remove("db"), disks.remove("mail")]);
+    const statuses = removals.map(({ status }) => status).sort();
+    assert.ok(statuses[0] === 200 && statuses[1] === 200 && statuses[2]! >= 404, String(statuses));
+    assert.deepEqual(
+      (await disks.list()).map(({ name }) => name),
+      ["web"],
+    );
+  });
+
   test("is refused by a body that is no JSON", async () => {
     await using disks = await ManyDisks.start([]);
     const reply = ask(disks.control, "POST", "/v1/disks", "{");
@@ -269,9 +296,10 @@ describe("a disk that is removed", () => {
     };
     // What is loaded once stays.
     await round();
+    await isQuiet(daemon);
     const clean = footprint(daemon);
     for (let i = 0; i < ROUNDS; i++) await round();
-    await until(() => daemon.procEntries("fd").length <= clean.fds, "descriptors are closed");
+    await isQuiet(daemon);
     holdsNoMore(daemon, clean);
   });
 });
@@ -348,6 +376,18 @@ describe("tools", () => {
       looks.map(({ device }: { device: string }) => device),
       ["vms-db", "vms-web"],
     );
+    const listen = join(disks.directory, "exporter");
+    const exporter = startToolbox(["exporter", `--listen=unix:${listen}`], { env: runtime });
+    await until(() => existsSync(listen), "the exporter listens");
+    const { text } = await ask(listen, "GET", "/metrics");
+    exporter.child.kill();
+    const up = [...text.matchAll(/^vringd_up\{device="(vms.*)"\} (.)$/gm)].map(([, device, isUp]) => [
+      device,
+      isUp,
+    ]);
+    assert.deepEqual(up, [["vms-db", "1"], ["vms-web", "1"]]); // biome-ignore format: a pair each
+    assert.equal([...text.matchAll(/^vringd_blk_front_end_connected\{device="vms-web"/gm)].length, 1);
+    await exporter.done;
   });
 });
 
