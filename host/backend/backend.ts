@@ -258,7 +258,7 @@ export class Backend {
     await this.workers.close();
   }
 
-  /** When the device is closed, too. */
+  /** When the device is closed, too, and nobody asks any more what it has done. */
   releaseMemory(): void {
     this.memory.linear.release();
   }

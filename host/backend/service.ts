@@ -142,7 +142,6 @@ export class Service {
       this.frontEnds.close();
       await this.backend.device.close?.();
     }
-    this.backend.releaseMemory();
   }
 
   /** Whoever comes, two at a time, until stopped. `tell`: what the service is doing, for a service manager. */

@@ -188,18 +188,17 @@ export class ServedSet {
       return served;
     } catch (error) {
       this.places.delete(place);
-      await place.served?.service.close();
+      if (place.served) await closeForGood(place.served);
       throw error;
     }
   }
 
   private async removeAt(place: Place, hide: (served: Served) => void): Promise<void> {
-    const { service, log } = place.served!;
+    const served = place.served!;
     place.ending.abort();
-    hide(place.served!);
+    hide(served);
     await place.run;
-    await service.close();
-    log.flush();
+    await closeForGood(served);
     this.places.delete(place);
     this.count(0);
   }
@@ -218,4 +217,11 @@ export class ServedSet {
     await Promise.allSettled([...this.places].map(({ change }) => change));
     await this.untilAllHaveEnded();
   }
+}
+
+/** What it has counted goes with its memory. */
+async function closeForGood({ service, log }: Served): Promise<void> {
+  await service.close();
+  service.backend.releaseMemory();
+  log.flush();
 }
