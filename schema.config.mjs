@@ -7,6 +7,9 @@ import { compile } from "json-schema-to-typescript";
 const description = readSchema("backend-description.schema.json");
 const capabilities = readSchema("backend-capabilities.schema.json");
 const guests = readSchema("vsock-guests.schema.json");
+const disks = readSchema("blk-disks.schema.json");
+/** Each disk is checked for itself, in a file and where one is added: code for both would be twice as long. */
+const diskList = { ...disks, $id: "disk-list", properties: { disks: { type: "array" } }, $defs: {} };
 
 mkdirSync("build", { recursive: true });
 writeFileSync("build/schemas.js", validators());
@@ -18,7 +21,7 @@ function readSchema(name) {
 
 function validators() {
   const ajv = new Ajv2020({
-    schemas: [description, capabilities, guests],
+    schemas: [description, capabilities, guests, disks, diskList],
     allErrors: true,
     verbose: true,
     code: { source: true, esm: true },
@@ -27,6 +30,8 @@ function validators() {
     validateDescription: description.$id,
     validateCapabilities: capabilities.$id,
     validateGuests: guests.$id,
+    validateDiskList: "disk-list",
+    validateDisk: `${disks.$id}#/$defs/disk`,
   });
 }
 
@@ -37,6 +42,7 @@ async function types() {
     // What it refers to has been declared with the other.
     await compile(capabilities, "", { ...options, declareExternallyReferenced: false }),
     await compile(guests, "", options),
+    await compile(disks, "", options),
     `
 export interface SchemaError {
   instancePath: string;
@@ -52,6 +58,9 @@ export interface Validator {
 export const validateDescription: Validator;
 export const validateCapabilities: Validator;
 export const validateGuests: Validator;
+/** Of a file of disks, all but the disks. */
+export const validateDiskList: Validator;
+export const validateDisk: Validator;
 `,
   ].join("\n");
 }

@@ -53,7 +53,7 @@ export class Backend {
     readonly device: AnyDevice,
     readonly workers: Workers,
     readonly events: EventEmitter<BackendEvents>,
-    memory: GuestMemory,
+    private readonly memory: GuestMemory,
     inflight: InflightRegion,
     private readonly packed: boolean,
     private readonly log: Log,
@@ -256,5 +256,10 @@ export class Backend {
   /** Ends the workers; the device stays open. */
   async close(): Promise<void> {
     await this.workers.close();
+  }
+
+  /** When the device is closed, too, and nobody asks any more what it has done. */
+  releaseMemory(): void {
+    this.memory.linear.release();
   }
 }

@@ -26,9 +26,9 @@ function collect<T>(read: ValueReader<T>): (text: string, before: T[] | undefine
 
 /** Throws UsageError if one is missing without which nothing can be done. */
 export function valuesOf<T extends OptionTable>(table: T, given: Record<string, unknown>): ValuesOf<T> {
-  const entries = Object.entries(table).map(([name, { required, default: standard }]) => {
+  const entries = Object.entries(table).map(([name, { required, unless = name, default: standard }]) => {
     const value = given[name] ?? negated(name, given);
-    if (required !== undefined && value === undefined)
+    if (required !== undefined && value === undefined && given[unless] === undefined)
       throw new UsageError(`${flagOf(name)} is missing: ${required}`);
     return [name, value ?? standard];
   });

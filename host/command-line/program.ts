@@ -12,12 +12,15 @@ const HELP_WIDTH = 80;
 
 /** Refuses a second value for an option that has one: the first would be dropped without a word. */
 class StrictCommand extends Command {
+  arePassed: (args: readonly string[]) => boolean = () => false;
+
   override createCommand(name?: string): Command {
     return new StrictCommand(name);
   }
 
   /** Without its value, with which it would be like no other. */
   unknownOption(flag: string): void {
+    if (this.arePassed(this.args)) return;
     (Command.prototype as unknown as { unknownOption(flag: string): void }).unknownOption.call(
       this,
       flag.replace(/=.*/s, ""),
@@ -47,6 +50,11 @@ export function newProgram(name: string): Command {
       .configureHelp({ subcommandTerm: (subcommand) => subcommand.name() })
       .configureOutput({ outputError: () => {}, getOutHelpWidth: () => HELP_WIDTH })
   );
+}
+
+/** Options that a command doesn't know are arguments of it, where its arguments are such that something else reads them. */
+export function passOptions(command: Command, arePassed: (args: readonly string[]) => boolean): void {
+  (command as StrictCommand).arePassed = arePassed;
 }
 
 /** Reads an option's value, and can say what it accepts: to manual pages and shells. */

@@ -2,6 +2,7 @@
 // program beside these is the same for all devices (host/programs).
 import type { BackendCapabilities } from "../../build/schemas.js";
 import type { OptionTable, ValuesOf } from "../options/option.ts";
+import type { OptionType } from "../options/types.ts";
 import type { Log } from "../process/log.ts";
 import type { AnyDevice } from "./engine-device.ts";
 
@@ -15,15 +16,42 @@ export interface DeviceProgram<T extends OptionTable = OptionTable> {
   readonly options: T;
   /** Left out: a probe takes no device for one of this type. */
   readonly traits?: DeviceTraits;
-  /** Left out, or undefined: there is one device, which open() makes. Throws UsageError, and StartError. */
-  members?(values: ValuesOf<T>): Promise<readonly Member[] | undefined>;
+  /**
+   * Left out, or undefined: there is one device, which open() makes. `asked`: of a predecessor in whose place this process will be, its
+   * members as they are by now (Member.asked), whatever the options name. Throws UsageError, and StartError.
+   */
+  members?(values: ValuesOf<T>, asked: readonly unknown[] | undefined): Promise<Members | undefined>;
+  /** What a member that is added may be given. */
+  readonly memberOptions?: OptionTable;
+  /** Checks files that options name, by the property which such a file has at its top. Throws StartError. */
+  readonly files?: Readonly<Record<string, (path: string) => Promise<void>>>;
   /** Whether a process is to be kept that serves as soon as this one has died. Left out: never. */
   standsBy?(values: ValuesOf<T>): boolean;
   /** Makes the device. Throws StartError; what it has opened is closed by the device's close(). */
   open(values: ValuesOf<T>, context: OpenContext): Promise<AnyDevice>;
 }
 
-/** One of several devices that a process serves, each at an entrance of its own. */
+/** Several devices that a process serves, each at an entrance of its own. */
+export interface Members {
+  /** From the start. */
+  readonly first: readonly Member[];
+  /** Left out: they are the same until the process ends. */
+  readonly changes?: MemberChanges;
+}
+
+/** Members come and go while the process runs. */
+export interface MemberChanges extends MemberWords {
+  /** Whom somebody asks for. Throws StartError, which says what is wrong with that. */
+  read(asked: unknown): Member;
+}
+
+/** What members are called in sentences and in paths of the control socket, and how many there may be. */
+export interface MemberWords {
+  readonly one: string;
+  readonly many: string;
+  readonly most: number;
+}
+
 export interface Member {
   /** Behind the names of control sockets, such as "4". */
   readonly name: string;
@@ -31,8 +59,28 @@ export interface Member {
   readonly labels: Readonly<Record<string, string>>;
   readonly logFields: Readonly<Record<string, unknown>>;
   readonly socketPath: string;
+  /** As it was asked for, for a successor. Left out: its options say the same there. */
+  readonly asked?: unknown;
+  /** What a list has of it, beside its name and its socket. */
+  readonly shown?: Readonly<Record<string, string>>;
+  readonly uses?: readonly Use[];
   open(context: OpenContext): Promise<AnyDevice>;
 }
+
+/** Something of which two members can't both be the user, unless both only read it. */
+export interface Use {
+  readonly path: string;
+  readonly isRead: boolean;
+}
+
+const MEMBER_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/;
+
+/** It is a part of file names and of paths of the control socket. */
+export const memberName: OptionType<string> = {
+  takes: "a name of letters, digits, and . _ - behind the first, up to 63",
+  read: (text) => (memberName.accepts(text) ? text : undefined),
+  accepts: (value): value is string => typeof value === "string" && MEMBER_NAME.test(value),
+};
 
 /** What can be seen of a device from outside: nothing in the protocol names its type. */
 export interface DeviceTraits {

@@ -18,14 +18,19 @@ const SHOWN_LENGTH = 40;
 export function checkJson<T>(bytes: Uint8Array, validate: Validator): Checked<T> {
   const parsed = parse(bytes);
   if ("fault" in parsed) return { faults: [parsed.fault], warnings: [] };
-  if (validate(parsed.value)) return { value: parsed.value as T, faults: [], warnings: [] };
+  return checkValue<T>(parsed.value, validate);
+}
+
+/** The same of what was read before. `place`: where in the whole it lies, as a JSON pointer. */
+export function checkValue<T>(value: unknown, validate: Validator, place = ""): Checked<T> {
+  if (validate(value)) return { value: value as T, faults: [], warnings: [] };
   const faults = new Set<string>();
   const warnings = new Set<string>();
   for (const error of validate.errors ?? []) {
-    if (!isEcho(error)) (isTolerable(error) ? warnings : faults).add(sentence(error));
+    if (!isEcho(error)) (isTolerable(error) ? warnings : faults).add(sentence(error, place));
   }
   const checked = { faults: [...faults], warnings: [...warnings] };
-  return faults.size === 0 ? { ...checked, value: parsed.value as T } : checked;
+  return faults.size === 0 ? { ...checked, value: value as T } : checked;
 }
 
 function parse(bytes: Uint8Array): { value: unknown } | { fault: string } {
@@ -56,13 +61,16 @@ function isUnknownFeature({ keyword, instancePath }: SchemaError): boolean {
   return keyword === "enum" && instancePath.startsWith("/features/");
 }
 
-function sentence(error: SchemaError): string {
-  const { keyword, instancePath, params, data, message } = error;
-  const place = instancePath === "" ? "the whole" : `"${instancePath.slice(1).replaceAll("/", " ")}"`;
+function sentence(error: SchemaError, before: string): string {
+  const { keyword, params, data, message } = error;
+  const instancePath = before + error.instancePath;
+  const path = `"${instancePath.slice(1).replaceAll("/", " ")}"`;
+  const place = instancePath === "" ? "the whole" : path;
+  const within = instancePath === "" ? "" : ` in ${path}`;
   const choices = params.allowedValues?.join(", ");
   switch (keyword) {
     case "required":
-      return `"${params.missingProperty}" is missing; add it`;
+      return `"${params.missingProperty}" is missing${within}; add it`;
     case "type":
       return `${place} must be ${article(params.type!)}, not ${kindOf(data)}`;
     case "enum":
@@ -70,7 +78,7 @@ function sentence(error: SchemaError): string {
         return `the schema has no feature ${shown(data)} for this type, only ${choices}`;
       return `${place} must be one of ${choices}; it is ${shown(data)}`;
     case "additionalProperties":
-      return `the schema has no member ${shown(params.additionalProperty)}; see whether it is spelt right`;
+      return `the schema has no member ${shown(params.additionalProperty)}${within}; see whether it is spelt right`;
     default:
       if (params.pattern !== ABSOLUTE) return `${place} ${message}; it is ${shown(data)}`;
       return `${place} must be an absolute path; it is ${shown(data)}`;

@@ -34,15 +34,26 @@ export class LinearMemory {
   readonly view = new DataView(this.wasm.buffer);
 
   /** Everything that is not mapped here, or as guest memory later, faults on access: in the core that is a trap. */
-  constructor(workerCount: number) {
+  constructor(private readonly workerCount: number) {
     reserveAt(this.hostAddress, MEMORY_PAGES * WASM_PAGE_SIZE);
-    allocateAt(this.hostAddress + WASM_PAGE_SIZE, HEAD_END - WASM_PAGE_SIZE);
-    allocateAt(this.hostAddress + ZEROES_PTR, ZEROES_SIZE, { readOnly: true });
-    allocateAt(this.hostAddress + workerPtrOf(0), workerPtrOf(workerCount) - workerPtrOf(0));
+    this.allocate();
+  }
+
+  /** Gives back what was stored here, long before the addresses go as garbage. Whoever still reads a count reads 0. */
+  release(): void {
+    this.clearGuest();
+    this.allocate();
   }
 
   /** Takes back what was mapped of guest memory. */
   clearGuest(): void {
     reserveAt(this.hostAddress + GUEST_PTR, MEMORY_PAGES * WASM_PAGE_SIZE - GUEST_PTR);
+  }
+
+  private allocate(): void {
+    const workers = workerPtrOf(0);
+    allocateAt(this.hostAddress + WASM_PAGE_SIZE, HEAD_END - WASM_PAGE_SIZE);
+    allocateAt(this.hostAddress + ZEROES_PTR, ZEROES_SIZE, { readOnly: true });
+    allocateAt(this.hostAddress + workers, workerPtrOf(this.workerCount) - workers);
   }
 }

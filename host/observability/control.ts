@@ -1,18 +1,17 @@
-// What the control socket answers. Described in schema/control.openapi.json, which it gives away itself.
-import openapi from "../../schema/control.openapi.json" with { type: "json" };
-import { LOG_LEVELS, type LogLevel } from "../process/log.ts";
+// What the control socket of a device answers. Described in schema/control.openapi.json, which it gives away itself.
 import type { LimitedLog } from "../process/log-limiter.ts";
 import type { Attention } from "./attention.ts";
+import { commonRoutes, parse } from "./common-routes.ts";
 import { listCommands, runCommand } from "./device-commands.ts";
 import type { Events } from "./events.ts";
-import { json, RequestError, type Routes } from "./http-server.ts";
+import { json, type Routes } from "./http-server.ts";
 import type { Metrics } from "./metrics.ts";
 import { Screens } from "./screens.ts";
 import { statsOf } from "./stats.ts";
 import { statusOf } from "./status.ts";
 import type { Subject } from "./subject.ts";
 import type { Terminals } from "./terminals.ts";
-import { type Upgrader, upgradeBy } from "./upgrader.ts";
+import type { Upgrader } from "./upgrader.ts";
 import { WatchedScreens } from "./watched-screens.ts";
 
 /** Where a connection becomes a terminal. */
@@ -45,11 +44,7 @@ export function controlRoutes(
         return json(statsOf(subject, wasTimed));
       },
     },
-    "/v1/events": {
-      GET: (_, headers) => ({ begin: events.listener(headers["last-event-id"]) }),
-    },
     "/v1/metrics": { GET: () => metrics.answer() },
-    "/v1/openapi.json": { GET: () => json(openapi) },
     "/v1/commands": {
       GET: () => json(listCommands(commands())),
       POST: async (body) => json(await runCommand(commands(), parse(body))),
@@ -68,35 +63,6 @@ export function controlRoutes(
         return since === null ? pictures.picture(screen) : watched.changes(screen, since);
       },
     },
-    "/v1/log-level": {
-      PUT: (body) => {
-        const level = levelIn(body);
-        log.info({ to: level }, "log level changed");
-        log.level = level;
-        return json({ level });
-      },
-    },
-    "/v1/upgrade": { POST: (body) => upgradeBy(upgrade, parse(body)) },
-    "/v1/quit": {
-      POST: () => {
-        log.info("told to quit");
-        return { ...json({ message: "stopping" }, 202), afterwards: quit };
-      },
-    },
+    ...commonRoutes({ events, log, quit, upgrade }),
   };
-}
-
-function levelIn(body: string): LogLevel {
-  const value = parse(body);
-  const { level, ...others } = (value ?? {}) as { level?: unknown };
-  if (LOG_LEVELS.includes(level as LogLevel) && Object.keys(others).length === 0) return level as LogLevel;
-  throw new RequestError(400, `the body must be {"level": one of ${LOG_LEVELS.join(", ")}}`);
-}
-
-function parse(body: string): unknown {
-  try {
-    return JSON.parse(body);
-  } catch {
-    return undefined;
-  }
 }

@@ -43,6 +43,8 @@ const NAMES: Record<string, readonly string[]> = {
   upgrading: ["a successor starts"],
   upgraded: ["a successor serves"],
   "upgrade-failed": ["the upgrade failed"],
+  "device-added": ["a device is added"],
+  "device-removed": ["a device is removed"],
   ready: ["ready"],
   stopping: ["stopping"],
 };

@@ -23,12 +23,16 @@ export interface Stream {
   begin: (response: ServerResponse) => void;
 }
 
-/** `last`: what the path has where the route's path ends in a name in braces. `query`: what the address has behind its path. */
+/**
+ * `last`: what the path has where the route's path ends in a name in braces. `query`: what the address has behind its path. `client`: the
+ * connection that the request has come by.
+ */
 export type Handler = (
   body: string,
   headers: IncomingHttpHeaders,
   last: string,
   query: URLSearchParams,
+  client: Socket,
 ) => Answer | Stream | Promise<Answer>;
 
 /** By path, then by method. */
@@ -178,7 +182,7 @@ async function handle(routes: Routes, request: IncomingMessage): Promise<Answer 
   // From here on the client waits for us, and not we for it.
   request.socket.setTimeout(0);
   try {
-    return await handler(body, request.headers, last, queryOf(request.url!));
+    return await handler(body, request.headers, last, queryOf(request.url!), request.socket);
   } finally {
     request.socket.setTimeout(IDLE_MS);
   }

@@ -6,7 +6,7 @@ import type { DeviceGauge } from "../devices/device.ts";
 import type { WorkerStatistics } from "../workers/statistics.ts";
 import { DurationHistogram, opOf } from "./duration-histogram.ts";
 import type { Answer } from "./http-server.ts";
-import { ResidentMemory } from "./resident-memory.ts";
+import type { ResidentMemory } from "./resident-memory.ts";
 import type { Subject } from "./subject.ts";
 
 const LABELS = ["queue", "op", "worker", "result"];
@@ -16,15 +16,16 @@ type Series = [labels: Labels, value: number][];
 
 export class Metrics {
   private readonly registry = new Registry();
-  private readonly memory = new ResidentMemory();
   private readonly labelNames: string[];
 
-  /** Of all these devices of the process. `look`: somebody looks. */
+  /** Of all these devices of the process. `program`: its name. `look`: somebody looks. */
   constructor(
+    private readonly program: string,
     private readonly subjects: readonly Subject[],
+    private readonly memory: ResidentMemory,
     private readonly look: () => void,
   ) {
-    this.labelNames = [...LABELS, ...Object.keys(subjects[0]!.labels ?? {})];
+    this.labelNames = [...LABELS, ...namesIn(subjects.map(({ labels }) => labels))];
     this.addDevice();
     this.addQueues();
     this.addWorkers();
@@ -37,29 +38,27 @@ export class Metrics {
     return { status: 200, contentType: this.registry.contentType, body };
   }
 
-  close(): void {
-    this.memory.close();
-  }
-
   private addDevice(): void {
     this.gauge(
       "info",
       "What runs here, in its labels; always 1.",
       this.ofEach((subject) => [[infoOf(subject), 1]]),
-      Object.keys({ ...infoOf(this.subjects[0]!), ...this.subjects[0]!.labels }),
+      namesIn(this.subjects.flatMap((subject) => [infoOf(subject), subject.labels])),
     );
-    for (const [at, { name, help }] of gaugesOf(this.subjects[0]!).entries())
+    // Two devices of a kind may have different ones, as disks on different storage have.
+    const gauges = new Map(this.subjects.flatMap(gaugesOf).map((gauge) => [gauge.name, gauge.help]));
+    for (const [name, help] of gauges)
       this.gauge(
         name,
         help,
-        this.ofEach((subject) => [[{}, gaugesOf(subject)[at]!.value]]),
+        this.ofEach((subject) => valuesOf(subject, name)),
       );
     this.gauge(
       "front_end_connected",
       "Whether a front-end is connected.",
       this.ofEach(({ backend }) => [[{}, Number(backend.frontEnds.length > 0)]]),
     );
-    if (this.subjects[0]!.standby)
+    if (this.subjects.some(({ standby }) => standby))
       this.gauge(
         "standby_ready",
         "Whether a standby would take over if this process died.",
@@ -199,7 +198,7 @@ export class Metrics {
 
   /** Below the program's name, except for what all programs have. */
   private fullName(name: string): string {
-    return name.startsWith("process_") ? name : `${this.subjects[0]!.name.replaceAll("-", "_")}_${name}`;
+    return name.startsWith("process_") ? name : `${this.program.replaceAll("-", "_")}_${name}`;
   }
 }
 
@@ -210,6 +209,15 @@ function infoOf({ backend }: Subject): Record<string, string> {
 
 function gaugesOf({ backend }: Subject): readonly DeviceGauge[] {
   return backend.device.facts?.gauges ?? [];
+}
+
+function valuesOf(subject: Subject, gauge: string): Series {
+  return gaugesOf(subject).flatMap(({ name, value }) => (name === gauge ? [[{}, value]] : []));
+}
+
+/** Each once. */
+function namesIn(labels: readonly (Readonly<Record<string, string>> | undefined)[]): string[] {
+  return [...new Set(labels.flatMap((each) => Object.keys(each ?? {})))];
 }
 
 /** Those that are there for a guest, or were. */

@@ -1,66 +1,55 @@
 // All that lets others look at a running daemon, opened and closed as one. Loaded only if somebody may look.
-import type { Server } from "node:http";
-import { Descriptor } from "../linux/descriptor.ts";
-import { choice } from "../process/choices.ts";
-import { CONTROL_ENDING, makeControlDirectory } from "../process/control-directories.ts";
+import type { Descriptor } from "../linux/descriptor.ts";
+import { makeControlDirectory } from "../process/control-directories.ts";
 import type { LimitedLog } from "../process/log-limiter.ts";
 import type { AccessChoice } from "../protocol/entrance.ts";
-import { Attention } from "./attention.ts";
-import { controlRoutes, TERMINAL_PATH } from "./control.ts";
 import { Events } from "./events.ts";
 import { createBoundedServer } from "./http-server.ts";
-import { listenAt } from "./listen.ts";
+import { type InheritedSockets, Listeners } from "./listeners.ts";
+import type { MemberList } from "./members.ts";
 import { Metrics } from "./metrics.ts";
 import { formatMetricsAddress, type MetricsAddress } from "./metrics-address.ts";
-import type { Subject } from "./subject.ts";
-import { Terminals } from "./terminals.ts";
+import { processRoutes } from "./process.ts";
+import { ResidentMemory } from "./resident-memory.ts";
+import { type ControlParts, type Observed, Sight, tellOpen } from "./sight.ts";
 import type { Upgrader } from "./upgrader.ts";
 
-export interface ObservabilityOptions {
+export type { Observed };
+
+/** Where others look, and who they may be. */
+export interface ObserverChoice {
   controlAccess?: AccessChoice;
   metrics?: MetricsAddress | undefined;
   metricsAccess?: AccessChoice;
+}
+
+export interface ObservabilityOptions extends ObserverChoice {
+  /** The program's name. */
+  name: string;
   /** What a predecessor has handed over: sockets that listen, by address. */
-  inherited?: Readonly<Record<string, Descriptor>> | undefined;
+  inherited?: InheritedSockets | undefined;
   /** Has a successor serve. Left out: that is not to be asked for here. */
   upgrade?: Upgrader | undefined;
-}
-
-/** A device of the process, and its log. */
-export interface Observed {
-  readonly subject: Subject;
-  readonly log: LimitedLog;
-  /** Where its control socket is to be. */
-  readonly controlSocket?: string | undefined;
-}
-
-/** What somebody sees of one device. */
-class Sight {
-  readonly attention: Attention;
-  readonly events = new Events();
-
-  constructor(readonly observed: Observed) {
-    this.attention = new Attention(observed.subject.backend.activity);
-  }
-
-  close(): void {
-    this.attention.end();
-    this.observed.log.observe = undefined;
-    this.events.close();
-  }
+  /** Of a process whose devices come and go: they are asked for at this control socket. */
+  process?: { readonly controlSocket: string; readonly members: MemberList } | undefined;
 }
 
 export class Observability {
-  private readonly open: { server: Server; address: MetricsAddress; close: () => void }[] = [];
-  private readonly metrics: Metrics[] = [];
-  private readonly sights: readonly Sight[];
+  private readonly listeners: Listeners;
+  private readonly memory = new ResidentMemory();
+  private readonly control: ControlParts;
+  private readonly sights = new Map<Observed, Sight>();
+  /** Of the process, where its devices come and go. */
+  private readonly events = new Events();
+  private metrics: Metrics | undefined;
 
   private constructor(
-    all: readonly Observed[],
     private readonly options: ObservabilityOptions,
     private readonly log: LimitedLog,
   ) {
-    this.sights = all.map((each) => new Sight(each));
+    this.listeners = new Listeners(options.inherited ?? {}, log);
+    const { controlAccess: access, upgrade } = options;
+    this.control = { access, memory: this.memory, quit, upgrade };
   }
 
   static async open(
@@ -68,11 +57,13 @@ export class Observability {
     all: readonly Observed[],
     log: LimitedLog,
   ): Promise<Observability> {
-    const observability = new Observability(all, options, log);
+    const observability = new Observability(options, log);
     try {
-      for (const sight of observability.sights) await observability.openControl(sight, options);
+      for (const observed of all) await observability.look(observed);
+      observability.renewMetrics();
+      await observability.openProcess();
       observability.hearProcess();
-      await observability.openMetrics(options);
+      await observability.openMetrics();
       return observability;
     } catch (error) {
       observability.close();
@@ -80,92 +71,92 @@ export class Observability {
     }
   }
 
+  /** One more device. Throws StartError; nothing of it is seen then. */
+  async add(observed: Observed): Promise<void> {
+    try {
+      await this.look(observed);
+    } catch (error) {
+      this.remove(observed);
+      throw error;
+    }
+    this.renewMetrics();
+  }
+
+  /** It ends. */
+  remove(observed: Observed): void {
+    this.sights.get(observed)?.close();
+    this.sights.delete(observed);
+    this.renewMetrics();
+  }
+
   /** Of all that listens, by address. They stay its own. */
   sockets(): Record<string, Descriptor> {
-    return Object.fromEntries(
-      this.open.map(({ server, address }) => [formatMetricsAddress(address), new Descriptor(fdOf(server))]),
-    );
+    return this.listeners.sockets();
   }
 
   /** Others listen there from here on. Who is connected stays so. */
   leave(): void {
-    for (const { server } of this.open.splice(0)) server.close();
+    this.listeners.leave();
   }
 
   /** At once, whoever is connected. */
   close(): void {
     this.log.observe = undefined;
-    for (const sight of this.sights) sight.close();
-    for (const each of this.metrics) each.close();
-    for (const { close } of this.open.splice(0)) close();
+    for (const sight of this.sights.values()) sight.close();
+    this.events.close();
+    this.listeners.close();
+    this.memory.close();
   }
 
-  private async openControl(sight: Sight, { controlAccess }: ObservabilityOptions): Promise<void> {
-    const { attention, events, observed } = sight;
-    const { subject, log, controlSocket } = observed;
-    if (controlSocket === undefined) return;
-    const terminals = new Terminals(subject.backend.device, log);
-    const metrics = this.metricsOf([sight]);
-    const routes = controlRoutes(
-      subject,
-      attention,
-      metrics,
-      events,
-      terminals,
-      log,
-      quit,
-      this.options.upgrade,
+  private async look(observed: Observed): Promise<void> {
+    const sight = new Sight(observed);
+    this.sights.set(observed, sight);
+    await sight.openControl(this.listeners, this.control);
+  }
+
+  /** Of all devices that are there now, if anybody may ask for that. */
+  private renewMetrics(): void {
+    const { name, metrics, process } = this.options;
+    if (metrics === undefined && process === undefined) return;
+    const sights = [...this.sights.values()];
+    const look = () => {
+      for (const { attention } of sights) attention.look();
+    };
+    this.metrics = new Metrics(
+      name,
+      sights.map(({ observed }) => observed.subject),
+      this.memory,
+      look,
     );
-    const server = createBoundedServer(routes, log, { [TERMINAL_PATH]: terminals.upgrade });
-    makeControlDirectory(controlSocket);
-    await this.listen(server, { path: controlSocket }, controlAccess);
-    log.observe = (entry) => events.add(entry);
-    log.info({ controlSocket }, "control socket is open");
-    if (!controlSocket.endsWith(CONTROL_ENDING))
-      log.info(
-        { controlSocket },
-        "vringd ls, top and exporter find only sockets whose names end in .control",
-      );
+  }
+
+  private async openProcess(): Promise<void> {
+    const { name, process } = this.options;
+    if (process === undefined) return;
+    const { events, log } = this;
+    const { access, quit, upgrade } = this.control;
+    const parts = { events, log, quit, upgrade };
+    const routes = processRoutes(name, process.members, () => this.metrics!, parts);
+    makeControlDirectory(process.controlSocket);
+    await this.listeners.open(createBoundedServer(routes, log), { path: process.controlSocket }, access);
+    tellOpen(process.controlSocket, log);
   }
 
   /** What happens to the process happens to each of its devices. */
   private hearProcess(): void {
-    const heard = this.sights.filter(({ observed }) => observed.log.observe !== undefined);
     this.log.observe ??= (entry) => {
-      for (const { events } of heard) events.add(entry);
+      this.events.add(entry);
+      for (const sight of this.sights.values()) if (sight.hasControlSocket) sight.events.add(entry);
     };
   }
 
-  private async openMetrics({ metrics: address, metricsAccess }: ObservabilityOptions): Promise<void> {
+  private async openMetrics(): Promise<void> {
+    const { metrics: address, metricsAccess } = this.options;
     if (address === undefined) return;
-    const metrics = this.metricsOf(this.sights);
-    const routes = { "/metrics": { GET: () => metrics.answer() } };
-    await this.listen(createBoundedServer(routes, this.log), address, metricsAccess);
+    const routes = { "/metrics": { GET: () => this.metrics!.answer() } };
+    await this.listeners.open(createBoundedServer(routes, this.log), address, metricsAccess);
     this.log.info({ metrics: formatMetricsAddress(address) }, "metrics are open");
   }
-
-  private metricsOf(sights: readonly Sight[]): Metrics {
-    const look = () => {
-      for (const { attention } of sights) attention.look();
-    };
-    const metrics = new Metrics(
-      sights.map(({ observed }) => observed.subject),
-      look,
-    );
-    this.metrics.push(metrics);
-    return metrics;
-  }
-
-  private async listen(server: Server, address: MetricsAddress, access?: AccessChoice): Promise<void> {
-    const inherited = this.options.inherited?.[formatMetricsAddress(address)]?.fd;
-    const option = choice("metrics");
-    const close = await listenAt(server, address, { access, option, inherited, log: this.log });
-    this.open.push({ server, address, close });
-  }
-}
-
-function fdOf(server: Server): number {
-  return (server as unknown as { _handle: { fd: number } })._handle.fd;
 }
 
 function quit(): void {

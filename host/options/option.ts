@@ -18,6 +18,8 @@ export interface Option<T> {
   readonly default: T;
   /** The program can't do without it; this says what is missing. */
   readonly required?: string;
+  /** The name of another option of the table, beside which it can do without. */
+  readonly unless?: string;
   /** It may be given several times: its value is a list, and `type` that of each. */
   readonly isList?: boolean;
   /** The heading below which `--help` has it. */
@@ -39,7 +41,7 @@ interface Spec<T> {
 
 /** An option that may be left out, or has a default, or is required. */
 export function option<T>(spec: Spec<T> & { default: NoInfer<T> }): Option<T>;
-export function option<T>(spec: Spec<T> & { required: string }): Option<T>;
+export function option<T>(spec: Spec<T> & { required: string; unless?: string }): Option<T>;
 export function option<T>(spec: Spec<T>): Option<T | undefined>;
 export function option<T>(spec: Spec<T>): Option<T | undefined> {
   return { default: undefined, ...spec } as Option<T | undefined>;
@@ -55,15 +57,26 @@ export function toggle(help: string): Option<boolean> {
   return { type: undefined, value: "", help, default: false };
 }
 
+/** What holds where nothing is given. */
+export function defaultsOf<T extends OptionTable>(table: T): ValuesOf<T> {
+  const entries = Object.entries(table).map(([name, each]) => [name, each.default]);
+  return Object.fromEntries(entries) as ValuesOf<T>;
+}
+
 /** The same options, below one heading. */
 export function inGroup<T extends OptionTable>(group: string, options: T): T {
   const entries = Object.entries(options).map(([name, each]) => [name, { ...each, group }]);
   return Object.fromEntries(entries) as T;
 }
 
+/** "block-size" for "blockSize". */
+export function hyphenated(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
 /** "--block-size" */
 export function flagOf(name: string): string {
-  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  return `--${hyphenated(name)}`;
 }
 
 /** Throws StartError for a value that a program has given and that an option does not take. `name`: as the program has it. */

@@ -2,8 +2,8 @@
 import manifest from "../../package.json" with { type: "json" };
 import { addOptions } from "../command-line/from-options.ts";
 import { type Command, newProgram, UsageError } from "../command-line/program.ts";
-import type { DeviceProgram, Member } from "../devices/program.ts";
-import type { ObservabilityOptions } from "../observability/observability.ts";
+import type { DeviceProgram } from "../devices/program.ts";
+import type { ObserverChoice } from "../observability/observability.ts";
 import { flagOf, type OptionTable } from "../options/option.ts";
 import { CONTROL_ENDING } from "../process/control-directories.ts";
 import type { AccessChoice, Entrance } from "../protocol/entrance.ts";
@@ -53,17 +53,13 @@ export function entranceOf({ socketPath, connect, fd }: FrameValues): Entrance {
   return first[1];
 }
 
-/** The same of several devices: each has its own. Throws UsageError where there is one beside. */
-export function entrancesOf(
-  members: readonly Member[],
-  { socketPath, connect, fd }: FrameValues,
-): Entrance[] {
+/** Each of several devices has its own. Throws UsageError where there is one beside. */
+export function refuseEntrance({ socketPath, connect, fd }: FrameValues): void {
   const given = Object.entries({ socketPath, connect, fd }).find(([, value]) => value !== undefined);
   if (given !== undefined)
     throw new UsageError(
       `${flagOf(given[0])} is of no use here: each of several devices has a socket of its own`,
     );
-  return members.map((member) => ({ socketPath: member.socketPath }));
 }
 
 /** Who may connect to each entrance. */
@@ -71,12 +67,14 @@ export function accessOf(
   { socketGroup, socketMode }: FrameValues,
   entrances: readonly Entrance[],
 ): AccessChoice {
+  // Each is looked at when its device is added.
+  if (entrances.length === 0) return { group: socketGroup, mode: socketMode };
   const paths = entrances.map((each) => ("socketPath" in each ? each.socketPath : undefined));
   const path = paths.find((each) => each?.startsWith("@")) ?? paths[0];
   return accessTo("--socket", socketGroup, socketMode, "--socket-path", path);
 }
 
-export function observabilityOf(values: FrameValues): ObservabilityOptions {
+export function observabilityOf(values: FrameValues): ObserverChoice {
   const { controlSocket, controlSocketGroup, controlSocketMode, metrics, metricsGroup, metricsMode } = values;
   const metricsPath = metrics && "path" in metrics ? metrics.path : undefined;
   return {

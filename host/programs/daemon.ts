@@ -1,10 +1,9 @@
 // A daemon from start to end: signals, the service manager, those who look, and its devices, each with one front-end after the other.
-import manifest from "../../package.json" with { type: "json" };
 import { optionFor } from "../command-line/option-name.ts";
 import { StartError } from "../errors.ts";
 import { exitNow } from "../linux/libc.ts";
 import { connectServiceManager, type ServiceManager, type Tell } from "../linux/service-manager.ts";
-import type { Observability, ObservabilityOptions } from "../observability/observability.ts";
+import type { Observability, ObservabilityOptions, ObserverChoice } from "../observability/observability.ts";
 import { statusOf } from "../observability/status.ts";
 import { onAbort } from "../process/abort.ts";
 import type { Log } from "../process/log.ts";
@@ -12,11 +11,13 @@ import type { LimitedLog } from "../process/log-limiter.ts";
 import { isHangupIgnored, onStatusSignal } from "../process/signals.ts";
 import { leaveDeletedDirectory } from "../process/working-directory.ts";
 import type { AccessChoice } from "../protocol/entrance.ts";
-import { SUCCESSOR_FD } from "../upgrade/messages.ts";
 import type { Predecessor } from "../upgrade/predecessor.ts";
 import type { Standby } from "../upgrade/standby.ts";
+import type { ChangingParts } from "./changing.ts";
+import type { DeviceChanges } from "./devices.ts";
 import type { Keeping } from "./keeping.ts";
-import { closeAll, type DeviceChoice, runAll, type Served, startAll } from "./served.ts";
+import { type DeviceChoice, type Served, tellReady } from "./served.ts";
+import { ServedSet } from "./served-set.ts";
 import { makeStandby, standBy } from "./standing-by.ts";
 import type { Upgraded } from "./upgrading.ts";
 
@@ -25,6 +26,10 @@ export interface DaemonOptions {
   name: string;
   /** One, or several at entrances of their own. */
   devices: readonly DeviceChoice[];
+  /** Left out: they are the same until the process ends. */
+  changes?: DeviceChanges | undefined;
+  /** In whose place this process is to serve. */
+  predecessor?: Predecessor | undefined;
   /** Who may connect to each entrance that is a socket of our own. */
   access: AccessChoice;
   /** End when the first front-end has left, and no other is connected. */
@@ -33,7 +38,7 @@ export interface DaemonOptions {
   packed: boolean;
   /** Keep a process that serves as soon as this one has died. */
   standby: boolean;
-  observability: ObservabilityOptions;
+  observability: ObserverChoice;
   /** What the options name in the file system. */
   paths: readonly string[];
 }
@@ -55,46 +60,43 @@ export async function runDaemon(options: DaemonOptions, log: LimitedLog): Promis
   const manager = connectServiceManager();
   onAbort(stopping, () => manager.tell("STOPPING=1", "STATUS=stopping"));
   try {
-    const predecessor = await findPredecessor(options.name);
-    if (predecessor) log.level = predecessor.offer.logLevel;
+    if (options.predecessor) log.level = options.predecessor.offer.logLevel;
     const keeping = await findKeeping(options, manager, log);
-    const served = await start(options, predecessor, keeping, stopping, log);
-    if (served === undefined) return;
-    await serve(served, options, predecessor, keeping, stopping, manager, log);
+    const devices = new ServedSet({ ...options, ownSockets: ownSocketsOf(options) }, stopping, log);
+    if (!(await start(devices, options, keeping, stopping, log))) return;
+    await serve(devices, options, keeping, stopping, manager, log);
     setTimeout(() => exitNow(Number(process.exitCode ?? 0)), EXIT_MS).unref();
   } finally {
     log.flush();
   }
 }
 
-/** Undefined if a signal came while a device was waited for, such as for the lock of its image. */
+/** Where the process listens, beside its devices. */
+function ownSocketsOf({ changes, observability: { metrics } }: DaemonOptions): string[] {
+  const path = metrics && "path" in metrics ? metrics.path : undefined;
+  return [changes?.controlSocket, path].filter((each) => each !== undefined);
+}
+
+/** False if a signal came while a device was waited for, such as for the lock of its image. */
 async function start(
-  options: DaemonOptions,
-  predecessor: Predecessor | undefined,
+  devices: ServedSet,
+  { name, devices: choices, predecessor }: DaemonOptions,
   keeping: Keeping | undefined,
   stopping: AbortSignal,
   log: LimitedLog,
-): Promise<Served[] | undefined> {
+): Promise<boolean> {
   try {
-    const inherited = predecessor?.offer.services;
-    const served = await startAll(options.devices, options, inherited, stopping, log);
-    if (predecessor?.offer.standsBy) return await standBy(served, options.name, predecessor, stopping, log);
-    if (!predecessor) await keeping?.comeBack(served);
-    else if (!stopping.aborted) await predecessor.takeOver(served.map(({ service }) => service));
-    return served;
+    await devices.startAll(choices, predecessor?.offer.services);
+    if (predecessor?.offer.standsBy) return await standBy(devices, name, predecessor, stopping, log);
+    if (!predecessor) await keeping?.comeBack(devices.all);
+    else if (!stopping.aborted) await predecessor.takeOver(devices.services);
+    return true;
   } catch (error) {
     // Nothing is closed where the rest has failed: all is the predecessor's still.
     await predecessor?.refuse(error instanceof StartError ? error.told(optionFor) : String(error));
-    if (stopping.aborted) return undefined;
+    if (stopping.aborted) return false;
     throw error;
   }
-}
-
-/** It is this process's parent, which has started it for an upgrade, or to stand by. */
-async function findPredecessor(name: string): Promise<Predecessor | undefined> {
-  if (process.env[SUCCESSOR_FD] === undefined) return undefined;
-  const { Predecessor } = await import("../upgrade/predecessor.ts");
-  return Predecessor.find(name, manifest.version);
 }
 
 /** Loaded only where a service manager keeps something. */
@@ -111,9 +113,8 @@ async function findKeeping(
 }
 
 async function serve(
-  served: readonly Served[],
-  { name, observability: choice, standby: isStandbyWanted }: DaemonOptions,
-  predecessor: Predecessor | undefined,
+  devices: ServedSet,
+  { name, observability: choice, standby: isStandbyWanted, changes, predecessor }: DaemonOptions,
   keeping: Keeping | undefined,
   stopping: AbortSignal,
   manager: ServiceManager,
@@ -122,13 +123,14 @@ async function serve(
   let observability: Observability | undefined;
   const ended = predecessor?.ended();
   const tell = ended ? afterEnd(predecessor!, ended, manager.tell) : manager.tell;
-  void ended?.then(() => keeping?.succeed(served));
-  const inherited = predecessor?.offer.sockets;
-  const upgrade = () => ({
+  void ended?.then(() => keeping?.succeed(devices.all));
+  const observers = { ...choice, name, inherited: predecessor?.offer.sockets };
+  const parts = () => ({
     name,
-    served,
+    devices,
     observability: observability!,
     standby,
+    standbyState,
     keeping,
     tell,
     stopping,
@@ -136,28 +138,28 @@ async function serve(
   });
   let standby: Standby | undefined;
   const standbyState = isStandbyWanted ? { pid: undefined } : undefined;
-  for (const { subject } of served) subject.standby = standbyState;
+  for (const { subject } of devices.all) subject.standby = standbyState;
   try {
-    observability = await observe({ ...choice, inherited }, upgrade, served, log).catch((error: unknown) => {
+    observability = await observe(observers, parts, changes, log).catch((error: unknown) => {
       // Too late to refuse: a guest is served.
       if (!predecessor || !(error instanceof StartError)) throw error;
       log.error({ reason: error.told(optionFor) }, "nobody can look from outside");
       return undefined;
     });
-    if (standbyState) standby = await makeStandby(name, served, observability, standbyState, stopping, log);
+    if (standbyState) standby = await makeStandby(name, devices, observability, standbyState, stopping, log);
     onStatusSignal(() => {
-      for (const each of served) logStatus(each);
+      for (const each of devices.all) logStatus(each);
     });
-    for (const { subject, log } of served)
-      log.info({ ...subject.entrance, ...subject.backend.device.facts?.log }, "ready");
+    for (const each of devices.all) tellReady(each);
+    if (changes && devices.all.length === 0) log.info({ [changes.many]: 0 }, "ready");
     tell("READY=1");
     standby?.start();
-    await runAll(served, (status) => tell(`STATUS=${status}`));
+    await devices.run((status) => tell(`STATUS=${status}`));
   } finally {
     await standby?.end();
     // Before a device lets go of its image: a successor that has waited for that needs the name of this socket.
     observability?.close();
-    await closeAll(served);
+    await devices.close();
   }
 }
 
@@ -180,17 +182,22 @@ function afterEnd(predecessor: Predecessor, ended: Promise<void>, tell: Tell): T
 /** Costs nothing if nobody is to look. */
 async function observe(
   options: ObservabilityOptions,
-  upgraded: () => Upgraded,
-  served: readonly Served[],
+  parts: () => Upgraded & ChangingParts,
+  changes: DeviceChanges | undefined,
   log: LimitedLog,
 ): Promise<Observability | undefined> {
-  const isSeen = options.metrics !== undefined || served.some((each) => each.controlSocket !== undefined);
-  if (!isSeen) return undefined;
+  const { devices } = parts();
+  const controlSocket = changes?.controlSocket;
+  const hasControl =
+    controlSocket !== undefined || devices.all.some((each) => each.controlSocket !== undefined);
+  if (options.metrics === undefined && !hasControl) return undefined;
   const [{ Observability }, { Upgrading }] = await Promise.all([
     import("../observability/observability.ts"),
     import("./upgrading.ts"),
   ]);
-  return Observability.open({ ...options, upgrade: new Upgrading(upgraded) }, served, log);
+  const members = changes && new (await import("./changing.ts")).Changing(changes, devices, parts, log);
+  const process = members && controlSocket !== undefined ? { controlSocket, members } : undefined;
+  return Observability.open({ ...options, upgrade: new Upgrading(parts), process }, devices.all, log);
 }
 
 /** A bug of ours, in a worker or here, ends the process at once: an ordinary exit would wait for workers in the kernel. */

@@ -1,5 +1,6 @@
 // A device's program from its command line to its end: tells by the exit status whose mistake a failure was.
 import { basename } from "node:path";
+import manifest from "../../package.json" with { type: "json" };
 import { valuesOf } from "../command-line/from-options.ts";
 import { optionFor } from "../command-line/option-name.ts";
 import {
@@ -9,7 +10,7 @@ import {
   UsageError,
   usageSentence,
 } from "../command-line/program.ts";
-import type { DeviceProgram, OpenContext } from "../devices/program.ts";
+import type { DeviceProgram } from "../devices/program.ts";
 import { StartError } from "../errors.ts";
 import type { OptionTable, ValuesOf } from "../options/option.ts";
 import { CONTROL_ENDING } from "../process/control-directories.ts";
@@ -18,17 +19,12 @@ import { nameProcess } from "../process/name.ts";
 import { isTooManyFiles, TOO_MANY_FILES } from "../process/open-files.ts";
 import { writeError } from "../process/output.ts";
 import { printable, programArguments } from "../process/paths.ts";
-import {
-  accessOf,
-  commandLineOf,
-  controlSocketOf,
-  entranceOf,
-  entrancesOf,
-  observabilityOf,
-} from "./command-line.ts";
+import { SUCCESSOR_FD } from "../upgrade/messages.ts";
+import type { Predecessor } from "../upgrade/predecessor.ts";
+import { accessOf, commandLineOf, observabilityOf } from "./command-line.ts";
 import type { DaemonOptions } from "./daemon.ts";
+import { type Devices, devicesOf } from "./devices.ts";
 import { FRAME_OPTIONS, type FrameValues } from "./frame-options.ts";
-import type { DeviceChoice } from "./served.ts";
 
 const EXIT_MS = 200;
 
@@ -51,28 +47,6 @@ function pathsAmong(table: OptionTable, values: Readonly<Record<string, unknown>
   return names.map((name) => values[name]).filter((value) => typeof value === "string");
 }
 
-/** One, or several that the program's own options name. */
-async function devicesOf(
-  program: DeviceProgram,
-  values: ValuesOf<OptionTable>,
-  frame: FrameValues,
-): Promise<DeviceChoice[]> {
-  const { controlSocket } = frame;
-  const members = await program.members?.(values);
-  if (members === undefined) {
-    const openDevice = (context: OpenContext) => program.open(values, context);
-    return [{ entrance: entranceOf(frame), controlSocket, openDevice }];
-  }
-  const entrances = entrancesOf(members, frame);
-  return members.map((member, at) => ({
-    entrance: entrances[at]!,
-    labels: member.labels,
-    logFields: member.logFields,
-    controlSocket: controlSocketOf(controlSocket, member.name),
-    openDevice: member.open,
-  }));
-}
-
 /** As `vringd ctl` knows it, or as its socket is called. */
 function deviceNameOf({ controlSocket, socketPath, connect }: FrameValues): string | undefined {
   if (controlSocket !== undefined) return basename(controlSocket, CONTROL_ENDING);
@@ -80,16 +54,41 @@ function deviceNameOf({ controlSocket, socketPath, connect }: FrameValues): stri
   return path && basename(path, ".sock");
 }
 
+/** It is this process's parent, which has started it for an upgrade, or to stand by. */
+async function findPredecessor(name: string): Promise<Predecessor | undefined> {
+  if (process.env[SUCCESSOR_FD] === undefined) return undefined;
+  const { Predecessor } = await import("../upgrade/predecessor.ts");
+  return Predecessor.find(name, manifest.version);
+}
+
+/** Those of a predecessor, as they are by now, or those that were given. */
+async function chooseDevices(
+  program: DeviceProgram,
+  values: ValuesOf<OptionTable>,
+  frame: FrameValues,
+  predecessor: Predecessor | undefined,
+): Promise<Devices> {
+  try {
+    return await devicesOf(program, values, frame, predecessor?.offer.members);
+  } catch (error) {
+    await predecessor?.refuse(sentenceOf(error));
+    throw error;
+  }
+}
+
 async function main(program: DeviceProgram): Promise<void> {
   const given = readCommandLine(program);
   const values: ValuesOf<OptionTable> = valuesOf(program.options, given);
   const frame = valuesOf(FRAME_OPTIONS, given);
   const { metrics } = frame;
-  const devices = await devicesOf(program, values, frame);
-  const entrances = devices.map(({ entrance }) => entrance);
+  const predecessor = await findPredecessor(program.name);
+  const { first, changes } = await chooseDevices(program, values, frame, predecessor);
+  const entrances = first.map(({ entrance }) => entrance);
   const options: DaemonOptions = {
     name: program.name,
-    devices,
+    devices: first,
+    changes,
+    predecessor,
     access: accessOf(frame, entrances),
     once: frame.once,
     packed: frame.packed,

@@ -6,7 +6,7 @@ import { canCompareOpenFiles } from "../linux/open-file.ts";
 import type { DescriptorStore } from "../linux/service-manager.ts";
 import type { Log } from "../process/log.ts";
 import { closeLeft, Left } from "../upgrade/store/left.ts";
-import type { FrontEndKey } from "../upgrade/store/names.ts";
+import { type FrontEndKey, LONE_DEVICE } from "../upgrade/store/names.ts";
 import { Store } from "../upgrade/store/store.ts";
 import type { Served } from "./served.ts";
 
@@ -15,6 +15,7 @@ const MOST = "FDSTORE";
 
 export class Keeping {
   private readonly store: Store;
+  private isKeeping = false;
 
   constructor(
     private readonly program: string,
@@ -31,8 +32,10 @@ export class Keeping {
   async comeBack(served: readonly Served[]): Promise<void> {
     this.keepAll(served);
     const front = this.left.keys.map((key) => ({ key, front: this.read(key, served) }));
-    for (const [device, { service }] of served.entries())
-      await service.comeBack(front.flatMap(({ key, front }) => (key.device === device ? (front ?? []) : [])));
+    for (const each of served) {
+      const own = front.filter(({ key }) => key.device === nameOf(each));
+      await each.service.comeBack(own.flatMap(({ front }) => front ?? []));
+    }
     this.left.close();
     this.store.dropUnused(this.left.names);
     this.store.start();
@@ -42,6 +45,11 @@ export class Keeping {
   succeed(served: readonly Served[]): void {
     this.keepAll(served);
     this.store.start();
+  }
+
+  /** One that serves from here on. */
+  add(served: Served): void {
+    if (this.isKeeping) this.keep(served);
   }
 
   start(): void {
@@ -54,17 +62,23 @@ export class Keeping {
 
   private keepAll(served: readonly Served[]): void {
     if (this.most === 0) return;
-    for (const [device, { service }] of served.entries())
-      service.backend.keep((frontEnd, session) => this.store.keeper({ device, frontEnd }, session));
+    this.isKeeping = true;
+    for (const each of served) this.keep(each);
+  }
+
+  private keep(served: Served): void {
+    const device = nameOf(served);
+    served.service.backend.keep((frontEnd, session) => this.store.keeper({ device, frontEnd }, session));
   }
 
   private read(key: FrontEndKey, served: readonly Served[]): FrontEndLeft | undefined {
-    const log = served[key.device]?.log ?? this.log;
+    const own = served.find((each) => nameOf(each) === key.device);
+    const log = own?.log ?? this.log;
     const { frontEnd } = key;
     const refuse = (reason: string) => log.warn({ reason, frontEnd }, CLOSED);
     try {
       if (this.most === 0) throw new RangeError("this process keeps none");
-      if (served[key.device] === undefined) throw new RangeError("its device is served no more");
+      if (own === undefined) throw new RangeError("its device is served no more");
       const { state, ...parts } = this.left.read(key, this.program);
       return {
         number: frontEnd,
@@ -85,6 +99,10 @@ export class Keeping {
       return undefined;
     }
   }
+}
+
+function nameOf({ member }: Served): string {
+  return member?.name ?? LONE_DEVICE;
 }
 
 const CLOSED = "the connection of a front-end is closed that a process which has died has served";

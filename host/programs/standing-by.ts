@@ -7,34 +7,32 @@ import { nameProcess } from "../process/name.ts";
 import { programArguments } from "../process/paths.ts";
 import type { Predecessor } from "../upgrade/predecessor.ts";
 import type { Standby } from "../upgrade/standby.ts";
-import { closeAll, type Served } from "./served.ts";
+import { replacedBy } from "./replaced.ts";
+import type { ServedSet } from "./served-set.ts";
 
-/** Waits in the place of a predecessor. Undefined if it was told to end, before there was anything to do. */
+/** Waits in the place of a predecessor. False if it was told to end, before there was anything to do. */
 export async function standBy(
-  served: Served[],
+  devices: ServedSet,
   name: string,
   predecessor: Predecessor,
   stopping: AbortSignal,
   log: LimitedLog,
-): Promise<Served[] | undefined> {
+): Promise<boolean> {
   nameProcess(name, "(standby)");
-  await predecessor.standBy(
-    served.map(({ service }) => service),
-    stopping,
-  );
+  await predecessor.standBy(devices.services, stopping);
   if (stopping.aborted) {
-    await closeAll(served);
-    return undefined;
+    await devices.close();
+    return false;
   }
   log.warn({ died: predecessor.offer.pid }, "the process that served has died, and this one takes over");
   nameProcess(name);
-  return served;
+  return true;
 }
 
 /** To be started when this process serves. Throws StartError where there can be none. */
 export async function makeStandby(
   name: string,
-  served: readonly Served[],
+  devices: ServedSet,
   observability: Observability | undefined,
   state: StandbyState,
   stopping: AbortSignal,
@@ -45,8 +43,7 @@ export async function makeStandby(
     import("../upgrade/successor.ts"),
   ]);
   const standby = new Standby(
-    served.map(({ service }) => service),
-    { name, sockets: () => observability?.sockets() ?? {}, logLevel: () => log.level, log },
+    replacedBy(name, devices, observability, log),
     commandOf(undefined, programArguments()),
     state,
   );

@@ -10,14 +10,15 @@ import type { Standby } from "../upgrade/standby.ts";
 import { commandOf, SuccessorLost } from "../upgrade/successor.ts";
 import { Upgrade } from "../upgrade/upgrade.ts";
 import type { Keeping } from "./keeping.ts";
-import type { Served } from "./served.ts";
+import { replacedBy } from "./replaced.ts";
+import type { ServedSet } from "./served-set.ts";
 
 /** The time that whoever asked for the upgrade has to read the answer. */
 const ANSWER_MS = 1000;
 
 export interface Upgraded {
   readonly name: string;
-  readonly served: readonly Served[];
+  readonly devices: ServedSet;
   readonly observability: Observability;
   readonly standby: Standby | undefined;
   readonly keeping: Keeping | undefined;
@@ -34,21 +35,13 @@ export class Upgrading implements Upgrader {
   constructor(private readonly daemon: () => Upgraded) {}
 
   async run(binary: string | undefined): Promise<Record<string, string | number>> {
-    const { name, served, observability, standby, keeping, stopping, log } = this.daemon();
-    this.upgrade ??= new Upgrade(
-      served.map(({ service }) => service),
-      {
-        name,
-        sockets: () => observability.sockets(),
-        logLevel: () => log.level,
-        standby,
-        keeping,
-        stopping,
-        log,
-      },
-    );
+    const { name, devices, observability, standby, keeping, stopping, log } = this.daemon();
+    const own = replacedBy(name, devices, observability, log);
+    this.upgrade ??= new Upgrade({ ...own, standby, keeping, stopping });
+    const upgrade = this.upgrade;
     try {
-      const { pid, release, pauseMs } = await this.upgrade.run(commandOf(binary, programArguments()));
+      const command = commandOf(binary, programArguments());
+      const { pid, release, pauseMs } = await devices.hold(() => upgrade.run(command));
       log.info({ pid, release, pauseMs: Math.round(pauseMs) }, "a successor serves");
       void this.end(pid);
       return { pid, release, pauseMs: Math.round(pauseMs * 10) / 10 };
@@ -62,7 +55,7 @@ export class Upgrading implements Upgrader {
 
   /** Nothing is to be closed that is the successor's, too. */
   private async end(pid: number): Promise<void> {
-    const { served, observability, tell, stopping, log } = this.daemon();
+    const { devices, observability, tell, stopping, log } = this.daemon();
     tell(`MAINPID=${pid}`);
     observability.leave();
     // It was for whoever serves.
@@ -70,7 +63,7 @@ export class Upgrading implements Upgrader {
     const answered = new Promise<void>((resolve) => {
       this.answered = resolve;
     });
-    const left = Promise.allSettled(served.map(({ service }) => service.leave()));
+    const left = Promise.allSettled(devices.services.map((service) => service.leave()));
     await Promise.race([Promise.all([answered, left]), sleep(ANSWER_MS)]);
     log.flush();
     exitNow(0);

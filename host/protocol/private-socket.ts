@@ -33,6 +33,11 @@ export async function listenPrivately(
 
 /** Before anything of it is read. */
 function dropStranger(socket: Socket): void {
+  if (isStranger(socket)) socket.destroy();
+}
+
+/** Whether a Unix socket's other end was connected by somebody else than this user and root. */
+export function isStranger(socket: Socket): boolean {
   const { fd } = (socket as unknown as { _handle: { fd: number } | null })._handle ?? {};
-  if (fd === undefined || fd < 0 || !isPeerTrusted(fd)) socket.destroy();
+  return fd === undefined || fd < 0 || !isPeerTrusted(fd);
 }

@@ -14,6 +14,7 @@ import { StartError } from "../errors.ts";
 import { programArguments } from "../process/paths.ts";
 import { addBackends } from "./backends/command.ts";
 import { addBench } from "./bench/command.ts";
+import { addCheck } from "./check/command.ts";
 import { addCompletion } from "./completion/command.ts";
 import { addDemo } from "./demo/command.ts";
 import { addDoctor } from "./doctor/command.ts";
@@ -32,6 +33,7 @@ export function commandLine(): Command {
     .helpOption("-h, --help", "tell all this, and end")
     .helpCommand(false);
   addBackends(program);
+  addCheck(program);
   addProbe(program);
   addBench(program);
   addDoctor(program);

@@ -17,6 +17,9 @@ export interface Peer {
 /** No answer, or one that says no. The message is one sentence. */
 export class ControlError extends Error {}
 
+/** There is nothing of that kind, such as a device at the socket of a process whose devices have sockets of their own. */
+export class NotHereError extends ControlError {}
+
 /** What the daemon at `socketPath` answers, read as JSON. Throws ControlError. */
 export async function askControl<T>(
   { socketPath, timeoutMs }: Peer,
@@ -28,20 +31,25 @@ export async function askControl<T>(
   const { status, bytes } = await exchange({ socketPath, timeoutMs }, method, path, text, ANSWER_MAX);
   const answer = bytes.toString();
   const value = parse(answer);
-  if (value === undefined || status >= 400) throw new ControlError(sentenceOf(socketPath, status, answer));
+  if (value === undefined || status >= 400) throw refusal(socketPath, status, answer);
   return value as T;
 }
 
 /** What it answers that is no JSON, such as a picture. Throws ControlError. */
 export async function fetchControl(peer: Peer, path: string, most = PICTURE_MAX): Promise<Buffer> {
   const { status, bytes } = await exchange(peer, "GET", path, "", most);
-  if (status !== 200) throw new ControlError(sentenceOf(peer.socketPath, status, bytes.toString()));
+  if (status !== 200) throw refusal(peer.socketPath, status, bytes.toString());
   return bytes;
 }
 
 /** The same of text. Throws ControlError. */
 export async function fetchText(peer: Peer, path: string): Promise<string> {
   return (await fetchControl(peer, path, ANSWER_MAX)).toString();
+}
+
+function refusal(socketPath: string, status: number, answer: string): ControlError {
+  const sentence = sentenceOf(socketPath, status, answer);
+  return status === 404 ? new NotHereError(sentence) : new ControlError(sentence);
 }
 
 /** What an answer says that is none. */

@@ -1,6 +1,7 @@
 // `vringd ctl`, `vringd ls` and `vringd top`: their options. What they do is loaded when they are called.
 import {
   type Command,
+  passOptions,
   timeoutOption,
   UsageError,
   type ValueReader,
@@ -21,6 +22,9 @@ const COMMANDS: Readonly<Record<string, readonly [number, number]>> = {
   attach: [0, 1],
   resize: [0, 0],
   backup: [1, 1],
+  disks: [0, 0],
+  add: [0, Infinity],
+  remove: [1, 1],
   screenshot: [1, 2],
   view: [0, 1],
   commands: [0, 0],
@@ -33,6 +37,7 @@ const MISTAKES: Readonly<Record<string, string>> = {
   attach: "attach takes the name of one port",
   resize: "resize takes --size and --shrink",
   backup: "backup takes the file to make",
+  remove: "remove takes the name of one disk, and --force",
   upgrade: "upgrade takes --binary",
   screenshot: "screenshot takes the file to write, or - for standard output, and then the number of a screen",
   view: "view takes the number of one screen",
@@ -74,8 +79,9 @@ export interface TopOptions {
 const timeout = timeoutOption("how long a daemon may take to answer", TIMEOUT_MAX, 2);
 
 export function addCtl(program: Command): void {
-  program
-    .command("ctl")
+  const command = program.command("ctl");
+  passOptions(command, ([, verb]) => verb === "add");
+  command
     .summary("ask or command one running daemon")
     .description(
       "Asks a running daemon of ours, or tells it what to do, by its control socket (--control-socket).",
@@ -84,7 +90,8 @@ export function addCtl(program: Command): void {
     .argument(
       "<COMMAND>",
       "status: what runs; stats: what it did; events: what happens, until ^C; log-level LEVEL: what it logs; " +
-        "attach [PORT]: be the terminal of a console's port; resize: have a disk take over the size of its file or device; backup FILE: copy a disk as it is now, while its guest goes on; screenshot FILE [SCREEN]: what a guest's screen shows, as PNG; " +
+        "attach [PORT]: be the terminal of a console's port; resize: have a disk take over the size of its file or device; backup FILE: copy a disk as it is now, while its guest goes on; " +
+        "disks: what a process of several disks serves; add --name=DISK --socket=PATH --blk-file=PATH ...: have it serve one more, with the options of its program; remove DISK: end one; screenshot FILE [SCREEN]: what a guest's screen shows, as PNG; " +
         "view [SCREEN]: the same, live, for this machine's browsers, until ^C; " +
         "commands: what its device can be told beside these; " +
         "upgrade: have a new process of its program serve in its place, while guests go on; " +
@@ -93,7 +100,7 @@ export function addCtl(program: Command): void {
     )
     .argument(
       "[ARGUMENT...]",
-      "for log-level: error, warn, info or debug; for attach: the port, where there are several; for backup: the file to make; for screenshot: the file, or -, and the screen; for view: the screen; for a command of the device: its own",
+      "for log-level: error, warn, info or debug; for attach: the port, where there are several; for backup: the file to make; for add: options of the disk; for remove: its name; for screenshot: the file, or -, and the screen; for view: the screen; for a command of the device: its own",
     )
     .option(...timeout)
     .option("--json", "print the answer as JSON, for programs; events one a line")
@@ -103,7 +110,10 @@ export function addCtl(program: Command): void {
       escapeKey,
       "^]",
     )
-    .option("--force", "for attach: detach whoever is attached there")
+    .option(
+      "--force",
+      "for attach: detach whoever is attached there; for remove: also while a front-end is connected; for add: as the disk's option",
+    )
     .option("--size <BYTES>", "for resize: make the file so large first, such as 20G")
     .option("--shrink", "for resize: also if the disk becomes smaller, and loses what lies behind")
     .option(

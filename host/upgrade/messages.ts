@@ -24,6 +24,8 @@ export interface Offer {
   readonly standsBy?: boolean;
   readonly logLevel: string;
   readonly services: readonly ServiceOffer[];
+  /** How each of them was asked for (Member.asked), where they come and go. */
+  readonly members?: readonly unknown[] | undefined;
   /** Where others look from outside, by address. */
   readonly sockets: Readonly<Record<string, Descriptor>>;
 }

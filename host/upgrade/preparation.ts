@@ -1,4 +1,5 @@
 // What comes before a successor can serve, whether it is for now or for later: it loads, compiles, and opens the devices.
+import type { Service } from "../backend/service.ts";
 import type { ServiceOffer } from "../backend/service-state.ts";
 import type { Descriptor } from "../linux/descriptor.ts";
 import type { Log } from "../process/log.ts";
@@ -14,6 +15,10 @@ const UNPREPARED = `was not ready to take over after ${PREPARE_MS / 1000} s`;
 export interface ReplacedProcess {
   /** The program's name. */
   readonly name: string;
+  /** Those that it serves by now. */
+  services(): readonly Service[];
+  /** How each was asked for, where they come and go. */
+  members(): readonly unknown[] | undefined;
   /** Where others look from outside, by address. */
   sockets(): Record<string, Descriptor>;
   logLevel(): string;
@@ -23,8 +28,8 @@ export interface ReplacedProcess {
 /** Resolves when it is ready. Rejects with a RangeError, a sentence that says why it isn't. */
 export async function prepare(
   successor: Successor,
-  { name, sockets, logLevel }: ReplacedProcess,
-  offers: () => readonly ServiceOffer[],
+  { name, services, members, sockets, logLevel }: ReplacedProcess,
+  offerOf: (service: Service) => ServiceOffer,
   standsBy = false,
 ): Promise<Greeting> {
   const greeting = await successor.receive<Greeting>(PREPARE_MS, UNPREPARED);
@@ -38,7 +43,8 @@ export async function prepare(
     pid: process.pid,
     standsBy,
     logLevel: logLevel(),
-    services: offers(),
+    services: services().map(offerOf),
+    members: members(),
     sockets: sockets(),
   };
   successor.tell(offer);

@@ -4,7 +4,6 @@
 // It has the sockets that listen here, so a front-end that connects meanwhile waits in a backlog. The disk it has opened for itself:
 // the lock must last as long as the requests of the process that has died.
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Service } from "../backend/service.ts";
 import type { StandbyState } from "../backend/service-state.ts";
 import { StartError } from "../errors.ts";
 import { choice } from "../process/choices.ts";
@@ -23,12 +22,11 @@ export class Standby {
 
   /** Throws StartError where nobody can go on. */
   constructor(
-    private readonly services: readonly Service[],
     private readonly own: ReplacedProcess,
     private readonly command: Command,
     private readonly state: StandbyState,
   ) {
-    if (services.every(({ outlivesProcess }) => outlivesProcess)) return;
+    if (own.services().every(({ outlivesProcess }) => outlivesProcess)) return;
     throw new StartError(
       `the front-end of ${choice("fd")} is connected already, and its connection ends with this process: leave out ${choice("standby")}`,
     );
@@ -37,6 +35,12 @@ export class Standby {
   start(): void {
     this.ending = new AbortController();
     this.keeping = this.keep();
+  }
+
+  /** What is served has changed, and whoever waits is to have opened that. */
+  async renew(): Promise<void> {
+    await this.end();
+    this.start();
   }
 
   /** Nobody takes over when this process ends. */
@@ -65,8 +69,7 @@ export class Standby {
     const successor = Successor.start(this.command);
     this.successor = successor;
     try {
-      const offers = () => this.services.map((service) => service.entrance());
-      await prepare(successor, this.own, offers, true);
+      await prepare(successor, this.own, (service) => service.entrance(), true);
       this.state.pid = successor.pid;
       this.own.log.info({ standby: successor.pid }, "a standby is ready");
       return `it ${await successor.ended}`;

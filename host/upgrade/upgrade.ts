@@ -2,7 +2,6 @@
 //
 // Until the successor has said that it has taken over, nothing but this process has touched a ring or the disk; so whatever becomes of the
 // successor, this one goes on, as after a crash of its own.
-import type { Service } from "../backend/service.ts";
 import type { ServiceState } from "../backend/service-state.ts";
 import type { State, Taken } from "./messages.ts";
 import { prepare, type ReplacedProcess } from "./preparation.ts";
@@ -33,10 +32,7 @@ export interface Upgraded {
 export class Upgrade {
   private isUnderWay = false;
 
-  constructor(
-    private readonly services: readonly Service[],
-    private readonly own: UpgradedProcess,
-  ) {}
+  constructor(private readonly own: UpgradedProcess) {}
 
   /** Another process serves when this resolves. Rejects with a RangeError, a sentence that says why none does; this one goes on then. */
   async run(command: Command): Promise<Upgraded> {
@@ -62,8 +58,7 @@ export class Upgrade {
     this.own.log.info({ command: command.join(" ") }, "a successor starts");
     const successor = Successor.start(command);
     try {
-      const offers = () => this.services.map((service) => service.offer());
-      const { release } = await prepare(successor, this.own, offers);
+      const { release } = await prepare(successor, this.own, (service) => service.offer());
       const pauseMs = await this.change(successor);
       successor.letGo();
       return { pid: successor.pid, release, pauseMs };
@@ -75,7 +70,8 @@ export class Upgrade {
   }
 
   private refuse(): void {
-    for (const { obstacle } of this.services) if (obstacle !== undefined) throw new RangeError(obstacle);
+    for (const { obstacle } of this.own.services())
+      if (obstacle !== undefined) throw new RangeError(obstacle);
   }
 
   /** Resolves with how long it took. */
@@ -86,7 +82,7 @@ export class Upgrade {
     // Not AbortSignal.timeout(), which Node 20 may collect as garbage before its time has come.
     const late = new AbortController();
     const timer = setTimeout(() => late.abort(), SWITCH_MS);
-    const stopped = this.services.reduce<() => Promise<void>>(
+    const stopped = this.own.services().reduce<() => Promise<void>>(
       (inner, service) => () =>
         service.handOver(async (state) => {
           states.unshift(state);

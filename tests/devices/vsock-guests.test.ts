@@ -256,11 +256,11 @@ describe("a file of guests is refused", () => {
     ["{}", '"guests" is missing; add it'],
     ['{"guests":[]}', '"guests" must NOT have fewer than 1 items; it is []'],
     ['{"guests":[{"cid":2,"socket":"x"}]}', '"guests 0 cid" must be >= 3; it is 2'],
-    ['{"guests":[{"cid":4}]}', '"socket" is missing; add it'],
+    ['{"guests":[{"cid":4}]}', '"socket" is missing in "guests 0"; add it'],
     ['{"guests":[{"cid":4,"socket":7}]}', '"guests 0 socket" must be a string, not a number'],
     [
       '{"guests":[{"cid":4,"socket":"x","group":[]}]}',
-      'the schema has no member "group"; see whether it is spelt right',
+      'the schema has no member "group" in "guests 0"; see whether it is spelt right',
     ],
     [
       '{"guests":[{"cid":4,"socket":"x","groups":["a b"]}]}',

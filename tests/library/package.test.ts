@@ -65,6 +65,7 @@ const CONTENT: readonly (string | RegExp)[] = [
   "schema/50-vringd-vsock.json",
   "schema/control.openapi.json",
   "schema/backend-capabilities.schema.json",
+  "schema/blk-disks.schema.json",
   "schema/backend-description.schema.json",
   "schema/vsock-guests.schema.json",
   "assembly/ABI.md",

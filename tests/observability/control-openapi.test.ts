@@ -4,7 +4,9 @@ import { after, before, describe, test } from "node:test";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { FrontEnd } from "../../host/front-end/front-end.ts";
 import { controlRoutes } from "../../host/observability/control.ts";
+import { processRoutes } from "../../host/observability/process.ts";
 import openapi from "../../schema/control.openapi.json" with { type: "json" };
+import { ManyDisks } from "../support/many-disks.ts";
 import { Observed, type Reply } from "../support/observed.ts";
 
 const METHODS = ["GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS"];
@@ -28,8 +30,12 @@ const STATUS: Record<string, number> = {
 /** It ends the daemon, or has no end itself: tested elsewhere. */
 const ENDLESS = ["quit", "upgrade", "events"];
 
+type Tag = "device" | "process";
+
 interface Described {
   operationId: string;
+  /** At whose socket it is answered. */
+  tags: readonly Tag[];
   responses: Record<string, unknown>;
 }
 
@@ -39,6 +45,9 @@ const operations = Object.entries(openapi.paths).flatMap(([path, methods]) =>
     return { path, method: method.toUpperCase(), operation: operation as Described };
   }),
 );
+
+const operationsOf = (tag: Tag) => operations.filter(({ operation }) => operation.tags.includes(tag));
+const pathsOf = (tag: Tag) => [...new Set(operationsOf(tag).map(({ path }) => path))];
 
 const ajv = new Ajv2020({ strict: false, allErrors: true });
 ajv.addSchema(openapi, "control");
@@ -96,7 +105,9 @@ describe("the control socket", { timeout: 180_000 }, () => {
     await observed[Symbol.asyncDispose]();
   });
 
-  for (const described of operations.filter(({ operation }) => !ENDLESS.includes(operation.operationId))) {
+  for (const described of operationsOf("device").filter(
+    ({ operation }) => !ENDLESS.includes(operation.operationId),
+  )) {
     const { path, method, operation } = described;
     test(`answers ${method} ${path} as described`, async () => {
       const reply = await observed.ask(method, path, BODIES[operation.operationId]);
@@ -105,7 +116,7 @@ describe("the control socket", { timeout: 180_000 }, () => {
     });
   }
 
-  for (const path of Object.keys(openapi.paths)) {
+  for (const path of pathsOf("device")) {
     test(`says what methods ${path} has to those who try another`, async () => {
       const described = operations.filter((each) => each.path === path).map(({ method }) => method);
       const has = described.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
@@ -123,7 +134,8 @@ describe("the control socket", { timeout: 180_000 }, () => {
     const served = Object.entries(routes).flatMap(([path, methods]) =>
       Object.keys(methods).map((method) => `${method} ${path}`),
     );
-    assert.deepEqual(served.sort(), operations.map(({ path, method }) => `${method} ${path}`).sort());
+    const described = operationsOf("device").map(({ path, method }) => `${method} ${path}`);
+    assert.deepEqual(served.sort(), described.sort());
   });
 
   for (const path of [
@@ -168,6 +180,55 @@ describe("the control socket", { timeout: 180_000 }, () => {
 
   test("ignores what follows a question mark", async () => {
     assert.equal((await observed.ask("GET", "/v1/status?pretty=1")).status, 200);
+  });
+});
+
+describe("the control socket of a process whose disks come and go", { timeout: 180_000 }, () => {
+  let disks: ManyDisks;
+  before(async () => {
+    disks = await ManyDisks.start(["web", "db"]);
+  });
+  after(() => disks[Symbol.asyncDispose]());
+
+  for (const described of operationsOf("process").filter(
+    ({ operation }) => !ENDLESS.includes(operation.operationId),
+  )) {
+    const { path, method, operation } = described;
+    test(`answers ${method} ${path} as described`, async () => {
+      const own = { addDisk: disks.disk("new"), setLogLevel: { level: "debug" } } as Record<string, object>;
+      const reply = await disks.ask(method, path.replace("{disk}", "db"), own[operation.operationId]);
+      assert.equal(reply.status, operation.operationId === "addDisk" ? 201 : 200, reply.text);
+      validated(described, reply);
+    });
+  }
+
+  for (const [operationId, path, body, status] of [
+    ["addDisk", "/v1/disks", {}, 400],
+    ["addDisk", "/v1/disks", { name: "web", socket: "/x", "blk-file": "/x" }, 409],
+    ["addDisk", "/v1/disks", { name: "x".repeat(4096) }, 413],
+    ["removeDisk", "/v1/disks/none", undefined, 404],
+    ["removeDisk", "/v1/disks/web?force=1", undefined, 400],
+  ] as const)
+    test(`answers ${status} to ${operationId} as described`, async () => {
+      const described = operations.find(({ operation }) => operation.operationId === operationId)!;
+      const reply = await disks.ask(described.method, path, body);
+      assert.equal(reply.status, status, reply.text);
+      validated(described, reply);
+    });
+
+  for (const path of pathsOf("device").filter((each) => !pathsOf("process").includes(each)))
+    test(`has no ${path}, which is a device's`, async () => {
+      assert.equal((await disks.ask("GET", path)).status, 404);
+    });
+
+  test("answers to nothing that is not described", () => {
+    const nothing = {} as never;
+    const routes = processRoutes("", { one: "disk", many: "disks" } as never, nothing, nothing);
+    const served = Object.entries(routes).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method} ${path}`),
+    );
+    const described = operationsOf("process").map(({ path, method }) => `${method} ${path}`);
+    assert.deepEqual(served.sort(), described.sort());
   });
 });
 

@@ -82,7 +82,8 @@ export class DescriptorKeeper {
     rmSync(this.directory, { recursive: true });
   }
 
-  private isGood(name: string): boolean {
+  /** Whether whoever comes next could go by this state. */
+  isGood(name: string): boolean {
     try {
       return StateRecord.of(this.kept.get(name)!).read() !== "";
     } catch {

@@ -133,7 +133,14 @@ export class Vringd {
     const isGiven = (...names: string[]) => isAmong(args, ...names);
     const deviceArgs = this.deviceArgs(isGiven("blk-file"));
     // Each of several devices has an entrance of its own.
-    const isEntered = isAmong([...deviceArgs, ...args], "socket-path", "connect", "guest", "guests-file");
+    const isEntered = isAmong(
+      [...deviceArgs, ...args],
+      "socket-path",
+      "connect",
+      "guest",
+      "guests-file",
+      "config",
+    );
     const command = [
       ...(hasGuard ? guard : []),
       ...under,

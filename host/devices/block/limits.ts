@@ -50,6 +50,11 @@ export function bucketsOf(values: LimitValues): readonly Bucket[] {
   });
 }
 
+/** The limits among other values. */
+export function limitsAmong(values: LimitValues): LimitValues {
+  return Object.fromEntries(LIMIT_NAMES.map((name) => [name, values[name]]));
+}
+
 /** What is wrong with them, in a sentence with marks for the names; undefined if nothing is. */
 export function faultOf(values: LimitValues): string | undefined {
   for (const kind of ["bps", "iops"] as const) {

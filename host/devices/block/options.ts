@@ -3,13 +3,10 @@ import { availableParallelism } from "node:os";
 import { WORKERS_MAX } from "../../../assembly/abi/memory.ts";
 import { QUEUES_MAX } from "../../../assembly/abi/queue.ts";
 import { VIRTIO_BLK_ID_BYTES } from "../../../assembly/spec/virtio-blk.ts";
-import { StartError } from "../../errors.ts";
 import { inGroup, option, toggle, type ValuesOf } from "../../options/option.ts";
 import { asciiText, oneOf, path, wholeNumber } from "../../options/types.ts";
-import type { InheritedFile } from "../../storage/storage.ts";
-import { deviceProgram } from "../program.ts";
+import { deviceProgram, memberName } from "../program.ts";
 import { LIMIT_OPTIONS } from "./limit-options.ts";
-import { faultOf, LIMIT_NAMES, type LimitValues } from "./limits.ts";
 
 /** As many segments as the kernel takes in one request. */
 const QUEUE_SIZE_MAX = 1024;
@@ -24,6 +21,7 @@ const disk = {
     value: "PATH",
     help: 'serve this file or block device, the open descriptor "fd:N", the export of an NBD URI, or an image in a Ceph cluster, "rbd:POOL/IMAGE"; "memory:SIZE", such as memory:1G, is a disk in memory',
     required: "the file or block device to serve",
+    unless: "config",
   }),
   format: option({
     type: oneOf(["raw"]),
@@ -75,9 +73,6 @@ const disk = {
   incoming: toggle(
     "the disk is another process's, which hands it over when its guest is moved here: lock and write it from the first ring's start",
   ),
-  standby: toggle(
-    "keep a second process that takes over the disk and all sockets as soon as this one has died, in milliseconds",
-  ),
   watchSize: option({
     type: wholeNumber(0, WATCH_SIZE_MAX),
     value: "SECONDS",
@@ -108,7 +103,7 @@ const queues = {
   threads: option({
     type: wholeNumber(1, WORKERS_MAX),
     value: "N",
-    help: `worker threads, which share the queues, up to ${WORKERS_MAX} (default: one a queue, up to the cores)`,
+    help: `worker threads of a disk, which share its queues, up to ${WORKERS_MAX} (default: one a queue, up to the cores; with --config one)`,
   }),
   pollUs: option({
     type: wholeNumber(0, POLL_US_MAX),
@@ -118,11 +113,44 @@ const queues = {
   }),
 };
 
-export const BLOCK_OPTIONS = {
+/** What each disk may have of its own. */
+const DISK_OPTIONS = {
   ...inGroup("The disk", disk),
   ...inGroup("Queues and threads", queues),
   ...LIMIT_OPTIONS,
 };
+
+export type DiskValues = ValuesOf<typeof DISK_OPTIONS>;
+
+/** One of several disks, as a file lists it, and as one is added. */
+export const MEMBER_OPTIONS = {
+  name: option({
+    type: memberName,
+    value: "NAME",
+    help: "what it is called: in the log, in metrics, and in the name of its control socket",
+    required: "what the disk is called",
+  }),
+  socket: option({
+    type: path,
+    value: "PATH",
+    help: "where its front-end connects: a Unix socket at this path, or an abstract name, @NAME",
+    required: "where the disk's front-end connects",
+  }),
+  ...DISK_OPTIONS,
+};
+
+const ofProcess = {
+  standby: toggle(
+    "keep a second process that takes over all disks and sockets as soon as this one has died, in milliseconds",
+  ),
+  config: option({
+    type: path,
+    value: "FILE",
+    help: "serve the disks that this file lists, as JSON, each at a socket of its own; what is given beside it holds for those that don't say it themselves",
+  }),
+};
+
+export const BLOCK_OPTIONS = { ...DISK_OPTIONS, ...inGroup("The process", ofProcess) };
 
 export type BlockValues = ValuesOf<typeof BLOCK_OPTIONS>;
 
@@ -136,31 +164,9 @@ export const program = deviceProgram({
   description: "Serves a file or a block device as a virtual machine's disk, over vhost-user.",
   capabilities: { type: "block", features: ["read-only", "blk-file"] },
   options: BLOCK_OPTIONS,
+  memberOptions: MEMBER_OPTIONS,
+  files: { disks: async (path) => (await import("./disks/file.ts")).checkDisksFile(path) },
+  members: async (values, asked) => (await import("./disks/members.ts")).membersOf(values, asked),
   standsBy: ({ standby }) => standby,
-  async open(values, { stopping, log, inherited }) {
-    const [{ BlockDevice }, { openStorage }] = await Promise.all([
-      import("./device.ts"),
-      import("../../storage/open.ts"),
-    ]);
-    const { blkFile, lockTimeout, watchSize, numQueues, queueSize, engine, pollUs, threads, ...how } = values;
-    const limits: LimitValues = Object.fromEntries(LIMIT_NAMES.map((name) => [name, values[name]]));
-    const fault = faultOf(limits);
-    if (fault !== undefined) throw new StartError(fault);
-    const storage = await openStorage(
-      {
-        ...how,
-        path: blkFile,
-        lockTimeoutMs: lockTimeout * 1000,
-        succeeds: inherited !== undefined,
-        inherited: inherited?.offer as InheritedFile | undefined,
-      },
-      stopping,
-      log,
-    );
-    const workers = { threads: threadCount({ threads, numQueues }), engine, pollUs };
-    return new BlockDevice(storage, { queueCount: numQueues, queueSize }, workers, {
-      watchSeconds: watchSize,
-      limits,
-    });
-  },
+  open: async (values, context) => (await import("./open.ts")).openDisk(values, context),
 });

@@ -68,6 +68,7 @@ export const program = deviceProgram({
     configBytes: spec.VSOCK_CONFIG_SIZE,
     isConfig: isGuestCid,
   },
+  files: { guests: async (path) => (await import("./guests/file.ts")).checkGuestsFile(path) },
   members: async (values) => (await import("./guests/members.ts")).membersOf(values),
   async open(values, { ownSockets }) {
     if (values.udsPath === undefined && values.forwardCid === undefined && values.forwardListen === undefined)

@@ -5,7 +5,7 @@ import { Converter } from "typedoc";
 /** Names of files, in the menu's order. A device has a document of its own, which is named here no more than elsewhere. */
 const MENU = {
   "Run it": ["recipes", "install", "operate", "migration"],
-  Disks: ["disk", "nbd", "ceph"],
+  Disks: ["disk", "disks", "nbd", "ceph"],
   "Write your own": ["library", "write-a-device", "ABI"],
   "How it works": [
     "ARCHITECTURE",

@@ -9,6 +9,7 @@ import { complain, printJson, printLines, terminalWidth } from "../terminal.ts";
 import { answerLines, askCommands, commandLines, tellDevice } from "./device-command.ts";
 import { controlKey } from "./escape-key.ts";
 import { printEvents } from "./events.ts";
+import { addMember, listMembers, memberLines, removeMember } from "./members.ts";
 import { statsLines } from "./stats.ts";
 import { statusLines } from "./status.ts";
 import { upgrade } from "./upgrade.ts";
@@ -61,7 +62,7 @@ async function perform(
   peer: Peer,
   command: string,
   args: readonly string[],
-  { binary }: CtlOptions,
+  { binary, force }: CtlOptions,
 ): Promise<Answered> {
   switch (command) {
     case "status": {
@@ -86,6 +87,18 @@ async function perform(
         value,
         lines: [`Process ${value.pid} serves, release ${value.release}; guests waited ${value.pauseMs} ms.`],
       };
+    }
+    case "disks": {
+      const value = await listMembers(peer, command);
+      return { value, lines: memberLines(value, command, terminalWidth()) };
+    }
+    case "add": {
+      const value = await addMember(peer, force ? ["--force", ...args] : args);
+      return { value, lines: [`${value.name} is served at ${value.socket}.`] };
+    }
+    case "remove": {
+      const value = await removeMember(peer, args[0]!, force ?? false);
+      return { value, lines: [`${value.removed} is served no more.`] };
     }
     case "quit": {
       const value = await askControl(peer, "POST", "/v1/quit");

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import manifest from "../../../package.json" with { type: "json" };
 import type { Log } from "../../process/log.ts";
-import { ControlError, fetchText } from "../control-client.ts";
+import { ControlError, fetchText, NotHereError } from "../control-client.ts";
 import { deviceName, findControlSockets, resolveControlSocket } from "../control-sockets.ts";
 import { Exposition, type Labels, labelIn, parseExposition } from "./exposition.ts";
 
@@ -54,7 +54,7 @@ export class Scraper {
     });
   }
 
-  /** Undefined: it has ended meanwhile, and taken its socket along. */
+  /** Undefined: it has ended meanwhile, and taken its socket along; or it is a process whose devices are found, too. */
   private async look(device: Device): Promise<Answer | undefined> {
     const { socketPath } = device;
     const startedMs = performance.now();
@@ -66,7 +66,7 @@ export class Scraper {
       return { device, seconds: secondsSince(startedMs), families };
     } catch (error) {
       if (!(error instanceof ControlError)) throw error;
-      if (this.sockets.length === 0 && !existsSync(socketPath)) {
+      if (this.sockets.length === 0 && (error instanceof NotHereError || !existsSync(socketPath))) {
         this.silent.delete(socketPath);
         return undefined;
       }

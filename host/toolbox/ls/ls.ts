@@ -1,7 +1,7 @@
 // `vringd ls`: which daemons of ours run here, one line each.
 import { STATUS_FAILED } from "../../command-line/program.ts";
 import type { Status } from "../../observability/status.ts";
-import { askControl, ControlError } from "../control-client.ts";
+import { askControl, ControlError, NotHereError } from "../control-client.ts";
 import { deviceName, findControlSockets, nothingFound, resolveControlSocket } from "../control-sockets.ts";
 import type { LsOptions } from "../observe.ts";
 import { type Column, formatTable } from "../table.ts";
@@ -32,7 +32,8 @@ const COLUMNS: Column[] = [
 /** Resolves with the exit status. */
 export async function ls(named: readonly string[], { timeout, json }: LsOptions): Promise<number> {
   const sockets = named.length > 0 ? named.map((each) => resolveControlSocket(each)) : findControlSockets();
-  const all = await Promise.all(sockets.map((socket) => ask(socket, timeout * 1000)));
+  const asked = await Promise.all(sockets.map((socket) => ask(socket, timeout * 1000, named.length > 0)));
+  const all = asked.filter((each) => each !== undefined);
   const answered = all.filter(({ status }) => status !== undefined);
   if (json) printJson(all);
   else {
@@ -43,13 +44,15 @@ export async function ls(named: readonly string[], { timeout, json }: LsOptions)
   return answered.length > 0 ? 0 : STATUS_FAILED;
 }
 
-async function ask(socket: string, timeoutMs: number): Promise<Listed> {
+/** Undefined: nobody has named it, and it is that of a process whose devices are found, too. */
+async function ask(socket: string, timeoutMs: number, isNamed: boolean): Promise<Listed | undefined> {
   const device = deviceName(socket);
   try {
     const status = await askControl<Status>({ socketPath: socket, timeoutMs }, "GET", "/v1/status");
     return { device, socket, status };
   } catch (error) {
     if (!(error instanceof ControlError)) throw error;
+    if (error instanceof NotHereError && !isNamed) return undefined;
     return { device, socket, problem: error.message };
   }
 }

@@ -1,6 +1,6 @@
 // The daemons that are watched, looked at again and again: each look tells what happened since the one before.
 import type { Stats } from "../../observability/stats.ts";
-import { askControl, ControlError } from "../control-client.ts";
+import { askControl, ControlError, NotHereError } from "../control-client.ts";
 import { deviceName, findControlSockets, resolveControlSocket } from "../control-sockets.ts";
 import { type QueueRates, ratesBetween } from "./rates.ts";
 
@@ -31,10 +31,12 @@ export class Watch {
       this.sockets.length > 0 ? this.sockets.map((each) => resolveControlSocket(each)) : findControlSockets();
     const earlier = this.before;
     this.before = new Map();
-    return Promise.all(sockets.map((socket) => this.lookAt(socket, earlier.get(socket))));
+    const looks = await Promise.all(sockets.map((socket) => this.lookAt(socket, earlier.get(socket))));
+    return looks.filter((look) => look !== undefined);
   }
 
-  private async lookAt(socket: string, before: Stats | undefined): Promise<Look> {
+  /** Undefined: it is that of a process whose devices are found, too. */
+  private async lookAt(socket: string, before: Stats | undefined): Promise<Look | undefined> {
     const device = deviceName(socket);
     try {
       const stats = await askControl<Stats>(
@@ -48,6 +50,7 @@ export class Watch {
       return { device, socket, ...(rates && { rates }), ...(watched && { watched }) };
     } catch (error) {
       if (!(error instanceof ControlError)) throw error;
+      if (error instanceof NotHereError && this.sockets.length === 0) return undefined;
       return { device, socket, problem: error.message };
     }
   }

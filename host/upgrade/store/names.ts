@@ -1,12 +1,15 @@
 // What descriptors are called while a service manager keeps them: a file "vringd.N", and the state of a front-end
-// "vringd.DEVICE.FRONT-END.state".
+// "vringd.DEVICE.FRONT-END.state", where DEVICE is the name of one of several devices.
 
 const FILE = /^vringd\.(\d+)$/;
-const STATE = /^vringd\.(\d+)\.(\d+)\.state$/;
+const STATE = /^vringd\.([A-Za-z0-9_.-]+)\.(\d+)\.state$/;
 
-/** Which front-end, of which of the process's devices, both as numbers. */
+/** The one device of a process. */
+export const LONE_DEVICE = "0";
+
+/** Which front-end by its number, of which of the process's devices by its name. */
 export interface FrontEndKey {
-  readonly device: number;
+  readonly device: string;
   readonly frontEnd: number;
 }
 
@@ -27,5 +30,5 @@ export function stateName({ device, frontEnd }: FrontEndKey): string {
 /** The same. */
 export function stateKey(name: string): FrontEndKey | undefined {
   const [, device, frontEnd] = STATE.exec(name) ?? [];
-  return frontEnd === undefined ? undefined : { device: Number(device), frontEnd: Number(frontEnd) };
+  return frontEnd === undefined ? undefined : { device: device!, frontEnd: Number(frontEnd) };
 }

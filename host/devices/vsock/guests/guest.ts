@@ -24,6 +24,9 @@ export interface GuestOfMany extends GuestChoice {
   readonly socket: string;
 }
 
+/** How many connections each may have is its own affair. */
+type Neighbour = Omit<GuestOfMany, "maxConnections">;
+
 /** Throws UsageError where a guest could call a socket of this process itself, such as the one that commands it. */
 export function keepFrom(guest: Pick<GuestChoice, "udsPath">, ownSockets: readonly string[]): void {
   for (const path of ownSockets) {
@@ -33,7 +36,7 @@ export function keepFrom(guest: Pick<GuestChoice, "udsPath">, ownSockets: readon
 }
 
 /** Why these guests can't be served, together or each for itself: a sentence. */
-export function whyNotTogether(guests: readonly GuestOfMany[]): string | undefined {
+export function whyNotTogether(guests: readonly Neighbour[]): string | undefined {
   if (guests.length > GUESTS_MAX)
     return `there are ${guests.length} guests, and a process serves ${GUESTS_MAX} at the most: start another one`;
   return whySameCid(guests) ?? whySamePath(guests) ?? whyForwarded(guests);
@@ -50,12 +53,12 @@ function whyOwnSocket({ udsPath }: Pick<GuestChoice, "udsPath">, path: string): 
   return `${path} is where a guest's calls to port ${rest.slice(1)} go, since ${udsPath} is its Unix socket: choose another path`;
 }
 
-function whySameCid(guests: readonly GuestOfMany[]): string | undefined {
+function whySameCid(guests: readonly Neighbour[]): string | undefined {
   const twice = firstTwice(guests.map(({ guestCid }) => guestCid));
   return twice === undefined ? undefined : `two guests have the CID ${twice}: give each one of its own`;
 }
 
-function whySamePath(guests: readonly GuestOfMany[]): string | undefined {
+function whySamePath(guests: readonly Neighbour[]): string | undefined {
   const paths = guests.flatMap(({ socket, udsPath }) => [
     socket,
     ...(udsPath === undefined ? [] : [udsPath, `${udsPath}_seqpacket`]),
@@ -70,7 +73,7 @@ function whySamePath(guests: readonly GuestOfMany[]): string | undefined {
   return undefined;
 }
 
-function whyForwarded(guests: readonly GuestOfMany[]): string | undefined {
+function whyForwarded(guests: readonly Neighbour[]): string | undefined {
   const port = firstTwice(guests.flatMap(({ forwardListen }) => forwardListen ?? []));
   if (port !== undefined) return `port ${port} of the host would be forwarded twice: leave one out`;
   const cids = new Set(guests.map(({ guestCid }) => guestCid));

@@ -1,7 +1,7 @@
 // The guests of one process, from options or from a file of guests.
 import { StartError } from "../../../errors.ts";
 import { flagOf, UsageError } from "../../../options/option.ts";
-import type { Member } from "../../program.ts";
+import type { Members, OpenContext } from "../../program.ts";
 import type { VsockValues } from "../options.ts";
 import { type GuestOfMany, keepFrom, whyNotTogether } from "./guest.ts";
 import type { GuestSpec } from "./option-types.ts";
@@ -10,7 +10,7 @@ import type { GuestSpec } from "./option-types.ts";
 const OF_ONE = ["guestCid", "udsPath", "forwardCid", "forwardListen"] as const;
 
 /** Undefined: the other options say what there is to know of the one guest. Throws UsageError, and StartError. */
-export async function membersOf(values: VsockValues): Promise<readonly Member[] | undefined> {
+export async function membersOf(values: VsockValues): Promise<Members | undefined> {
   const { guest, guestsFile, maxConnections } = values;
   const given =
     guest.length > 0 ? flagOf("guest") : guestsFile === undefined ? undefined : flagOf("guestsFile");
@@ -29,19 +29,20 @@ export async function membersOf(values: VsockValues): Promise<readonly Member[] 
   return together(guests);
 }
 
-async function together(guests: readonly GuestOfMany[]): Promise<Member[]> {
+async function together(guests: readonly GuestOfMany[]): Promise<Members> {
   const { VsockDevice } = await import("../device.ts");
   const { PATIENCE } = await import("../patience.ts");
   const { Neighbourhood } = await import("../siblings/neighbourhood.ts");
   const neighbours = new Neighbourhood();
-  return guests.map(({ socket, ...choice }) => ({
+  const first = guests.map(({ socket, ...choice }) => ({
     name: String(choice.guestCid),
     labels: { guest_cid: String(choice.guestCid) },
     logFields: { guestCid: choice.guestCid },
     socketPath: socket,
-    async open({ ownSockets }) {
+    async open({ ownSockets }: OpenContext) {
       keepFrom(choice, ownSockets);
       return VsockDevice.open(choice, PATIENCE, neighbours);
     },
   }));
+  return { first };
 }
