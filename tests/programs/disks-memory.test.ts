@@ -10,7 +10,7 @@ import { Vringd } from "../support/vringd.ts";
 
 limitTests(600_000);
 
-const COUNTS = (process.env.VRINGD_TEST_DISKS ?? "2,8").split(",").map(Number);
+const COUNTS = (process.env.VRINGD_TEST_DISKS ?? "8").split(",").map(Number);
 
 /** Its share of what processes have in common, in MiB. */
 function pssOf(daemon: Vringd): number {
