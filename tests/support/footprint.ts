@@ -26,9 +26,14 @@ export function footprint(daemon: Vringd): Footprint {
     threads: ownThreads(daemon),
     mappings: mappings.length,
     guestMappings: mappings.filter((line) => line.includes("memfd:guest")).length,
-    fileMappings: mappings.filter((line) => / \d\d:\d\d [1-9]/.test(line)).length,
+    fileMappings: mappings.filter((line) => / \d\d:\d\d [1-9]/.test(line) && !isForSignals(line)).length,
     rssKiB: daemon.memoryKiB("VmRSS"),
   };
+}
+
+/** A context of io_setup(2), which a thread keeps for a while after it has signalled a peer (host/linux/peer-notifier.ts). */
+function isForSignals(mapping: string): boolean {
+  return mapping.includes("/[aio]");
 }
 
 /** Throws where a daemon with SMALL_HEAP holds more than it did, though nobody is connected. */
