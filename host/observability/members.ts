@@ -1,5 +1,6 @@
 // Devices that come and go while their process runs, as its control socket lists, adds and removes them.
 import { isStranger } from "../protocol/private-socket.ts";
+import { parse } from "./common-routes.ts";
 import { type Answer, json, RequestError, type Routes } from "./http-server.ts";
 
 /** One of them, as a list shows it. */
@@ -35,7 +36,7 @@ export function memberRoutes(members: MemberList): Routes {
       GET: () => json({ [members.many]: members.list() }),
       POST: async (body, _headers, _last, _query, client) => {
         if (isStranger(client)) throw new RequestError(403, STRANGER);
-        return json(await members.add(parse(body)), 201);
+        return json(await members.add(askedIn(body)), 201);
       },
     },
     [`${path}/{${members.one}}`]: {
@@ -52,10 +53,8 @@ async function remove(members: MemberList, name: string, force: string | null): 
   return json({ removed: name });
 }
 
-function parse(body: string): unknown {
-  try {
-    return JSON.parse(body);
-  } catch {
-    throw new RequestError(400, "the body is no JSON");
-  }
+function askedIn(body: string): unknown {
+  const asked = parse(body);
+  if (asked === undefined) throw new RequestError(400, "the body is no JSON");
+  return asked;
 }

@@ -3,9 +3,9 @@ import type { Validator } from "../../../build/schemas.js";
 import { optionFor } from "../../command-line/option-name.ts";
 import { STATUS_FAILED } from "../../command-line/program.ts";
 import { allPrograms } from "../../devices/index.ts";
-import { reasonOf, StartError } from "../../errors.ts";
-import { readBounded } from "../../json/bounded-file.ts";
+import { StartError } from "../../errors.ts";
 import { checkJson } from "../../json/checked.ts";
+import { heeded, readGiven } from "../../json/given.ts";
 import { complain, paint, printable, printLines } from "../terminal.ts";
 
 /** By the property that a file has at its top. */
@@ -47,15 +47,6 @@ async function faultOf(path: string, checks: Checks): Promise<string | undefined
 
 /** Throws StartError. */
 function propertiesOf(path: string): string[] {
-  const { value, faults } = checkJson<unknown>(bytesOf(path), anything);
-  if (faults.length > 0) throw new StartError(`${path}: ${faults[0]}`);
+  const value = heeded(checkJson<unknown>(readGiven(path, BYTES_MAX), anything), `${path}: `);
   return typeof value === "object" && value !== null ? Object.keys(value) : [];
-}
-
-function bytesOf(path: string): Uint8Array {
-  try {
-    return readBounded(path, BYTES_MAX);
-  } catch (error) {
-    throw new StartError(`can't read ${path}: ${reasonOf(error)}`, error);
-  }
 }

@@ -1,6 +1,5 @@
 // The disks of one process: from a file of disks, from whoever adds one while it runs, or from a predecessor.
-import type { Disk } from "../../../../build/schemas.js";
-import { StartError } from "../../../errors.ts";
+import { heeded } from "../../../json/given.ts";
 import { flagOf, UsageError } from "../../../options/option.ts";
 import type { MemberChanges, Members } from "../../program.ts";
 import type { BlockValues } from "../options.ts";
@@ -22,16 +21,8 @@ export async function membersOf(
     throw new UsageError(
       `${flagOf(lonely)} is of no use with ${flagOf("config")}, whose file says it for each disk`,
     );
-  const changes: MemberChanges = { ...DISKS, read: (disk) => memberOf(checked(disk), values) };
+  const changes: MemberChanges = { ...DISKS, read: (disk) => memberOf(heeded(checkDisk(disk)), values) };
   if (asked !== undefined) return { first: asked.map(changes.read), changes };
   const { readDisksFile } = await import("./file.ts");
   return { first: readDisksFile(config, values), changes };
-}
-
-/** Throws StartError. */
-function checked(asked: unknown): Disk {
-  const { value, faults, warnings } = checkDisk(asked);
-  const [fault] = [...faults, ...warnings];
-  if (value === undefined || fault !== undefined) throw new StartError(fault!);
-  return value;
 }
