@@ -19,6 +19,8 @@ export class Standby {
   private ending = new AbortController();
   private successor: Successor | undefined;
   private keeping: Promise<void> | undefined;
+  private changing: Promise<void> = Promise.resolve();
+  private isWanted = false;
 
   /** Throws StartError where nobody can go on. */
   constructor(
@@ -33,21 +35,32 @@ export class Standby {
   }
 
   start(): void {
-    this.ending = new AbortController();
-    this.keeping = this.keep();
+    this.isWanted = true;
+    void this.change();
   }
 
   /** What is served has changed, and whoever waits is to have opened that. */
-  async renew(): Promise<void> {
-    await this.end();
-    this.start();
+  renew(): Promise<void> {
+    return this.change();
   }
 
   /** Nobody takes over when this process ends. */
-  async end(): Promise<void> {
-    this.ending.abort();
-    await this.successor?.end();
-    await this.keeping;
+  end(): Promise<void> {
+    this.isWanted = false;
+    return this.change();
+  }
+
+  /** Whoever waits ends, and another one comes if one is wanted by then. One change after the other: two would leave two that wait. */
+  private change(): Promise<void> {
+    this.changing = this.changing.then(async () => {
+      this.ending.abort();
+      await this.successor?.end();
+      await this.keeping;
+      if (!this.isWanted) return;
+      this.ending = new AbortController();
+      this.keeping = this.keep();
+    });
+    return this.changing;
   }
 
   private async keep(): Promise<void> {

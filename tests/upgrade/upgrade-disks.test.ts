@@ -2,16 +2,33 @@
 import assert from "node:assert/strict";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { limitTests } from "../support/bounded-test.ts";
 import { DescriptorKeeper } from "../support/descriptor-keeper.ts";
 import { type DiskSpec, ManyDisks } from "../support/many-disks.ts";
+import { ask } from "../support/observed.ts";
 import { until } from "../support/until.ts";
 import { UpgradedDaemon } from "../support/upgraded.ts";
+import type { Vringd } from "../support/vringd.ts";
 
 /** A process starts for each upgrade, which takes its time on a busy machine. */
 limitTests(600_000);
 
 const SECTOR = 512;
+/** Longer than a standby takes to start. */
+const LATE_MS = 1500;
+
+function childrenOf(daemon: Vringd): number[] {
+  return daemon.proc(`task/${daemon.pid}/children`).split(" ").filter(Boolean).map(Number);
+}
+
+/** The process that takes over, once it has opened the disks that are there. */
+function standbyOf(disks: ManyDisks): Promise<number> {
+  return until(async () => {
+    const { standby } = JSON.parse((await ask(disks.controlOf("web"), "GET", "/v1/status")).text);
+    return standby.pid ?? undefined;
+  }, "a standby is ready");
+}
 
 describe("a daemon of several disks", () => {
   test("is upgraded while both are served, and their front-ends notice nothing", async () => {
@@ -82,11 +99,30 @@ describe("a daemon of several disks", () => {
     await upgraded.stop();
   });
 
+  test("has one standby, however many disks come and go at a time", async () => {
+    await using disks = await ManyDisks.start(["web"], { args: ["--standby"] });
+    const { daemon } = disks;
+    const first = await standbyOf(disks);
+    const more = ["a", "b", "c"].map((name) => disks.disk(name));
+    const replies = await Promise.all(more.map((disk) => disks.add(disk)));
+    assert.deepEqual(
+      replies.map(({ status }) => status),
+      [201, 201, 201],
+    );
+    await Promise.all([disks.remove("a"), disks.remove("b")]);
+    const last = await standbyOf(disks);
+    assert.notEqual(last, first);
+    // One that nobody has told to end would be ready by then, too.
+    await sleep(LATE_MS);
+    assert.deepEqual(childrenOf(daemon), [await standbyOf(disks)]);
+    assert.equal(await daemon.stop(), 0);
+  });
+
   test("has a standby, which takes over the disks that are there by then", async () => {
     await using disks = await ManyDisks.start(["web"], { args: ["--standby"] });
     await using upgraded = UpgradedDaemon.of(disks.daemon, disks.control);
     assert.equal((await disks.add(disks.disk("db"))).status, 201);
-    await until(() => disks.daemon.linesLike(/a standby is ready/).length > 0, "a standby is ready");
+    await standbyOf(disks);
     await using db = await disks.connect("db", { inflight: true });
     await db.disk().write(0, Buffer.alloc(SECTOR, 5));
     writeFileSync(disks.configPath, "{");
